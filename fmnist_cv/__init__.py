@@ -1,0 +1,59 @@
+"""k-fold cross-validation done right for image classifiers in PyTorch Lightning."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fmnist_cv.runtime import make_torchvision_importable
+
+make_torchvision_importable()  # before Lightning, whose metrics import torchvision
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from fmnist_cv.data import (
+        ArrayDataModule as ArrayDataModule,
+    )
+    from fmnist_cv.data import (
+        FashionMNISTDataModule as FashionMNISTDataModule,
+    )
+    from fmnist_cv.data import (
+        KFoldDataModule as KFoldDataModule,
+    )
+    from fmnist_cv.data import (
+        MNISTDataModule as MNISTDataModule,
+    )
+    from fmnist_cv.data import (
+        SyntheticDataModule as SyntheticDataModule,
+    )
+    from fmnist_cv.experiment import Experiment as Experiment
+    from fmnist_cv.models import BatchNormCNN as BatchNormCNN
+    from fmnist_cv.models import DenseNetwork as DenseNetwork
+    from fmnist_cv.models import ImageClassifier as ImageClassifier
+    from fmnist_cv.models import LinearClassifier as LinearClassifier
+    from fmnist_cv.models import LogSoftmaxANN as LogSoftmaxANN
+    from fmnist_cv.validation.cross_validation import cross_validate as cross_validate
+    from fmnist_cv.validation.results import CrossValidationResult as CrossValidationResult
+
+# public name: where it lives; imported on first use, so that `import fmnist_cv` stays quick
+_PUBLIC = {
+    "cross_validate": "fmnist_cv.validation.cross_validation",
+    "CrossValidationResult": "fmnist_cv.validation.results",
+    "Experiment": "fmnist_cv.experiment",
+    **dict.fromkeys(
+        ("ArrayDataModule", "FashionMNISTDataModule", "KFoldDataModule", "MNISTDataModule", "SyntheticDataModule"),
+        "fmnist_cv.data",
+    ),
+    **dict.fromkeys(
+        ("BatchNormCNN", "DenseNetwork", "ImageClassifier", "LinearClassifier", "LogSoftmaxANN"), "fmnist_cv.models"
+    ),
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fmnist_cv' has no attribute '{name}'")
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,0 +1,129 @@
+"""The hot path: uint8 images stay where they are, and one index operation cuts a whole batch from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from fmnist_cv.data.images import Images
+
+ScalingName = Literal["unit", "minmax", "standardise", "none"]
+
+
+class _IndexedImages(Dataset[tuple[Tensor, Tensor]]):
+    """Images and labels, indexed by a whole tensor of indices at a time."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self._shape = images.shape[1:]
+        self._rows = images.flatten(1)  # rows are copied faster than blocks of several axes
+        self._labels = labels
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        rows = self._rows.index_select(0, indices)
+        return rows.unflatten(1, self._shape), self._labels.index_select(0, indices)
+
+
+class IndexBatches(Sampler[Tensor]):
+    """Yields batches as tensors of indices.
+
+    Args:
+        indices: int64 (n,), the images to go through.
+        batch_size: images per batch; the last one may be smaller.
+        seed: called at the start of each pass; its value decides the order. None keeps the order given.
+        drop_last: leave out a last batch that is not full.
+    """
+
+    def __init__(
+        self, indices: Tensor, batch_size: int, seed: Callable[[], int] | None = None, drop_last: bool = False
+    ) -> None:
+        self.indices, self.batch_size, self.seed, self.drop_last = indices, batch_size, seed, drop_last
+
+    def __iter__(self) -> Iterator[Tensor]:
+        order = self.indices
+        if self.seed is not None:
+            # shuffled on the CPU, so that every device sees the same order
+            generator = torch.Generator().manual_seed(self.seed())
+            order = order[torch.randperm(len(order), generator=generator).to(order.device)]
+        yield from order[: len(self) * self.batch_size].split(self.batch_size)
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.indices), self.batch_size)
+        return full + bool(rest and not self.drop_last)
+
+
+def index_loader(data: Images, batches: IndexBatches) -> DataLoader[tuple[Tensor, Tensor]]:
+    """A DataLoader over whole batches: (images uint8 (b, c, h, w), labels int64 (b,)).
+
+    It has a generator of its own, since a loader draws a base seed at every pass, and from the global
+    generator that draw would shift dropout.
+    """
+    dataset = _IndexedImages(data.images, data.labels)
+    return DataLoader(dataset, sampler=batches, batch_size=None, generator=torch.Generator().manual_seed(0))
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Pixels to network input: (x - shift) / scale per channel. Plain numbers, stored in every checkpoint.
+
+    Attributes:
+        shift, scale: one number per channel, in pixel values 0 to 255.
+    """
+
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, name: ScalingName, images: Tensor, indices: np.ndarray) -> Scaling:
+        """Make the scaling called `name` from the images of a training part.
+
+        Args:
+            name: "unit" is x / 255; "minmax" maps the part's smallest and largest pixel to 0 and 1;
+                "standardise" gives mean 0 and standard deviation 1; "none" keeps 0 to 255.
+            images: uint8 (n, c, h, w).
+            indices: the images that belong to the training part.
+        """
+        channels = images.shape[1]
+        if name == "unit":
+            return cls((0.0,) * channels, (255.0,) * channels)
+        if name == "none":
+            return cls((0.0,) * channels, (1.0,) * channels)
+        histogram = np.zeros((channels, 256), dtype=np.int64)  # exact, and small whatever the number of images
+        for chunk in torch.from_numpy(indices).split(5_000):
+            for channel, pixels in enumerate(images[chunk.to(images.device)].cpu().transpose(0, 1).flatten(1)):
+                histogram[channel] += np.bincount(pixels.numpy(), minlength=256)
+        values = np.arange(256.0)
+        if name == "minmax":
+            present = [values[counts > 0] for counts in histogram]
+            shift, scale = [p[0] for p in present], [p[-1] - p[0] for p in present]
+        else:
+            shift = [float(np.average(values, weights=counts)) for counts in histogram]
+            scale = [
+                float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
+                for mean, counts in zip(shift, histogram, strict=True)
+            ]
+        return cls(tuple(map(float, shift)), tuple(float(s) or 1.0 for s in scale))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """uint8 (b, c, h, w) to float32 of the same shape."""
+        if any(self.shift):
+            return (images - self._column(self.shift, images)) / self._column(self.scale, images)
+        if len(set(self.scale)) == 1:
+            return torch.div(images, self.scale[0])
+        return images / self._column(self.scale, images)
+
+    @staticmethod
+    def _column(values: tuple[float, ...], images: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=images.device).view(-1, 1, 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"shift": list(self.shift), "scale": list(self.scale)}
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Any]) -> Scaling:
+        return cls(tuple(state["shift"]), tuple(state["scale"]))

@@ -1,0 +1,151 @@
+"""Ready data modules: the published data sets, a user's own arrays, and drawn garments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from fmnist_cv.data.images import Images
+from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.sources import load_source
+from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
+from fmnist_cv.errors import UserError
+
+
+class FashionMNISTDataModule(KFoldDataModule):
+    """Fashion-MNIST: 60,000 training and 10,000 test images of clothes, 28x28 grey, ten classes (Zalando, 2017).
+
+    Args:
+        root: folder that holds the files, in torchvision's layout or flat; otherwise $FMNIST_CV_DATA, ./data.
+        download: fetch the files when they are not there.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    source: ClassVar[str] = "FashionMNIST"
+
+    def __init__(self, root: str | None = None, download: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root, self.download = root, download
+
+    def load(self, train: bool) -> Images:
+        """Read and verify the files (see `fmnist_cv.data.sources`)."""
+        return load_source(self.source, train=train, root=self.root, download=self.download)
+
+
+class MNISTDataModule(FashionMNISTDataModule):
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits (LeCun, Cortes and Burges, 1998)."""
+
+    source = "MNIST"
+
+
+class KMNISTDataModule(FashionMNISTDataModule):
+    """Kuzushiji-MNIST: 60,000 training and 10,000 test images of ten cursive Japanese characters (Clanuwat, 2018)."""
+
+    source = "KMNIST"
+
+
+class QMNISTDataModule(FashionMNISTDataModule):
+    """QMNIST: the 60,000 digits of MNIST and 60,000 reconstructed test digits (Yadav and Bottou, 2019)."""
+
+    source = "QMNIST"
+
+
+class ArrayDataModule(KFoldDataModule):
+    """Your own images, from an `.npz` file or from arrays in memory.
+
+    Args:
+        path: an `.npz` with `images` (uint8; (n, h, w), (n, c, h, w) or (n, h, w, c)) and `labels` (integers
+            from 0), and optionally `class_names`, `groups`, `test_images` and `test_labels`.
+        images, labels, class_names, groups, test_images, test_labels: the same as arrays or tensors, from Python.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(
+        self,
+        path: str | None = None,
+        images: np.ndarray | Tensor | None = None,
+        labels: np.ndarray | Tensor | None = None,
+        class_names: Sequence[str] | None = None,
+        groups: np.ndarray | Tensor | None = None,
+        test_images: np.ndarray | Tensor | None = None,
+        test_labels: np.ndarray | Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if (path is None) == (images is None):
+            raise UserError("ArrayDataModule takes either a path to an .npz file or images and labels")
+        self.path = path
+        self._arrays: dict[str, Any] = {
+            "images": images,
+            "labels": labels,
+            "class_names": class_names,
+            "groups": groups,
+            "test_images": test_images,
+            "test_labels": test_labels,
+        }
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return Path(self.path).stem if self.path else "arrays"
+
+    def load(self, train: bool) -> Images | None:
+        """Check the arrays and bring them into shape (see `Images.from_arrays`)."""
+        arrays = self._arrays if self.path is None else self._read(self.path)
+        names = arrays.get("class_names")
+        images, labels, groups = (
+            (arrays.get("images"), arrays.get("labels"), arrays.get("groups"))
+            if train
+            else (arrays.get("test_images"), arrays.get("test_labels"), None)
+        )
+        if images is None and not train:
+            return None
+        if images is None or labels is None:
+            raise UserError(f"{self.path or 'the arrays'}: images or labels are missing")
+        if names is None:
+            names = [str(i) for i in range(int(np.max(np.asarray(arrays["labels"]))) + 1)]
+        return Images.from_arrays(images, labels, names, groups)
+
+    def _read(self, path: str) -> dict[str, Any]:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if unknown := set(file.files) - set(self._arrays):
+                    raise UserError(
+                        f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(self._arrays)}"
+                    )
+                return {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise UserError(f"data file {path} does not exist") from None
+        except (OSError, ValueError, EOFError, AttributeError) as error:
+            raise UserError(f"cannot read {path} as an .npz file of plain arrays: {error}") from None
+
+
+class SyntheticDataModule(KFoldDataModule):
+    """Ten classes of drawn garments with Fashion-MNIST's names, made from a seed; for tests and for trying things.
+
+    Scores on them say nothing about Fashion-MNIST; whatever ran on them says SYNTHETIC.
+
+    Args:
+        n_train: training images.
+        n_test: test images.
+        drawing_seed: decides the images; the splits' seed is another.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(self, n_train: int = 12_000, n_test: int = 2_000, drawing_seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_train, self.n_test, self.drawing_seed = n_train, n_test, drawing_seed
+
+    @property
+    def name(self) -> str:
+        """Told apart from real data at a glance."""
+        return "SYNTHETIC garments"
+
+    def load(self, train: bool) -> Images:
+        """Draw the garments; training and test images come from different seeds."""
+        n, seed = (self.n_train, 2 * self.drawing_seed) if train else (self.n_test, 2 * self.drawing_seed + 1)
+        return Images.from_arrays(*draw_garments(n, seed), CLASS_NAMES)

@@ -1,0 +1,97 @@
+"""Labelled images in memory, and the checks that every source of them passes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmnist_cv.errors import UserError
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images.
+
+    Attributes:
+        images: uint8 (n, channels, height, width), channels 1 or 3.
+        labels: int64 (n,), values 0 to len(class_names) - 1.
+        class_names: one name per class.
+        groups: int64 (n,) or None; images of one group never stand on both sides of a split.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    groups: Tensor | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray | Tensor,
+        labels: np.ndarray | Tensor,
+        class_names: Sequence[str] | None = None,
+        groups: np.ndarray | Tensor | None = None,
+    ) -> Images:
+        """Check arrays and bring them into shape.
+
+        Args:
+            images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c) with c in {1, 3}.
+            labels: integers (n,), counted from 0.
+            class_names: by default "0", "1", ... up to the largest label.
+            groups: any values (n,), one per image.
+
+        Raises:
+            UserError: a dtype, shape, length or label that does not fit.
+        """
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8:
+            raise UserError(
+                f"images must be uint8 with values 0 to 255, got {images.dtype}; "
+                "scaling is a setting of the experiment (data.scaling), not of the file"
+            )
+        if images.ndim == 3:
+            images = images[:, None]
+        elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+            images = images.transpose(0, 3, 1, 2)
+        if images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise UserError(f"images must have the shape (n, h, w), (n, c, h, w) or (n, h, w, c), got {images.shape}")
+        if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
+            raise UserError(
+                f"labels must be {len(images)} integers, one per image, got {labels.dtype} of shape {labels.shape}"
+            )
+        if not len(images):
+            raise UserError("there are no images")
+        names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(labels.max() + 1)))
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise UserError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(names)} class names")
+        if groups is not None:
+            groups = np.unique(np.asarray(groups), return_inverse=True)[1]
+            if groups.shape != labels.shape:
+                raise UserError(f"groups must be {len(labels)} values, one per image, got shape {groups.shape}")
+        return cls(
+            torch.from_numpy(np.array(images, order="C")),
+            torch.from_numpy(labels.astype(np.int64)),
+            names,
+            None if groups is None else torch.from_numpy(groups.astype(np.int64)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+    def fingerprint(self) -> str:
+        """A digest of shape, pixels, labels and groups: data with the same fingerprint give the same results."""
+        digest = hashlib.blake2b(repr((tuple(self.images.shape), self.class_names)).encode(), digest_size=16)
+        for part in (self.images, self.labels, self.groups):
+            if part is not None:
+                digest.update(part.cpu().numpy().tobytes())
+        return digest.hexdigest()

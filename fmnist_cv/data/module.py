@@ -1,0 +1,199 @@
+"""The data module: stratified k-fold splits of any images, with batches cut from uint8 tensors on the device."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fmnist_cv.data.batches import IndexBatches, Scaling, ScalingName, index_loader
+from fmnist_cv.data.images import Images
+from fmnist_cv.data.splits import Split, SplitPlan, make_splits
+from fmnist_cv.errors import UserError
+from fmnist_cv.runtime import derive_seed
+
+# What says which split a module used alone draws; an experiment sets these in its `cv` section instead.
+SPLIT_ARGUMENTS = ("n_splits", "fold", "repeat", "stratify", "holdout", "inner_holdout", "seed")
+
+_SHUFFLE = 7  # keeps the shuffle's seeds apart from those of dropout and augmentation
+
+
+class KFoldDataModule(L.LightningDataModule):
+    """k-fold cross-validation's data for one fold; a subclass says where the images come from.
+
+    A subclass implements `load(train)`, takes its own arguments, and passes `**kwargs` on to this class.
+    Inside an experiment, the splits come from its `cv` section. Used alone, with any Trainer, the module
+    draws the same splits itself::
+
+        Trainer(max_epochs=5).fit(BatchNormCNN(), datamodule=FashionMNISTDataModule(n_splits=5, fold=0))
+
+    Batches are (images float32 (b, c, h, w), labels int64 (b,)); they reach the model scaled, and augmented
+    while it trains.
+
+    Args:
+        batch_size: images per training step.
+        scaling: "unit" (x / 255), "minmax", "standardise" (both measured on the training part), or "none".
+        augment: modules applied in turn to each scaled training batch; each must draw anew per image, as
+            those of `kornia.augmentation` do (torchvision's draw once per batch).
+        eval_batch_size: images per step without gradients; changes speed and memory only.
+        drop_last: leave out the last training batch of an epoch when it is not full.
+        n_splits: k.
+        fold: which of the k folds is held out, from 0.
+        repeat: which repetition of the k-fold, from 0.
+        stratify: keep the classes' shares in every part.
+        holdout: a single split instead: a fraction, a count, or "first:n".
+        inner_holdout: fraction of the training part on which the epoch is chosen.
+        seed: decides splits and shuffling.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        scaling: ScalingName = "unit",
+        augment: list[nn.Module] | None = None,
+        eval_batch_size: int = 1000,
+        drop_last: bool = False,
+        n_splits: int = 5,
+        fold: int = 0,
+        repeat: int = 0,
+        stratify: bool = True,
+        holdout: float | int | str | None = None,
+        inner_holdout: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise UserError(f"data.batch_size is {batch_size} and data.eval_batch_size {eval_batch_size}; at least 1")
+        self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
+        self.scaling_name = scaling
+        self.augment = list(augment or [])
+        self._plan = SplitPlan(n_splits, repeat + 1, stratify, holdout, inner_holdout, seed)
+        if not 0 <= fold < self._plan.folds_per_repeat:
+            raise UserError(f"fold is {fold}; with n_splits {n_splits} it runs from 0 to {n_splits - 1}")
+        self._place = (repeat, fold)
+        self._seed = derive_seed(seed, repeat, fold)
+        self._split: Split | None = None
+        self.scaling: Scaling | None = None
+
+    # -- what a subclass says -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def load(self, train: bool) -> Images | None:
+        """Return the training images, or the test images (None where there is no test set)."""
+
+    @property
+    def name(self) -> str:
+        """What result files call the data."""
+        return type(self).__name__.removesuffix("DataModule")
+
+    # -- data -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def train_images(self) -> Images:
+        """All training images, of which the split takes parts; uint8."""
+        images = self.load(train=True)
+        if images is None:
+            raise UserError(f"{self.name} has no training images")
+        return images
+
+    @cached_property
+    def test_images(self) -> Images | None:
+        """The test images, loaded when first asked for: by the evaluation, never by the fit."""
+        return self.load(train=False)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes' names, by label."""
+        return self.train_images.class_names
+
+    @property
+    def split(self) -> Split:
+        """The split in use: the one given by `use_split`, or else drawn from the module's own arguments."""
+        if self._split is None:
+            data = self.train_images
+            groups = None if data.groups is None else data.groups.numpy()
+            splits = make_splits(data.labels.numpy(), self._plan, groups)
+            self._split = next(s for s in splits if (s.repeat, s.fold) == self._place)
+        return self._split
+
+    def use_split(self, split: Split, seed: int) -> None:
+        """Take a split made elsewhere, and the seed that decides the shuffling of its training part."""
+        self._split, self._seed = split, seed
+
+    def class_counts(self) -> Tensor:
+        """int64 (n_classes,): images per class in the training part."""
+        labels = self.train_images.labels[torch.from_numpy(self.split.train)]
+        return torch.bincount(labels.cpu(), minlength=len(self.class_names))
+
+    # -- Lightning's hooks ----------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load the training images, measure the scaling on the training part, and move the images to the device."""
+        data, split = self.train_images, self.split
+        if self.scaling is None:
+            self.scaling = Scaling.fit(self.scaling_name, data.images, split.train)
+        if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
+            device = self.trainer.strategy.root_device
+            self.train_images = Images(data.images.to(device), data.labels.to(device), data.class_names, data.groups)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Shuffled anew each epoch, by (seed, epoch) alone."""
+        return self._loader(self.train_images, self.split.train, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The images on which the epoch is chosen: the inner hold-out where there is one, else the held-out fold."""
+        split = self.split
+        chosen_on = split.validation if split.inner is None else split.inner
+        return self._loader(self.train_images, chosen_on, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test images."""
+        if self.test_images is None:
+            raise UserError(f"{self.name} has no test images")
+        return self._loader(self.test_images, np.arange(len(self.test_images)), self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The held-out fold, in the order of its indices."""
+        return self._loader(self.train_images, self.split.validation, self.eval_batch_size)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Scale the batch, and augment it while the model trains."""
+        images, labels = batch
+        images = self.scale(images)
+        if self.augment and self.trainer is not None and self.trainer.training:
+            for module in self.augment:
+                images = module(images)
+        return images, labels
+
+    def scale(self, images: Tensor) -> Tensor:
+        """uint8 (b, c, h, w) to the float32 that the network expects."""
+        if self.scaling is None:
+            raise RuntimeError("call setup() first: the scaling is measured on the training part")
+        return self.scaling(images).contiguous(memory_format=torch.channels_last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a prediction from the checkpoint must repeat, as plain values."""
+        scaling = self.scaling.state_dict() if self.scaling else None
+        return {"scaling": scaling, "class_names": list(self.class_names), "image_shape": list(self.train_images.shape)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the scaling from a checkpoint."""
+        if state_dict["scaling"] is not None:
+            self.scaling = Scaling.from_state_dict(state_dict["scaling"])
+
+    def _loader(self, data: Images, indices: np.ndarray, batch_size: int, shuffle: bool = False) -> DataLoader[Any]:
+        on_device = torch.from_numpy(indices).to(data.images.device)
+        if not shuffle:
+            return index_loader(data, IndexBatches(on_device, batch_size))
+        return index_loader(data, IndexBatches(on_device, batch_size, self._shuffle_seed, self.drop_last))
+
+    def _shuffle_seed(self) -> int:
+        # asked of the trainer, not counted here: a resumed epoch must get the order it had
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        return derive_seed(self._seed, epoch, _SHUFFLE)

@@ -1,0 +1,266 @@
+"""Splits are data: made once with scikit-learn, checked, and saved with the fingerprint of the data they split."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+)
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.runtime import derive_seed
+
+Indices = NDArray[np.int64]
+
+# by (stratified, grouped)
+_K_FOLDS = {
+    (True, False): StratifiedKFold,
+    (False, False): KFold,
+    (True, True): StratifiedGroupKFold,
+    (False, True): GroupKFold,
+}
+
+# Keeps the seeds of hold-outs apart from those of the folds they are cut from.
+_HOLDOUT, _INNER = 1_000, 2_000
+
+
+@dataclass(frozen=True)
+class Split:
+    """What one model trains on and is scored on, as sorted indices into the training images.
+
+    Attributes:
+        train: images the gradient sees.
+        validation: images held out and scored.
+        inner: images cut from the training part on which the epoch is chosen, or None.
+        repeat, fold: the split's place in the repeated k-fold; a hold-out is fold 0.
+    """
+
+    train: Indices
+    validation: Indices
+    inner: Indices | None = None
+    repeat: int = 0
+    fold: int = 0
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """How the training images are split.
+
+    Attributes:
+        n_splits: k, at least 2.
+        n_repeats: how often the k-fold is drawn anew.
+        stratify: keep the classes' shares in every part.
+        holdout: one split instead of k: a fraction (0.2), a count (5000), or the first n images ("first:5000").
+        inner_holdout: fraction of each training part on which the epoch is chosen instead of on the fold.
+        seed: decides every draw.
+    """
+
+    n_splits: int = 5
+    n_repeats: int = 1
+    stratify: bool = True
+    holdout: float | int | str | None = None
+    inner_holdout: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.holdout is None and self.n_splits < 2:
+            raise UserError(f"cv.n_splits is {self.n_splits}; k-fold cross-validation needs at least 2")
+        if self.n_repeats < 1:
+            raise UserError(f"cv.n_repeats is {self.n_repeats}; it must be at least 1")
+        if self.holdout is not None and self.n_repeats > 1 and self._first_n() is not None:
+            raise UserError("cv.holdout 'first:n' is the same split every time; cv.n_repeats must be 1")
+        if self.inner_holdout is not None and not 0 < self.inner_holdout < 1:
+            raise UserError(f"cv.inner_holdout is {self.inner_holdout}; it is a fraction between 0 and 1")
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; it must not be negative")
+
+    @property
+    def folds_per_repeat(self) -> int:
+        """k, or 1 for a hold-out."""
+        return 1 if self.holdout is not None else self.n_splits
+
+    @property
+    def n_folds(self) -> int:
+        """How many models are trained in all."""
+        return self.folds_per_repeat * self.n_repeats
+
+    def _first_n(self) -> int | None:
+        match = re.fullmatch(r"first:\s*(\d+)", self.holdout) if isinstance(self.holdout, str) else None
+        if isinstance(self.holdout, str) and match is None:
+            raise UserError(f"cv.holdout is '{self.holdout}'; give a fraction (0.2), a count (5000) or 'first:5000'")
+        return int(match[1]) if match else None
+
+
+def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> list[Split]:
+    """Draw all splits of a plan, in the order repeat 0 fold 0, repeat 0 fold 1, ...
+
+    Args:
+        labels: int64 (n,), the class of each training image.
+        plan: what to draw.
+        groups: int64 (n,); images of one group stay together in every split.
+
+    Raises:
+        UserError: the data cannot be split so, e.g. a class with fewer images than folds.
+    """
+    labels = np.asarray(labels)
+    outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups)
+    splits = [_cut_inner(split, labels, plan, groups) for split in outer]
+    check_splits(splits, labels, plan, groups)
+    return splits
+
+
+def _k_folds(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
+    k = plan.n_splits
+    if k > len(labels):
+        raise UserError(f"cv.n_splits is {k}, but there are only {len(labels)} training images")
+    if plan.stratify:
+        classes, counts = np.unique(labels, return_counts=True)
+        if counts.min() < k:
+            raise UserError(
+                f"cv.n_splits is {k}, but class {classes[counts.argmin()]} has only {counts.min()} training images; "
+                f"a stratified split needs at least one per fold: lower cv.n_splits or set cv.stratify to false"
+            )
+    if groups is not None and len(np.unique(groups)) < k:
+        raise UserError(f"cv.n_splits is {k}, but the data have only {len(np.unique(groups))} groups")
+    splits = []
+    for repeat in range(plan.n_repeats):
+        random_state = derive_seed(plan.seed, repeat)
+        splitter = _K_FOLDS[plan.stratify, groups is not None](k, shuffle=True, random_state=random_state)
+        for fold, (train, validation) in enumerate(splitter.split(labels, labels, groups)):
+            splits.append(Split(train, validation, None, repeat, fold))
+    return splits
+
+
+def _holdouts(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
+    n, first_n = len(labels), plan._first_n()
+    size = first_n if first_n is not None else plan.holdout
+    n_validation = round(size * n) if isinstance(size, float) and 0 < size < 1 else size
+    if not (isinstance(n_validation, int) or float(n_validation).is_integer()) or not 0 < n_validation < n:  # type: ignore[arg-type]
+        raise UserError(
+            f"cv.holdout is {plan.holdout}; give a fraction between 0 and 1, or a count between 1 and {n - 1}"
+        )
+    if first_n is not None:
+        return [Split(np.arange(first_n, n), np.arange(first_n))]
+    return [
+        Split(*_shuffled(np.arange(n), int(n_validation), labels, plan, groups, (_HOLDOUT, repeat)), None, repeat)  # type: ignore[arg-type]
+        for repeat in range(plan.n_repeats)
+    ]
+
+
+def _cut_inner(split: Split, labels: Indices, plan: SplitPlan, groups: Indices | None) -> Split:
+    if plan.inner_holdout is None:
+        return split
+    n_inner = round(plan.inner_holdout * len(split.train))
+    part = (_INNER, split.repeat, split.fold)
+    train, inner = _shuffled(split.train, n_inner, labels, plan, groups, part)
+    return Split(train, split.validation, inner, split.repeat, split.fold)
+
+
+def _shuffled(
+    indices: Indices, n_held_out: int, labels: Indices, plan: SplitPlan, groups: Indices | None, part: tuple[int, ...]
+) -> tuple[Indices, Indices]:
+    """(the rest, `n_held_out` of the indices): drawn at random, by class where the plan stratifies."""
+    random_state = derive_seed(plan.seed, *part)
+    splitter: GroupShuffleSplit | StratifiedShuffleSplit | ShuffleSplit
+    if groups is not None:
+        # a count of images is met only as nearly as whole groups allow
+        splitter = GroupShuffleSplit(1, test_size=n_held_out / len(indices), random_state=random_state)
+    elif plan.stratify:
+        splitter = StratifiedShuffleSplit(1, test_size=n_held_out, random_state=random_state)
+    else:
+        splitter = ShuffleSplit(1, test_size=n_held_out, random_state=random_state)
+    here = labels[indices]
+    try:
+        rest, held_out = next(splitter.split(here, here, None if groups is None else groups[indices]))
+    except ValueError as error:
+        raise UserError(f"a hold-out of {n_held_out} of {len(indices)} images cannot be cut: {error}") from None
+    return np.sort(indices[rest]), np.sort(indices[held_out])
+
+
+def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> None:
+    """Refuse splits that overlap, leave images out, break groups, or are not stratified where they should be.
+
+    Raises:
+        UserError: the first thing found wrong, by repeat and fold.
+    """
+    n, everything = len(labels), np.arange(len(labels))
+    if len(splits) != plan.n_folds:
+        raise UserError(f"there are {len(splits)} splits, but the plan asks for {plan.n_folds}")
+    held_out = np.zeros((plan.n_repeats, n), dtype=np.int64)
+    for split in splits:
+        where = f"split of repeat {split.repeat}, fold {split.fold}"
+        parts = [split.train, split.validation] + ([] if split.inner is None else [split.inner])
+        if any(len(part) == 0 for part in parts):
+            raise UserError(f"{where}: a part is empty")
+        if not np.array_equal(np.sort(np.concatenate(parts)), everything):
+            raise UserError(f"{where}: its parts overlap or leave images out")
+        if groups is not None and any(
+            np.intersect1d(groups[a], groups[b]).size for i, a in enumerate(parts) for b in parts[:i]
+        ):
+            raise UserError(f"{where}: a group stands on both sides")
+        held_out[split.repeat, split.validation] += 1
+        if plan.stratify and groups is None and plan._first_n() is None:
+            counts = np.bincount(labels[split.validation], minlength=labels.max() + 1)
+            share = np.bincount(labels, minlength=labels.max() + 1) * (len(split.validation) / n)
+            if np.abs(counts - share).max() > 1.5:
+                raise UserError(f"{where}: not stratified: {counts.tolist()} images per class")
+    if plan.holdout is None and not (held_out == 1).all():
+        raise UserError("an image is not held out exactly once per repeat")
+
+
+def save_splits(path: Path, splits: list[Split], plan: SplitPlan, fingerprint: str) -> None:
+    """Write splits, seed and fingerprint to an `.npz` that needs no pickle."""
+    arrays: dict[str, np.ndarray] = {"seed": np.array(plan.seed), "fingerprint": np.array(fingerprint)}
+    for split in splits:
+        name = f"repeat_{split.repeat}_fold_{split.fold}"
+        arrays[f"{name}_train"] = split.train.astype(np.int32)
+        arrays[f"{name}_validation"] = split.validation.astype(np.int32)
+        if split.inner is not None:
+            arrays[f"{name}_inner"] = split.inner.astype(np.int32)
+    with open(path, "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, groups: Indices | None) -> list[Split]:
+    """Read splits and check that they fit the plan and the data at hand.
+
+    Raises:
+        UserError: the file is unreadable, of other data, or does not hold the splits that the plan asks for.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"cannot read the splits {path}: {error}") from None
+    if str(arrays["fingerprint"]) != fingerprint:
+        raise UserError(
+            f"{path} belongs to other data (fingerprint {arrays['fingerprint']}, here {fingerprint}); "
+            "resume with the data that the run was started on, or start a new run"
+        )
+    if int(arrays["seed"]) != plan.seed:
+        raise UserError(f"{path} was drawn with seed {arrays['seed']}, but the seed here is {plan.seed}")
+    splits = []
+    for repeat in range(plan.n_repeats):
+        for fold in range(plan.folds_per_repeat):
+            name = f"repeat_{repeat}_fold_{fold}"
+            if f"{name}_train" not in arrays:
+                raise UserError(f"{path} has no split for repeat {repeat}, fold {fold}")
+            train, validation, inner = (
+                arrays[key].astype(np.int64) if (key := f"{name}_{part}") in arrays else None
+                for part in ("train", "validation", "inner")
+            )
+            assert train is not None and validation is not None
+            splits.append(Split(train, validation, inner, repeat, fold))
+    check_splits(splits, labels, plan, groups)
+    return splits

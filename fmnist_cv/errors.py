@@ -1,0 +1,20 @@
+"""Errors that are the user's to mend: one clear message, exit status 2, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user asked for cannot be done; the message names the thing, the reason and the way out."""
+
+
+class DataNotFound(UserError):
+    """The data set asked for is neither on disk nor downloadable."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'batch_size'?"` for the nearest of the known words, or an empty string."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,411 @@
+"""The typed experiment: parsed once from YAML and options, checked, saved resolved, and built afresh per fold."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from fmnist_cv.data import KFoldDataModule, SplitPlan
+from fmnist_cv.data.module import SPLIT_ARGUMENTS
+from fmnist_cv.errors import UserError, did_you_mean
+from fmnist_cv.models import ImageClassifier
+from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everything
+
+OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+
+# Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
+RESERVED_TRAINER_OPTIONS = {
+    "barebones": "a fold needs its callbacks and logger",
+    "default_root_dir": "runs are written under --log_dir",
+    "enable_checkpointing": "each fold keeps its last and best checkpoint; add a ModelCheckpoint callback for more",
+    "enable_model_summary": "the model is described once for all folds",
+    "enable_progress_bar": "one display shows all folds",
+    "fast_dev_run": "it would leave no results; use --trainer.max_epochs 1 --trainer.limit_train_batches 2",
+    "limit_predict_batches": "every held-out image must be scored",
+    "limit_test_batches": "every test image must be scored",
+    "num_nodes": "spread folds over machines with --cv.fold",
+    "num_sanity_val_steps": "the engine scores the validation images itself",
+    "overfit_batches": "it replaces the index batches' shuffling; use --trainer.limit_train_batches",
+    "strategy": "each fold runs on one device",
+    "use_distributed_sampler": "each fold runs on one device",
+    "sync_batchnorm": "each fold runs on one device",
+}
+
+# What may differ between a run and its resumption: where and how it runs, not what it computes.
+NOT_IDENTITY = (
+    "cv.workers", "cv.fold", "log_dir", "trainer.accelerator", "trainer.devices",
+    "data.init_args.root", "data.init_args.download",
+)  # fmt: skip
+
+
+@dataclass
+class CrossValidationSection:
+    """How the training images are split and the folds are run.
+
+    Attributes:
+        n_splits: k; 3, 5 and 10 are usual.
+        n_repeats: draw the k folds anew this many times.
+        stratify: keep the classes' shares in every part; false for plain shuffled splits.
+        holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
+        inner_holdout: fraction of each training part on which the epoch is chosen, so that the held-out fold chooses
+            nothing; the best epoch then becomes the headline.
+        workers: folds run side by side; by default one per GPU, or one per CPU core.
+        fold: run this fold alone (repeats counted through), into the run named by --run; the last one to finish
+            writes the summary.
+    """
+
+    n_splits: int = 5
+    n_repeats: int = 1
+    stratify: bool = True
+    holdout: float | int | str | None = None
+    inner_holdout: float | None = None
+    workers: int | None = None
+    fold: int | None = None
+
+
+@dataclass
+class SelectionSection:
+    """Which epoch is the best, and when to stop.
+
+    Attributes:
+        monitor: the metric that decides: val/accuracy, val/loss, or one that the model logs. `val` is the held-out
+            fold, or the inner hold-out where cv.inner_holdout is set.
+        mode: whether more or less of it is better.
+        patience: stop after this many epochs without improvement; null trains all epochs.
+        min_delta: the least change that counts as improvement for the patience.
+    """
+
+    monitor: str = "val/accuracy"
+    mode: Literal["max", "min"] = "max"
+    patience: int | None = None
+    min_delta: float = 0.0
+
+
+@dataclass
+class FoldParts:
+    """Everything that one fold owns, made afresh."""
+
+    model: L.LightningModule
+    data: KFoldDataModule
+    trainer: dict[str, Any]
+
+
+DESCRIPTION = """
+Cross-validate an image classifier: train one model per stratified fold, score each on the images it never saw and
+once on the test set, and report mean, spread and interval. The run lands in lightning_logs/<name>/<run>/.
+
+  python -m fmnist_cv.fit --config configs/quickstart.yaml
+  python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 10 --trainer.max_epochs 5
+  python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --resume last
+  python -m fmnist_cv.fit --config my.yaml --model my_module.MyNet --model.width 32 --print_config
+"""
+
+
+def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
+    """The parser of an experiment: every option is also a key of the YAML file."""
+    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False, allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="YAML file; a bare name is also looked up in configs/.")
+    parser.add_argument("--name", type=str, required=True, help="Name of the experiment, the folder of its runs.")
+    parser.add_argument("--seed", type=int, default=0, help="Decides splits, initial weights and every epoch.")
+    parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder under which runs are written.")
+    parser.add_argument(
+        "--synthetic_fallback", type=bool, default=False,
+        help="Run on drawn garments, marked SYNTHETIC, where the data are neither found nor downloadable.",
+    )  # fmt: skip
+    parser.add_argument("--cv", type=CrossValidationSection, default=CrossValidationSection())
+    parser.add_argument("--selection", type=SelectionSection, default=SelectionSection())
+    parser.add_subclass_arguments(
+        L.LightningModule, "model", required=True,
+        help="Any LightningModule whose forward maps images to logits, log-probabilities or probabilities.",
+    )  # fmt: skip
+    parser.add_subclass_arguments(KFoldDataModule, "data", required=True, skip=set(SPLIT_ARGUMENTS))
+    parser.add_class_arguments(
+        L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=set(RESERVED_TRAINER_OPTIONS)
+    )
+    return parser
+
+
+def add_run_options(parser: ArgumentParser) -> None:
+    """The options that say which run, and are no part of the experiment."""
+    parser.add_argument("--run", type=str, help="Name of the run; by default the time. An existing name is refused.")
+    parser.add_argument("--resume", type=str, help="Go on with this run of the experiment: its name, path, or 'last'.")
+    parser.add_argument(
+        "--refit", action="store_true",
+        help="Then train a final model on all training images, for the folds' median best epoch.",
+    )  # fmt: skip
+
+
+class Experiment:
+    """One parsed and checked experiment.
+
+    Args:
+        config: what the parser returned, run options and all.
+        parser: the parser that made it.
+
+    Raises:
+        UserError: settings that contradict each other or that this machine cannot do.
+    """
+
+    def __init__(self, config: Namespace, parser: ArgumentParser | None = None) -> None:
+        self._parser = parser or make_parser()
+        self.config = config
+        self.name: str = config.name
+        self.seed: int = config.seed
+        self.log_dir = Path(config.log_dir)
+        self.synthetic_fallback: bool = config.synthetic_fallback
+        self.cv = CrossValidationSection(**config.cv.as_dict())
+        self.selection = SelectionSection(**config.selection.as_dict())
+        self.plan = SplitPlan(
+            self.cv.n_splits, self.cv.n_repeats, self.cv.stratify, self.cv.holdout, self.cv.inner_holdout, self.seed
+        )
+        self._check()
+
+    # -- parsing --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Experiment:
+        """Parse command-line arguments, `--config` among them, without run options."""
+        parser = make_parser()
+        return cls(parse(parser, arguments), parser)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Experiment:
+        """Parse a resolved config, as `to_yaml` wrote it."""
+        parser = make_parser()
+        try:
+            return cls(parser.parse_string(text), parser)
+        except (argparse.ArgumentError, TypeError, ValueError) as error:
+            raise UserError(explain(error, parser)) from None
+
+    def to_yaml(self) -> str:
+        """The resolved config: every option with its value, enough to repeat the run."""
+        keep = {key: self.config.get(key) for key in (
+            "name", "seed", "log_dir", "synthetic_fallback", "cv", "selection", "model", "data", "trainer")}  # fmt: skip
+        return self._parser.dump(Namespace(keep), skip_validation=True)
+
+    def replaced(self, **values: Any) -> Experiment:
+        """The same experiment with other values of dotted keys, given with `__` for the dots."""
+        config = self.config.clone()
+        for key, value in values.items():
+            config[key.replace("__", ".")] = value
+        return Experiment(config, self._parser)
+
+    def with_synthetic_data(self) -> Experiment:
+        """The same experiment on drawn garments."""
+        settings = yaml.safe_load(self.to_yaml())
+        kept = {k: settings["data"]["init_args"][k] for k in ("batch_size", "scaling", "augment", "eval_batch_size")}
+        settings["data"] = {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": kept}
+        return Experiment.from_yaml(yaml.safe_dump(settings))
+
+    def differences(self, other: Experiment) -> list[str]:
+        """The dotted keys whose values make two experiments compute different things."""
+        mine, theirs = (dict(flatten(yaml.safe_load(e.to_yaml()))) for e in (self, other))
+        keys = sorted(mine.keys() | theirs.keys())
+        return [
+            f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
+            for key in keys
+            if not key.startswith(NOT_IDENTITY) and mine.get(key) != theirs.get(key)
+        ]
+
+    # -- checks ---------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if not re.fullmatch(r"[\w.+-]+", self.name):
+            raise UserError(f"name is '{self.name}'; use letters, digits, '.', '_', '+' and '-' only: it names a folder")
+        if self.cv.workers is not None and self.cv.workers < 1:
+            raise UserError(f"cv.workers is {self.cv.workers}; it must be at least 1")
+        if self.cv.fold is not None and not 0 <= self.cv.fold < self.plan.n_folds:
+            raise UserError(f"cv.fold is {self.cv.fold}; this experiment has folds 0 to {self.plan.n_folds - 1}")
+        if self.selection.patience is not None and self.selection.patience < 1:
+            raise UserError(f"selection.patience is {self.selection.patience}; it must be at least 1, or null")
+        epochs, steps = self.config.trainer.max_epochs, self.config.trainer.max_steps
+        if epochs is None and steps == -1 and self.config.trainer.max_time is None:
+            raise UserError("trainer.max_epochs is not set; say how long to train, e.g. --trainer.max_epochs 10")
+        if epochs is not None and epochs < 1:
+            raise UserError(f"trainer.max_epochs is {epochs}; it must be at least 1")
+        model = self.config.model.class_path
+        if issubclass(_load(model), ImageClassifier) and self.selection.monitor not in OWN_METRICS:
+            raise UserError(
+                f"selection.monitor is '{self.selection.monitor}', but {model} logs {', '.join(OWN_METRICS)}"
+                + did_you_mean(self.selection.monitor, OWN_METRICS)
+            )
+        for key, value in flatten(yaml.safe_load(self.to_yaml())["model"]):
+            if key.endswith("class_path") and str(value).endswith("ReduceLROnPlateau"):
+                raise UserError(
+                    f"model.{key} is ReduceLROnPlateau, which Lightning steps after the epoch's checkpoint, so that a "
+                    "resumed run would lose a step; use a scheduler that follows the epoch, e.g. CosineAnnealingLR"
+                )
+
+    def check_parts(self) -> FoldParts:
+        """Build the parts once, on the CPU, and refuse what would only fail in the middle of training."""
+        self.devices()
+        parts = self.build(seed=self.seed)
+        name, data = self.config.model.class_path, parts.data
+        _ = data.test_images  # a broken test file must be found before training, not after
+        data.use_split(data.split, seed=0)
+        data.setup("fit")
+        images = data.scale(data.train_images.images[:2])
+        try:
+            with torch.inference_mode():
+                outputs = parts.model.eval()(images)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+            raise UserError(
+                f"{name} cannot take images of shape {tuple(images.shape)}: {str(error).splitlines()[0]}"
+            ) from None
+        expected = (2, len(data.class_names))
+        if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
+            got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            raise UserError(
+                f"the forward of {name} must return a tensor (images, classes) = {expected} for this data, got {got}"
+            )
+        hyperparameters = dict(parts.model.hparams)
+        try:
+            buffer = io.BytesIO()
+            torch.save(hyperparameters, buffer)
+            torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+        except Exception as error:  # noqa: BLE001 -- pickling a stranger's objects raises anything
+            raise UserError(
+                f"{name} saves hyperparameters that are not plain values ({type(error).__name__}), so that its "
+                "checkpoints could not be loaded safely; leave them out with save_hyperparameters(ignore=[...])"
+            ) from None
+        return parts
+
+    # -- building -------------------------------------------------------------------------------------------
+
+    def build(self, seed: int) -> FoldParts:
+        """Make model, data module and Trainer arguments; the initial weights depend on `seed` alone."""
+        seed_everything(seed)
+        try:
+            made = self._parser.instantiate(self.config)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the experiment cannot be built: {error}") from None
+        return FoldParts(made.model, made.data, made.trainer.as_dict())
+
+    def devices(self) -> Devices:
+        """The devices that folds run on, checked to exist."""
+        return find_devices(self.config.trainer.accelerator, self.config.trainer.devices)
+
+    def precision(self) -> str:
+        """The Trainer's precision; where none is given, bf16 where the device has it natively, else float32."""
+        asked = self.config.trainer.precision
+        if asked is not None:
+            return str(asked)
+        return "bf16-mixed" if has_fast_bf16(self.devices().accelerator) else "32-true"
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    """Parse, with one clear message for whatever is wrong.
+
+    Raises:
+        UserError: an unknown key, a wrong type, a missing or unreadable config.
+    """
+    try:
+        return parser.parse_args([_find_config(a) for a in _joined(arguments)])
+    except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
+        raise UserError(explain(error, parser)) from None
+
+
+def config_folders() -> list[Path]:
+    """Where bare names of configs are looked up: ./configs, then the configs that come with the package."""
+    package = Path(__file__).parent
+    return [Path("configs"), package / "configs", package.parent / "configs"]
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--config X` as `--config=X`, so that one argument holds the name to look up."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--config":
+            joined[-1] = f"--config={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _find_config(argument: str) -> str:
+    if not argument.startswith("--config="):
+        return argument
+    name = argument.removeprefix("--config=")
+    if Path(name).is_file():
+        return argument
+    relative = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
+    for folder in config_folders():
+        for path in (folder / relative, folder / f"{relative}.yaml"):
+            if path.is_file():
+                return f"--config={path}"
+    known = sorted({p.stem for folder in config_folders() for p in folder.glob("*.yaml")})
+    problem = "is a folder" if Path(name).is_dir() else "does not exist"
+    raise UserError(
+        f"config {name} {problem}{did_you_mean(relative.stem, known)}; give a YAML file, or one of {', '.join(known)}"
+    )
+
+
+def explain(error: Exception, parser: ArgumentParser) -> str:
+    """The parser's complaint in one or two lines: the key, the reason, and the nearest right key."""
+    text = str(error)
+    if match := re.search(r"[Oo]ption '([\w.]+)' is not accepted", text):
+        word = match[1]
+        owners = re.findall(r"class_path '([\w.]+)'", text) or re.findall(r"class_path='([\w.]+)'", text)
+        key = re.search(r'key "([\w.]+)"', text)
+        known = _parameters(owners[-1]) if owners else []
+        where = f"{key[1]}: " if key else ""
+        of = f" of {owners[-1]}" if owners else ""
+        return f"{where}'{word}' is not an option{of}{did_you_mean(word, known)}"
+    match = re.search(r"[Uu]nrecognized arguments: (--)?([\w.]+)", text) or re.search(
+        r"[Kk]ey '([\w.]*)(?<=.)()' is not expected", text
+    )
+    if match:
+        word = match[2] or match[1]
+        if word.split(".")[-1] in RESERVED_TRAINER_OPTIONS and word.startswith("trainer."):
+            reason = RESERVED_TRAINER_OPTIONS[word.split(".")[-1]]
+            return f"{word} is set by the engine and cannot be given: {reason}"
+        known = [a.dest for a in parser._actions if a.dest not in ("help", "print_config")]
+        suggestion = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+        hint = f"; did you mean '{suggestion[0]}'?" if suggestion else f"; see {parser.prog} --help"
+        return f"'{word}' is not an option{hint}"
+    if match := re.search(r'key "([\w.]+)":\s*(.*)', text, re.DOTALL):
+        reason = " ".join(line.strip() for line in match[2].splitlines() if line.strip())
+        if module := re.search(r"No module named '([\w.]+)'", reason):
+            reason = f"there is no module '{module[1]}' (modules are looked up in the working folder, too)"
+        return f"{match[1]}: {reason[:500]}"
+    return " ".join(text.split())[:600]
+
+
+def _parameters(class_path: str) -> list[str]:
+    """Names of a class's parameters and, since `**kwargs` pass them on, of its bases'."""
+    try:
+        cls = _load(class_path)
+    except (ImportError, AttributeError, ValueError):
+        return []
+    classes = [c for c in inspect.getmro(cls) if "__init__" in vars(c)]
+    return [name for c in classes for name in inspect.signature(c.__init__).parameters if name != "self"]
+
+
+def _load(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and leaves of nested dicts and lists."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list):
+        for i, value in enumerate(tree):
+            yield from flatten(value, f"{prefix}.{i}")
+    else:
+        yield prefix, tree

@@ -1,0 +1,80 @@
+"""`python -m fmnist_cv.fit`: cross-validate one experiment from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment, add_run_options, make_parser, parse
+from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
+from fmnist_cv.validation.results import FOLD_COLUMNS, CrossValidationResult, fold_rows, summary_lines
+from fmnist_cv.validation.run_folder import RunFolder
+from fmnist_cv.validation.workers import warm_up
+
+OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user's mistake, 130 for Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        parser = make_parser()
+        add_run_options(parser)
+        options = parse(parser, _with_config_of_run(arguments))
+        result = cross_validate(
+            Experiment(options), run=options.run, resume=options.resume, refit=options.refit, console=console
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except FoldsMissing as error:
+        console.print(f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all with "
+                      f"--resume {error.run.name}", highlight=False, soft_wrap=True)  # fmt: skip
+        return OK
+    except FoldsFailed as error:
+        for name, (reason, traceback) in error.failures.items():
+            print(f"\n{traceback}{name} failed: {reason}", file=sys.stderr)
+        print(f"\nThe other folds are kept. Try again with --resume {error.run.name}", file=sys.stderr)
+        return FOLD_FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted; go on from the last finished epochs with --resume last", file=sys.stderr)
+        return INTERRUPTED
+    show(result, console)
+    return OK
+
+
+def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
+    """With `--resume PATH` and no `--config`, the run's own config."""
+    arguments = list(arguments)
+    if "--resume" not in arguments[:-1] or any(a == "--config" or a.startswith("--config=") for a in arguments):
+        return arguments
+    config = RunFolder(Path(arguments[arguments.index("--resume") + 1])).config
+    return [f"--config={config}", *arguments] if config.is_file() else arguments
+
+
+def show(result: CrossValidationResult, console: Console) -> None:
+    """Print the table of folds, the findings, and where the run lies."""
+    table = Table(title=f"{result.summary['experiment']}: accuracy in %", title_justify="left")
+    for i, column in enumerate(FOLD_COLUMNS):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in fold_rows(result.summary):
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+    for line in summary_lines(result.summary):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    run = RunFolder(result.path)
+    console.print(f"\nRun:         {run.path}", highlight=False, soft_wrap=True)
+    console.print(f"Report:      {run.report}", highlight=False, soft_wrap=True)
+    console.print(f"Best model:  {run.best_checkpoint}", highlight=False, soft_wrap=True)
+    console.print(f"Look at it:  tensorboard --logdir {run.path.parents[1]}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

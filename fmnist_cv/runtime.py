@@ -1,0 +1,162 @@
+"""What the process needs before the first tensor: importable torchvision, allocator, threads, seeds, devices."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fmnist_cv.errors import UserError
+
+_torchvision_stub: torch.library.Library | None = None
+
+
+def make_torchvision_importable() -> None:
+    """Define torchvision's two operator schemas where its compiled operators cannot be loaded.
+
+    A CUDA build of torchvision beside a CPU-only torch cannot load its operators, and then its import fails
+    on registering fake kernels for them. With the schemas defined, everything but those operators works.
+    """
+    global _torchvision_stub
+    if _torchvision_stub is not None or "torchvision" in sys.modules:
+        return
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return
+    extension = next(Path(spec.origin).parent.glob("_C*.so"), None)
+    if extension is None:
+        return
+    try:
+        torch.ops.load_library(str(extension))
+    except OSError:
+        _torchvision_stub = torch.library.Library("torchvision", "DEF")
+        _torchvision_stub.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _torchvision_stub.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed pages instead of handing them back to the kernel; elsewhere do nothing.
+
+    A training step frees and allocates the same 100 MB of activations again and again, and faulting those
+    pages in anew costs more than the arithmetic. Every process must do this itself, before its first tensor.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
+    mallopt(top_pad, 64 << 20)
+
+
+def prepare_process(threads: int | None = None) -> None:
+    """Set up this process for training: allocator, denormals, threads.
+
+    Denormal numbers are flushed to zero because Adam's running averages of weights whose gradient is always
+    zero (border pixels, dead units) decay into them after some 800 steps, and from then on arithmetic on
+    them takes twice as long as everything else in a small network.
+    """
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def cpu_cores() -> int:
+    """Cores this process may use (its affinity, not the machine's count)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def derive_seed(*parts: int) -> int:
+    """One 32-bit seed from several non-negative integers, e.g. (seed, repeat, fold, epoch)."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators, so that what follows depends on `seed` alone."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def has_fast_bf16(accelerator: str) -> bool:
+    """Whether bf16 arithmetic is native on the device: an AVX-512 BF16 or AMX processor, or an Ampere or later GPU."""
+    if accelerator == "cpu":
+        supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+        return bool(supported and supported())
+    return accelerator == "cuda" and torch.cuda.get_device_capability()[0] >= 8
+
+
+@dataclass(frozen=True)
+class Devices:
+    """Where folds run: an accelerator ("cpu", "cuda", "mps") and the indices of its devices, one fold on each."""
+
+    accelerator: str
+    indices: tuple[int, ...]
+
+    @property
+    def description(self) -> str:
+        """The device's name for result files, e.g. "Intel(R) Xeon(R) Processor, 2 cores"."""
+        if self.accelerator == "cuda":
+            return ", ".join(sorted({torch.cuda.get_device_name(i) for i in self.indices}))
+        return f"{_cpu_name()}, {cpu_cores()} cores" if self.accelerator == "cpu" else "Apple GPU"
+
+
+def find_devices(accelerator: str, devices: object) -> Devices:
+    """Resolve Lightning's `trainer.accelerator` and `trainer.devices` to devices that exist.
+
+    Raises:
+        UserError: the accelerator or one of the devices is not on this machine.
+    """
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    resolved = {"gpu": "mps" if mps and not cuda else "cuda"}.get(accelerator, accelerator)
+    if resolved == "auto":
+        resolved = "cuda" if cuda else "mps" if mps else "cpu"
+    present = {"cpu": 1, "cuda": torch.cuda.device_count() if cuda else 0, "mps": int(mps)}
+    if resolved not in present:
+        raise UserError(f"trainer.accelerator is '{accelerator}'; this project runs on cpu, cuda (gpu) and mps")
+    count = present[resolved]
+    if not count:
+        raise UserError(
+            f"trainer.accelerator is '{accelerator}', but this machine has no such device; "
+            "use --trainer.accelerator cpu (or leave it on 'auto')"
+        )
+    indices = _device_indices(devices, count)
+    if missing := [i for i in indices if i >= count]:
+        raise UserError(
+            f"trainer.devices is {devices}, but this machine has {count} {resolved} device(s): "
+            f"there is no device {missing[0]}"
+            + (". On the CPU, spread folds over cores with --cv.workers" if resolved == "cpu" else "")
+        )
+    return Devices(resolved, indices)
+
+
+def _device_indices(devices: object, count: int) -> tuple[int, ...]:
+    """"auto" and -1 are all devices; n the first n; [i, j] or "i,j" those."""
+    if devices in ("auto", -1, "-1"):
+        return tuple(range(count))
+    try:
+        if isinstance(devices, str):
+            devices = [int(d) for d in devices.split(",")] if "," in devices else int(devices)
+        indices = tuple(range(devices)) if isinstance(devices, int) else tuple(int(d) for d in devices)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        indices = ()
+    if not indices or min(indices) < 0:
+        raise UserError(f"trainer.devices is {devices!r}; give 'auto', a count of at least 1, or a list of indices")
+    return indices
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

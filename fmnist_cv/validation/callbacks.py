@@ -1,0 +1,230 @@
+"""What watches one fold while Lightning trains it: seeds, curves, validation, checkpoints, progress."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint
+from torch import Tensor
+
+from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.errors import UserError
+from fmnist_cv.models import ImageClassifier
+from fmnist_cv.runtime import derive_seed, seed_everything
+from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
+
+Notify = Callable[[dict[str, Any]], None]
+
+
+class NonFiniteLoss(Exception):
+    """The training loss became NaN or infinite."""
+
+
+class ReseedEachEpoch(Callback):
+    """Make an epoch's randomness a function of (seed, repeat, fold, epoch), so that resuming needs no generator state.
+
+    Args:
+        seed: the fold's seed, itself derived from (seed, repeat, fold).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        seed_everything(derive_seed(self.seed, trainer.current_epoch))
+
+
+class WatchTraining(Callback):
+    """Collect the training loss, stop at one that is not finite, and tell how far the epoch is.
+
+    Works for any module whose training step returns a loss. For one that is no ImageClassifier it also logs
+    `train/loss` and, from the outputs of its forward, `train/accuracy`.
+
+    Args:
+        notify: takes progress events.
+    """
+
+    check_every = 64  # steps; reading a loss makes a GPU wait, so it is not read in each
+    notify_every_s = 0.25
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify = notify
+        self._losses: list[Tensor] = []
+        self._sizes: list[int] = []
+        self._correct: list[Tensor] = []
+        self._outputs: Tensor | None = None
+        self._hook: Any = None
+        self._told_at = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not isinstance(pl_module, ImageClassifier):
+            self._hook = pl_module.register_forward_hook(self._keep_outputs)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def _keep_outputs(self, module: Any, inputs: Any, outputs: Any) -> None:
+        self._outputs = outputs.detach() if isinstance(outputs, Tensor) and module.training else None
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._losses, self._sizes, self._correct, self._outputs = [], [], [], None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        loss = outputs["loss"] if isinstance(outputs, dict) and "loss" in outputs else outputs
+        if isinstance(loss, Tensor):
+            self._losses.append(loss.detach())
+            if len(self._losses) % self.check_every == 0:
+                self._check_finite(trainer)
+        if self._hook is not None:
+            self._sizes.append(len(batch[1]))
+            if self._outputs is not None and self._outputs.shape[:1] == batch[1].shape and self._outputs.ndim == 2:
+                self._correct.append((self._outputs.argmax(1) == batch[1]).sum())
+        now = time.monotonic()
+        if now - self._told_at > self.notify_every_s:
+            self._told_at = now
+            self._notify({"event": "step", "step": batch_idx + 1, "epoch": trainer.current_epoch})
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._check_finite(trainer)
+        if self._hook is None or len(self._losses) != len(self._sizes):
+            return
+        sizes = torch.tensor(self._sizes, dtype=torch.float32, device=pl_module.device)
+        curves = {"train/loss": (torch.stack(self._losses).float() * sizes).sum() / sizes.sum()}
+        if len(self._correct) == len(self._sizes):
+            curves["train/accuracy"] = torch.stack(self._correct).sum() / sizes.sum()
+        pl_module.log_dict({**curves, "step": float(trainer.current_epoch)})
+
+    def _check_finite(self, trainer: L.Trainer) -> None:
+        if not self._losses:
+            return
+        losses = torch.stack(self._losses)
+        if not (bad := ~losses.isfinite()).any():
+            return
+        step = int(bad.nonzero()[0])
+        raise NonFiniteLoss(
+            f"the training loss became {float(losses[step])} in epoch {trainer.current_epoch}, step {step} "
+            f"(counted from 0); lower the learning rate, clip the gradient (--trainer.gradient_clip_val 1), "
+            "or use --trainer.precision 32-true"
+        )
+
+
+class ScoreEachEpoch(Callback):
+    """After each epoch, score the images that choose the epoch: logs `val/loss` and `val/accuracy`.
+
+    The engine's own pass, so that a module need not log anything.
+    """
+
+    def __init__(self) -> None:
+        self.train_seconds: list[float] = []
+        self._epoch_began = 0.0
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.train_seconds.append(time.perf_counter() - self._epoch_began)
+        data: KFoldDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        if not len(data.split.validation):
+            return
+        loss, accuracy = loss_and_accuracy(
+            *predict_log_probabilities(
+                pl_module, data, data.val_dataloader(), trainer.precision_plugin.forward_context()
+            )
+        )
+        scores = {"val/loss": loss, "val/accuracy": accuracy, "step": float(trainer.current_epoch)}
+        pl_module.log_dict(scores)  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"train_seconds": self.train_seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.train_seconds = list(state_dict["train_seconds"])
+
+
+class KeepCheckpoints(Checkpoint):
+    """Keep the last and the best epoch's checkpoint, whole at every instant, and the history of all metrics.
+
+    A `Checkpoint`, so that Lightning calls it after all other callbacks: what early stopping decided is saved, too.
+
+    Args:
+        last: where the last epoch's checkpoint goes.
+        best: where the best epoch's goes.
+        monitor: the metric that decides; None makes every epoch the best so far, for a model that holds nothing out.
+        mode: "max" or "min".
+        notify: takes progress events.
+    """
+
+    def __init__(self, last: Path, best: Path, monitor: str | None, mode: str, notify: Notify) -> None:
+        self.last, self.best, self.monitor, self.mode, self._notify = last, best, monitor, mode, notify
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = -1
+        self.stopped = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # what a killed process had not yet flushed to its loggers is in the checkpoint
+        for logger in trainer.loggers:
+            for epoch, metrics in enumerate(self.history):
+                logger.log_metrics(metrics, step=epoch)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
+        better = self._is_better(metrics, trainer.current_epoch)
+        metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.history.append(metrics)
+        if better:
+            self.best_epoch = len(self.history) - 1
+        self.stopped = trainer.should_stop and trainer.fit_loop._can_stop_early
+        self._save(trainer, better)
+        self._notify({"event": "epoch", "epoch": trainer.current_epoch, **metrics})
+
+    def _is_better(self, metrics: dict[str, float], epoch: int) -> bool:
+        if self.monitor is None:
+            return True
+        if self.monitor not in metrics:
+            raise UserError(
+                f"selection.monitor is '{self.monitor}', which nothing logs; there are {', '.join(sorted(metrics))}"
+            )
+        score = metrics[self.monitor]
+        if not math.isfinite(score):
+            raise NonFiniteLoss(f"{self.monitor} became {score} after epoch {epoch}")
+        if not self.history:
+            return True
+        best = self.history[self.best_epoch][self.monitor]
+        return score > best if self.mode == "max" else score < best
+
+    def _save(self, trainer: L.Trainer, better: bool) -> None:
+        beside = self.last.with_name(".last.ckpt.tmp")
+        trainer.save_checkpoint(beside)
+        with open(beside, "rb") as file:
+            os.fsync(file.fileno())
+        if better:
+            # the best goes first: killed in between, the epoch is repeated and saved the same
+            best_beside = self.best.with_name(".best.ckpt.tmp")
+            best_beside.unlink(missing_ok=True)
+            try:
+                os.link(beside, best_beside)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(beside, best_beside)
+            os.replace(best_beside, self.best)
+        os.replace(beside, self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history, "best_epoch": self.best_epoch, "stopped": self.stopped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = [dict(metrics) for metrics in state_dict["history"]]
+        self.best_epoch, self.stopped = state_dict["best_epoch"], state_dict["stopped"]

@@ -1,0 +1,278 @@
+"""All folds of an experiment: prepare or find the run, run what is missing, and gather the results."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+
+from fmnist_cv.data import Images, Split, make_splits
+from fmnist_cv.data.splits import load_splits, save_splits
+from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.runtime import derive_seed
+from fmnist_cv.validation.fold import FoldJob
+from fmnist_cv.validation.progress import FoldDisplay
+from fmnist_cv.validation.results import CrossValidationResult, describe_environment, write_results
+from fmnist_cv.validation.run_folder import (
+    FoldFolder,
+    RunFolder,
+    check_writable,
+    create_run,
+    default_run_name,
+    find_run,
+    locked,
+    write_json,
+)
+from fmnist_cv.validation.workers import default_workers, plan_threads, run_jobs, warm_up
+
+
+class FoldsFailed(Exception):
+    """Some folds did not finish; the others did, and a resumed run tries again.
+
+    Attributes:
+        run: the run's folder.
+        failures: for each fold that failed, the reason and the traceback ("" where there is none to show).
+    """
+
+    def __init__(self, run: Path, failures: dict[str, tuple[str, str]]) -> None:
+        self.run, self.failures = run, failures
+        super().__init__("; ".join(f"{name}: {reason}" for name, (reason, _) in failures.items()))
+
+
+class FoldsMissing(Exception):
+    """The fold asked for is done, but others of the run are not, so that there is no summary yet."""
+
+    def __init__(self, run: Path, missing: list[str]) -> None:
+        self.run, self.missing = run, missing
+        super().__init__(f"{run} still lacks {', '.join(missing)}")
+
+
+@dataclass
+class _Prepared:
+    experiment: Experiment
+    run: RunFolder
+    splits: list[Split]
+    train: Images
+    test: Images | None
+
+
+def cross_validate(
+    config: str | Path | Mapping[str, Any] | Experiment,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    run: str | None = None,
+    resume: str | None = None,
+    refit: bool = False,
+    console: Console | None = None,
+) -> CrossValidationResult:
+    """Cross-validate one experiment, as `python -m fmnist_cv.fit` does.
+
+    Several folds side by side run in processes of their own, which import the calling script: guard its top level
+    with `if __name__ == "__main__":`.
+
+    Args:
+        config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment.
+        overrides: values of dotted keys, e.g. {"cv.n_splits": 10, "trainer.max_epochs": 3}.
+        run: name of the run; by default the time.
+        resume: go on with this run: its name, its path, or "last".
+        refit: then train a final model on all training images, for the folds' median best epoch.
+        console: where progress is shown; None shows nothing.
+
+    Returns:
+        Per-fold scores, out-of-fold probabilities, and a pandas table.
+
+    Raises:
+        UserError: the experiment, the data or the run cannot be used as asked.
+        FoldsFailed: a fold did not finish.
+        FoldsMissing: with cv.fold, when other folds are still to be run.
+    """
+    warm_up()
+    experiment = as_experiment(config, overrides)
+    prepared = _prepare(experiment, run, resume, console)
+    experiment, folder = prepared.experiment, prepared.run
+    all_folds = [_folder(prepared, split) for split in prepared.splits]
+    chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
+    _run([_fold_job(prepared, i) for i in chosen if not all_folds[i].finished], prepared, console)
+    with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
+        if missing := [f.name for f in all_folds if not f.finished]:
+            raise FoldsMissing(folder.path, missing)
+        if refit and not folder.refit.finished:
+            _run([_refit_job(prepared, all_folds)], prepared, console)
+        write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
+    return CrossValidationResult.load(folder.path)
+
+
+def as_experiment(
+    config: str | Path | Mapping[str, Any] | Experiment, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """An Experiment from a file's name, a mapping, or itself, with values of dotted keys replaced."""
+    options = [f"--{key}={json.dumps(value)}" for key, value in (overrides or {}).items()]  # JSON is YAML
+    if isinstance(config, str | Path):
+        return Experiment.parse([f"--config={config}", *options])
+    text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(dict(config))
+    if not options:
+        return Experiment.from_yaml(text)
+    return Experiment.parse([f"--config={text}", *options])
+
+
+# -- preparing ----------------------------------------------------------------------------------------------
+
+
+def _prepare(experiment: Experiment, run: str | None, resume: str | None, console: Console | None) -> _Prepared:
+    """Check everything that can be checked before training, then find the run or make it."""
+    if run is not None and resume is not None:
+        raise UserError("give either --run, which starts a run, or --resume, which goes on with one")
+    if run is not None and (Path(run).name != run or run.startswith(".") or run == "last"):
+        raise UserError(f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first")
+    join = run is not None and experiment.cv.fold is not None and (experiment.log_dir / experiment.name / run).exists()
+    existing = find_run(experiment.log_dir, experiment.name, run if join else resume) if join or resume else None  # type: ignore[arg-type]
+    if existing is None:
+        check_writable(experiment.log_dir)
+        if run is not None and (experiment.log_dir / experiment.name / run).exists():
+            create_run(experiment.log_dir, experiment.name, run, lambda folder: None)  # refuses it, with the reason
+    synthetic = ""
+    try:
+        parts = experiment.check_parts()
+    except DataNotFound as error:
+        if not experiment.synthetic_fallback:
+            raise
+        if console is not None:
+            console.print(f"[bold yellow]{error}.[/]\n[bold yellow]Running on SYNTHETIC garments instead.[/]")
+        experiment = experiment.with_synthetic_data()
+        parts = experiment.check_parts()
+        synthetic = "_SYNTHETIC"
+    train, test = parts.data.train_images, parts.data.test_images
+    if existing is None:
+        name = (run or default_run_name()) + synthetic
+        existing = _create(experiment, name, parts.data.name, train, test)
+    else:
+        _check_same(experiment, existing)
+    groups = None if train.groups is None else train.groups.numpy()
+    fingerprint = existing.read_run_info()["data"]["fingerprint"]
+    if fingerprint != train.fingerprint():
+        raise UserError(
+            f"run {existing.path} was made on other data (fingerprint {fingerprint}, here {train.fingerprint()}); "
+            "resume with the data it was started on, or start a new run"
+        )
+    splits = load_splits(existing.splits, train.labels.numpy(), experiment.plan, fingerprint, groups)
+    if console is not None:
+        console.print(_headline(experiment, existing, parts.data.name, train), highlight=False, soft_wrap=True)
+    return _Prepared(experiment, existing, splits, train, test)
+
+
+def _create(experiment: Experiment, name: str, data_name: str, train: Images, test: Images | None) -> RunFolder:
+    groups = None if train.groups is None else train.groups.numpy()
+    splits = make_splits(train.labels.numpy(), experiment.plan, groups)
+    devices, precision = experiment.devices(), experiment.precision()
+    workers = experiment.cv.workers or default_workers(len(splits), devices)
+    threads = plan_threads(len(splits), workers)
+    fingerprint = train.fingerprint()
+
+    def fill(path: Path) -> None:
+        folder = RunFolder(path)
+        folder.config.write_text(experiment.to_yaml())
+        save_splits(folder.splits, splits, experiment.plan, fingerprint)
+        info = {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(),
+            "data": {
+                "name": data_name,
+                "fingerprint": fingerprint,
+                "n_train": len(train),
+                "n_test": 0 if test is None else len(test),
+                "image_shape": list(train.shape),
+                "class_names": list(train.class_names),
+            },
+            "environment": describe_environment(devices.description, threads, precision),
+        }
+        write_json(folder.run_info, info)
+
+    return create_run(experiment.log_dir, experiment.name, name, fill)
+
+
+def _check_same(experiment: Experiment, run: RunFolder) -> None:
+    saved = Experiment.from_yaml(run.config.read_text())
+    if differences := experiment.differences(saved):
+        raise UserError(
+            f"run {run.path} belongs to another config: {'; '.join(differences[:5])}; "
+            "resume with the config it was started with, or start a new run"
+        )
+
+
+def _headline(experiment: Experiment, run: RunFolder, data_name: str, train: Images) -> str:
+    environment = run.read_run_info()["environment"]
+    plan = experiment.plan
+    how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
+    return (
+        f"[bold]{experiment.name}[/]: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
+        f"{len(train):,} {data_name} images, {environment['device']}, {environment['precision']}, "
+        f"threads per fold {', '.join(map(str, environment['threads_per_fold']))}\nrun: {run.path}"
+    )
+
+
+# -- running ------------------------------------------------------------------------------------------------
+
+
+def _folder(prepared: _Prepared, split: Split) -> FoldFolder:
+    return prepared.run.fold(split.repeat, split.fold, prepared.experiment.plan.n_repeats)
+
+
+def _fold_job(prepared: _Prepared, index: int) -> FoldJob:
+    split, experiment = prepared.splits[index], prepared.experiment
+    environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
+    return FoldJob(
+        config=experiment.to_yaml(),
+        folder=_folder(prepared, split).path,
+        split=split,
+        seed=derive_seed(experiment.seed, split.repeat, split.fold),
+        threads=environment["threads_per_fold"][index],
+        precision=environment["precision"],
+        accelerator=devices.accelerator,
+        device=devices.indices[0],
+    )
+
+
+def _refit_job(prepared: _Prepared, folds: list[FoldFolder]) -> FoldJob:
+    """A model on all training images, for as many epochs as the folds' best had in the median."""
+    experiment = prepared.experiment
+    epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in folds])))
+    environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
+    everything = Split(np.arange(len(prepared.train)), np.arange(0))
+    return FoldJob(
+        config=experiment.replaced(trainer__max_epochs=epochs, selection__patience=None).to_yaml(),
+        folder=prepared.run.refit.path,
+        split=everything,
+        seed=derive_seed(experiment.seed, experiment.plan.n_repeats, 0),
+        threads=max(environment["threads_per_fold"]),
+        precision=environment["precision"],
+        accelerator=devices.accelerator,
+        device=devices.indices[0],
+    )
+
+
+def _run(jobs: list[FoldJob], prepared: _Prepared, console: Console | None) -> None:
+    if not jobs:
+        return
+    failures: dict[str, tuple[str, str]] = {}
+    devices = prepared.experiment.devices()
+    workers = prepared.experiment.cv.workers or default_workers(len(jobs), devices)
+    display = nullcontext() if console is None else FoldDisplay([job.name for job in jobs], console)
+    with display as shown:
+
+        def handle(name: str, event: dict[str, Any]) -> None:
+            if event["event"] == "failed":
+                failures[name] = (event["reason"], event["traceback"])
+            if shown is not None:
+                shown.handle(name, event)
+
+        run_jobs(jobs, workers, devices, handle)
+    if failures:
+        raise FoldsFailed(prepared.run.path, failures)

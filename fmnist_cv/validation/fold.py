@@ -1,0 +1,215 @@
+"""One fold: train a fresh model on the training part, then score what was held out, then the test set once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from lightning.pytorch.loggers import Logger
+
+from fmnist_cv.data import Split
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment, FoldParts
+from fmnist_cv.models import ImageClassifier
+from fmnist_cv.runtime import prepare_process
+from fmnist_cv.validation import tensorboard
+from fmnist_cv.validation.callbacks import (
+    KeepCheckpoints,
+    NonFiniteLoss,
+    Notify,
+    ReseedEachEpoch,
+    ScoreEachEpoch,
+    WatchTraining,
+)
+from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
+from fmnist_cv.validation.run_folder import FoldFolder, locked
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """All that a process needs to run one fold.
+
+    Attributes:
+        config: the resolved experiment as YAML.
+        folder: the fold's folder.
+        split: what to train on and what to score.
+        seed: the fold's seed, derived from (seed, repeat, fold).
+        threads: CPU threads; part of the run, since sums in another order round differently.
+        precision: the Trainer's precision.
+        accelerator, device: where to run.
+    """
+
+    config: str
+    folder: Path
+    split: Split
+    seed: int
+    threads: int
+    precision: str
+    accelerator: str
+    device: int
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether this is the final model on all images, which holds nothing out and chooses no epoch."""
+        return not len(self.split.validation)
+
+
+def run_fold(job: FoldJob, notify: Notify) -> None:
+    """Run one fold to its end, from its last checkpoint if it has one. Progress and outcome go to `notify`.
+
+    A fold that fails tells why and leaves the other folds alone; what it had saved stays for a later try.
+    """
+    folder = FoldFolder(job.folder)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
+            if not folder.finished:
+                with quiet_lightning():
+                    _train_and_score(job, folder, notify)
+        validation = folder.read_metrics()["last"].get("validation", {})
+        notify({"event": "finished", "accuracy": validation.get("accuracy")})
+    except (UserError, NonFiniteLoss) as error:
+        notify({"event": "failed", "reason": str(error), "traceback": ""})
+    except Exception as error:  # noqa: BLE001 -- whatever a user's model raises fails its fold alone
+        reason = f"{type(error).__name__}: {error}"
+        notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc()})
+
+
+def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
+    began = time.perf_counter()
+    prepare_process(job.threads)
+    experiment = Experiment.from_yaml(job.config)
+    parts = experiment.build(job.seed)
+    parts.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parts.data.use_split(job.split, job.seed)
+
+    selection = experiment.selection
+    monitor = None if job.is_refit else selection.monitor
+    keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode, notify)
+    timer = ScoreEachEpoch()
+    callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *_their_callbacks(parts, job)]
+    if selection.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                selection.monitor, selection.min_delta, selection.patience, mode=selection.mode, check_finite=False
+            )
+        )
+    trainer = make_trainer(job, folder, parts, [*callbacks, keeper])
+    fit(trainer, parts, folder, keeper, timer, notify)
+    notify({"event": "scoring"})
+    times = {"train_seconds_per_epoch": timer.train_seconds, "began": began}
+    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads)
+
+
+def fit(
+    trainer: L.Trainer,
+    parts: FoldParts,
+    folder: FoldFolder,
+    keeper: KeepCheckpoints,
+    timer: ScoreEachEpoch,
+    notify: Notify,
+) -> None:
+    """Train from scratch or from the last checkpoint, unless the training was over when that was saved."""
+    resumes = folder.last_checkpoint.is_file()
+    if resumes:
+        # Asked before fitting: after a stop that was decided and saved, Lightning would train one more epoch.
+        states = load_checkpoint(folder.last_checkpoint)["callbacks"]
+        keeper.load_state_dict(states[keeper.state_key])
+        timer.load_state_dict(states[timer.state_key])
+    epochs, max_epochs = len(keeper.history), trainer.max_epochs if trainer.max_epochs is not None else -1
+    steps = _steps_per_epoch(parts, trainer)
+    notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps})
+    if not (keeper.stopped or 0 < max_epochs <= epochs):
+        checkpoint = folder.last_checkpoint if resumes else None
+        with _interrupt_as_itself():
+            trainer.fit(parts.model, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    if not keeper.history:
+        raise UserError("not one epoch was trained; raise trainer.max_epochs, max_steps or max_time")
+
+
+def make_trainer(job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: list[Callback]) -> L.Trainer:
+    """The fold's Trainer: the experiment's options, and what the engine sets itself."""
+    options = {key: value for key, value in parts.trainer.items() if key not in ("callbacks", "logger")}
+    options |= {
+        "accelerator": job.accelerator,
+        "devices": [job.device] if job.accelerator == "cuda" else 1,
+        "precision": job.precision,
+        "callbacks": callbacks,
+        "logger": _loggers(folder, parts),
+        "default_root_dir": folder.path,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    if not _validates_itself(parts.model):
+        options["limit_val_batches"] = 0  # the engine's own pass is the validation
+    if options.get("log_every_n_steps") is None:
+        options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
+    return L.Trainer(**options)
+
+
+def _their_callbacks(parts: FoldParts, job: FoldJob) -> list[Callback]:
+    theirs = parts.trainer.get("callbacks") or []
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    if job.is_refit:  # nothing is held out that these could monitor
+        theirs = [callback for callback in theirs if not isinstance(callback, EarlyStopping | Checkpoint)]
+    return theirs
+
+
+def _loggers(folder: FoldFolder, parts: FoldParts) -> list[Logger]:
+    """TensorBoard and those that the experiment adds; none for `trainer.logger: false`."""
+    asked = parts.trainer.get("logger")
+    if asked is False:
+        return []
+    added = [] if asked in (None, True) else asked if isinstance(asked, list) else [asked]
+    return [tensorboard.make_logger(folder.path), *added]
+
+
+def _validates_itself(model: L.LightningModule) -> bool:
+    """Whether the module brings a validation step of its own, whose logs its user wants to see."""
+    return type(model).validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step)
+
+
+def _steps_per_epoch(parts: FoldParts, trainer: L.Trainer) -> int:
+    steps = len(parts.data.train_dataloader())
+    limit = trainer.limit_train_batches
+    return min(steps, limit) if isinstance(limit, int) else max(1, int(steps * (limit or 1.0)))
+
+
+@contextlib.contextmanager
+def _interrupt_as_itself() -> Iterator[None]:
+    """Lightning turns Ctrl-C into SystemExit; turn it back."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice out of the output: what it says of devices and loaders does not fit folds."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", module="torch.utils.data")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,123 @@
+"""A trained fold's scores: last and best epoch on the held-out images and, once each, on the test set."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+
+from fmnist_cv.data.batches import IndexBatches, index_loader
+from fmnist_cv.data.images import Images
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment, FoldParts
+from fmnist_cv.validation import tensorboard
+from fmnist_cv.validation.callbacks import KeepCheckpoints
+from fmnist_cv.validation.run_folder import FoldFolder, write_arrays, write_json
+from fmnist_cv.validation.scoring import classification_report, loss_and_accuracy, predict_log_probabilities
+
+
+def score_fold(
+    experiment: Experiment,
+    folder: FoldFolder,
+    parts: FoldParts,
+    trainer: L.Trainer,
+    keeper: KeepCheckpoints,
+    times: dict[str, Any],
+    seed: int,
+    threads: int,
+) -> None:
+    """Score a trained fold and write its probabilities and, last of all, its metrics.
+
+    Args:
+        experiment: what ran.
+        folder: the fold's folder, which holds its checkpoints.
+        parts: the fold's model and data.
+        trainer: the fold's Trainer, for device and precision.
+        keeper: knows the history and the best epoch.
+        times: seconds of training per epoch, and when the fold began.
+        seed, threads: the fold's, for its metrics.
+    """
+    began = time.perf_counter()
+    split, last_epoch = parts.data.split, len(keeper.history) - 1
+    metrics: dict[str, Any] = {
+        "repeat": split.repeat,
+        "fold": split.fold,
+        "seed": seed,
+        "threads": threads,
+        "n_train": len(split.train),
+        "n_inner": 0 if split.inner is None else len(split.inner),
+        "n_validation": len(split.validation),
+        "epochs": len(keeper.history),
+        "stopped_early": keeper.stopped,
+        "best_epoch": keeper.best_epoch,
+        "monitor": keeper.monitor,
+    }
+    metrics["last"], arrays = _score_checkpoint(folder.last_checkpoint, last_epoch, parts, trainer)
+    best, best_arrays = metrics["last"], arrays
+    if keeper.best_epoch != last_epoch:
+        best, best_arrays = _score_checkpoint(folder.best_checkpoint, keeper.best_epoch, parts, trainer)
+    metrics["best"] = best
+    metrics["history"] = keeper.history
+    if parts.trainer.get("logger") is not False and len(split.validation):
+        labels = parts.data.train_images.labels[torch.from_numpy(split.validation)].cpu()
+        report = classification_report(torch.from_numpy(arrays["validation"]), labels, parts.data.class_names)
+        tensorboard.log_fold(tensorboard.make_logger(folder.path), experiment, parts.data, report, metrics)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    metrics["times"] = {
+        "train_seconds_per_epoch": times["train_seconds_per_epoch"],
+        "scoring_seconds": time.perf_counter() - began,
+        "wall_seconds": time.perf_counter() - times["began"],
+        "peak_memory_mb": peak,
+    }
+    named = {f"last_{part}": array for part, array in arrays.items()}
+    write_arrays(folder.probabilities, named | {f"best_{part}": array for part, array in best_arrays.items()})
+    write_json(folder.metrics, metrics)
+
+
+def _score_checkpoint(
+    path: Path, epoch: int, parts: FoldParts, trainer: L.Trainer
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(loss and accuracy, probabilities float32 (n, n_classes)) of one epoch's model, by part: validation, test."""
+    model, data = parts.model, parts.data
+    checkpoint = load_checkpoint(path)
+    model.to(trainer.strategy.root_device)
+    model.load_state_dict(checkpoint["state_dict"])
+    data.load_state_dict(checkpoint[type(data).__qualname__])
+    scores: dict[str, Any] = {"epoch": epoch}
+    arrays: dict[str, np.ndarray] = {}
+    test = data.test_images
+    everything: list[tuple[str, Images, np.ndarray]] = [("validation", data.train_images, data.split.validation)]
+    if test is not None:
+        everything.append(("test", test, np.arange(len(test))))
+    for part, images, indices in everything:
+        if not len(indices):
+            continue
+        order = IndexBatches(torch.from_numpy(indices).to(images.images.device), data.eval_batch_size)
+        log_probabilities, labels = predict_log_probabilities(
+            model, data, index_loader(images, order), trainer.precision_plugin.forward_context()
+        )
+        loss, accuracy = loss_and_accuracy(log_probabilities, labels)
+        scores[part] = {"loss": float(loss), "accuracy": float(accuracy)}
+        arrays[part] = log_probabilities.exp().cpu().numpy()
+    return scores, arrays
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint of tensors and plain values to the CPU; objects in it are refused, never unpickled.
+
+    Raises:
+        UserError: the file is damaged or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 -- a damaged file raises anything
+        raise UserError(
+            f"cannot read the checkpoint {path} ({type(error).__name__}); delete the folder {path.parent} and "
+            "resume, which trains this fold anew"
+        ) from None

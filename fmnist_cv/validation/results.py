@@ -1,0 +1,418 @@
+"""From finished folds to results: out-of-fold predictions, summary statistics, reports, and the tables to read."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+import fmnist_cv
+from fmnist_cv.data import Images, Split
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
+from fmnist_cv.validation.scoring import classification_report
+from fmnist_cv.validation.statistics import summarise, wilson_interval
+
+EPOCHS = ("last", "best")
+
+
+def write_results(
+    run: RunFolder, experiment: Experiment, splits: list[Split], train: Images, test: Images | None
+) -> dict[str, Any]:
+    """Gather the finished folds into `out_of_fold.npz`, `results.json` and `report.md`.
+
+    Args:
+        run: the run; all its folds are finished.
+        experiment: what ran.
+        splits: the run's splits.
+        train, test: the images, for their labels.
+
+    Returns:
+        What results.json holds.
+    """
+    folders = [run.fold(s.repeat, s.fold, experiment.plan.n_repeats) for s in splits]
+    folds = [folder.read_metrics() for folder in folders]
+    probabilities = [folder.read_probabilities() for folder in folders]
+    info = run.read_run_info()
+
+    out_of_fold = _out_of_fold(experiment, splits, probabilities, len(train), len(train.class_names))
+    write_arrays(run.out_of_fold, {**out_of_fold, "labels": train.labels.cpu().numpy()})
+
+    headline = "best" if experiment.cv.inner_holdout is not None else "last"
+    ratio = len(splits[0].validation) / (len(train) - len(splits[0].validation))
+    accuracies = [fold[headline]["validation"]["accuracy"] for fold in folds]
+    best = int(np.argmax(accuracies))
+    checkpoint = folders[best].last_checkpoint if headline == "last" else folders[best].best_checkpoint
+    gaps = [fold["best"]["validation"]["accuracy"] - fold["last"]["validation"]["accuracy"] for fold in folds]
+
+    results: dict[str, Any] = {
+        "experiment": experiment.name,
+        "run": run.name,
+        "data": info["data"],
+        "seed": experiment.seed,
+        "cv": {
+            "n_splits": experiment.plan.folds_per_repeat,
+            "n_repeats": experiment.plan.n_repeats,
+            "stratify": experiment.plan.stratify,
+            "holdout": experiment.plan.holdout,
+            "inner_holdout": experiment.plan.inner_holdout,
+        },
+        "headline": {
+            "epoch": headline,
+            "accuracy": summarise(accuracies, ratio).as_dict(),
+            "caveat": _caveat(experiment),
+        },
+        "validation": {
+            epoch: {
+                name: summarise([fold[epoch]["validation"][name] for fold in folds], ratio).as_dict()
+                for name in ("accuracy", "loss")
+            }
+            for epoch in EPOCHS
+        },
+        "test": None if test is None else {epoch: _test_scores(folds, epoch, len(test)) for epoch in EPOCHS},
+        "ensemble": None if test is None else {e: _ensemble(probabilities, e, test) for e in EPOCHS},
+        "optimism": {"accuracy": float(np.mean(gaps)), "per_fold": gaps, "what": _optimism_note(experiment)},
+        "best_fold": {
+            "name": folders[best].name,
+            "validation_accuracy": accuracies[best],
+            "checkpoint": str(checkpoint.relative_to(run.path)),
+        },
+        "folds": [
+            {"name": folder.name, **{key: value for key, value in fold.items() if key not in ("history", "times")}}
+            for folder, fold in zip(folders, folds, strict=True)
+        ],
+        "out_of_fold_report": _out_of_fold_report(out_of_fold[headline], train),
+        "test_report": None if test is None else _ensemble_report(probabilities, headline, test),
+        "refit": _refit(run.refit, test),
+        "environment": info["environment"],
+        "times": _times(folds),
+    }
+    run.link_best(checkpoint)
+    text = report_tables(results)
+    replace_file(run.report, lambda file: file.write(text.encode()))
+    write_json(run.results, results)
+    return results
+
+
+# -- the parts of results.json ------------------------------------------------------------------------------
+
+
+def _out_of_fold(
+    experiment: Experiment, splits: list[Split], probabilities: list[dict[str, np.ndarray]], n: int, n_classes: int
+) -> dict[str, np.ndarray]:
+    """float32 (n_repeats, n, n_classes) for each epoch; NaN where an image was never held out (a hold-out's rest)."""
+    shape = (experiment.plan.n_repeats, n, n_classes)
+    arrays = {epoch: np.full(shape, np.nan, dtype=np.float32) for epoch in EPOCHS}
+    for split, scored in zip(splits, probabilities, strict=True):
+        for epoch in EPOCHS:
+            here = arrays[epoch][split.repeat]
+            if not np.isnan(here[split.validation]).all():
+                raise UserError(f"an image is held out twice in repeat {split.repeat}; the run's splits are damaged")
+            here[split.validation] = scored[f"{epoch}_validation"]
+    if experiment.plan.holdout is None and any(np.isnan(array).any() for array in arrays.values()):
+        raise UserError("an image has no out-of-fold prediction; the run's folds are damaged")
+    return arrays
+
+
+def _out_of_fold_report(probabilities: np.ndarray, train: Images) -> dict[str, Any]:
+    """Over all held-out predictions: each image once per repeat."""
+    n_repeats, _, n_classes = probabilities.shape
+    pooled = torch.from_numpy(probabilities.reshape(-1, n_classes))
+    held_out = ~pooled[:, 0].isnan()
+    labels = train.labels.cpu().repeat(n_repeats)
+    return classification_report(pooled[held_out], labels[held_out], train.class_names)
+
+
+def _test_scores(folds: list[dict[str, Any]], epoch: str, n_test: int) -> dict[str, Any]:
+    """Mean and sd of the folds' models on the one test set; no interval of the mean, since they share its images."""
+    accuracies = [fold[epoch]["test"]["accuracy"] for fold in folds]
+    return {
+        "accuracy": {
+            "mean": float(np.mean(accuracies)),
+            "sd": float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None,
+            "per_fold": accuracies,
+            "wilson_per_fold": [wilson_interval(round(a * n_test), n_test) for a in accuracies],
+        },
+        "loss": {"mean": float(np.mean([fold[epoch]["test"]["loss"] for fold in folds]))},
+    }
+
+
+def _soft_vote(probabilities: list[dict[str, np.ndarray]], epoch: str) -> torch.Tensor:
+    return torch.from_numpy(np.mean([scored[f"{epoch}_test"] for scored in probabilities], axis=0, dtype=np.float64))
+
+
+def _ensemble(probabilities: list[dict[str, np.ndarray]], epoch: str, test: Images) -> dict[str, Any]:
+    right = int((_soft_vote(probabilities, epoch).argmax(1) == test.labels.cpu()).sum())
+    return {"accuracy": right / len(test), "wilson": wilson_interval(right, len(test)), "n_models": len(probabilities)}
+
+
+def _ensemble_report(probabilities: list[dict[str, np.ndarray]], epoch: str, test: Images) -> dict[str, Any]:
+    return classification_report(_soft_vote(probabilities, epoch), test.labels.cpu(), test.class_names)
+
+
+def _refit(folder: FoldFolder, test: Images | None) -> dict[str, Any] | None:
+    if not folder.finished:
+        return None
+    metrics = folder.read_metrics()
+    refit: dict[str, Any] = {"epochs": metrics["epochs"], "n_train": metrics["n_train"], "checkpoint": "refit/last.ckpt"}
+    if test is not None:
+        accuracy = metrics["last"]["test"]["accuracy"]
+        refit["test_accuracy"] = accuracy
+        refit["wilson"] = wilson_interval(round(accuracy * len(test)), len(test))
+    return refit
+
+
+def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds = sum(sum(fold["times"]["train_seconds_per_epoch"]) for fold in folds)
+    images = sum(fold["n_train"] * fold["epochs"] for fold in folds)
+    return {
+        "fold_wall_seconds": [fold["times"]["wall_seconds"] for fold in folds],
+        "train_seconds": seconds,
+        "images_per_second_per_fold": images / seconds if seconds else None,
+        "peak_memory_mb": max(fold["times"]["peak_memory_mb"] for fold in folds),
+    }
+
+
+def _caveat(experiment: Experiment) -> str | None:
+    if experiment.cv.inner_holdout is None and experiment.selection.patience is not None:
+        return (
+            "training stopped early on the very images that are scored, so the score is optimistic; "
+            "set cv.inner_holdout to choose the epoch on other images"
+        )
+    return None
+
+
+def _optimism_note(experiment: Experiment) -> str:
+    if experiment.cv.inner_holdout is not None:
+        return "best epoch, chosen on the inner hold-out, minus last epoch, both on the held-out fold: no optimism"
+    return "best epoch, chosen on the held-out fold itself, minus last epoch: how much such a choice flatters"
+
+
+def describe_environment(device: str, threads: list[int], precision: str) -> dict[str, Any]:
+    """Versions, device and commit, for result files."""
+    packages = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy")
+    return {
+        "device": device,
+        "threads_per_fold": threads,
+        "precision": precision,
+        "python": platform.python_version(),
+        "versions": {"fmnist_cv": fmnist_cv.__version__, **{name: version(name) for name in packages}},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the package's checkout, marked where it was changed; None for an installed package."""
+    folder = Path(fmnist_cv.__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    try:
+        if git("ls-files", "--error-unmatch", "__init__.py"):
+            return git("rev-parse", "HEAD").strip() + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return None
+
+
+# -- tables to read -----------------------------------------------------------------------------------------
+
+
+def percent(score: float | None) -> str:
+    return "" if score is None else f"{100 * score:.2f}"
+
+
+def fold_rows(results: dict[str, Any]) -> list[list[str]]:
+    """Per fold: name, epochs, last epoch's and best epoch's validation accuracy, best epoch, last's and best's test."""
+    rows = []
+    for fold in results["folds"]:
+        last, best = fold["last"], fold["best"]
+        rows.append(
+            [
+                fold["name"],
+                str(fold["epochs"]),
+                percent(last["validation"]["accuracy"]),
+                f"{percent(best['validation']['accuracy'])} (epoch {best['epoch'] + 1})",
+                percent(last.get("test", {}).get("accuracy")),
+                percent(best.get("test", {}).get("accuracy")),
+            ]
+        )
+    return rows
+
+
+FOLD_COLUMNS = ("fold", "epochs", "val last", "val best", "test last", "test best")
+
+
+def summary_lines(results: dict[str, Any]) -> list[str]:
+    """The findings in sentences; accuracies in percent."""
+    headline = results["headline"]
+    accuracy, folds = headline["accuracy"], accuracy_of(headline["accuracy"])
+    lines = []
+    if "SYNTHETIC" in results["data"]["name"]:
+        lines.append("SYNTHETIC data: drawn garments, not Fashion-MNIST; these scores say nothing about real images.")
+    lines.append(f"Validation accuracy, {headline['epoch']} epoch: {folds}")
+    if headline["caveat"]:
+        lines.append(f"Caveat: {headline['caveat']}.")
+    gap = results["optimism"]["accuracy"]
+    lines.append(f"Best minus last epoch: {100 * gap:+.2f} points ({results['optimism']['what']}).")
+    if results["test"]:
+        test = results["test"][headline["epoch"]]["accuracy"]
+        ensemble = results["ensemble"][headline["epoch"]]
+        sd = f", sd {percent(test['sd'])}" if test["sd"] is not None else ""
+        lines.append(f"Test accuracy of the folds' models, {headline['epoch']} epoch: mean {percent(test['mean'])}{sd}.")
+        if accuracy["n"] > 1:
+            low, high = ensemble["wilson"]
+            lines.append(
+                f"Soft-vote ensemble of the {ensemble['n_models']} models on the test set: "
+                f"{percent(ensemble['accuracy'])} (95 % interval {percent(low)} to {percent(high)})."
+            )
+    best = results["best_fold"]
+    lines.append(f"Best fold by validation accuracy: {best['name']} ({percent(best['validation_accuracy'])}).")
+    if refit := results["refit"]:
+        line = f"Refit on all {refit['n_train']:,} training images for {refit['epochs']} epochs"
+        if "test_accuracy" in refit:
+            low, high = refit["wilson"]
+            line += f": test accuracy {percent(refit['test_accuracy'])} (95 % interval {percent(low)} to {percent(high)})"
+        lines.append(line + ".")
+    return lines
+
+
+def accuracy_of(summary: dict[str, Any]) -> str:
+    """"mean 90.12, sd 0.20, corrected 95 % interval 89.70 to 90.54 (3 scores)"."""
+    if summary["n"] < 2:
+        return percent(summary["mean"])
+    return (
+        f"mean {percent(summary['mean'])}, sd {percent(summary['sd'])}, corrected 95 % interval "
+        f"{percent(summary['low'])} to {percent(summary['high'])} ({summary['n']} scores)"
+    )
+
+
+def report_tables(results: dict[str, Any]) -> str:
+    """Everything a reader asks for, as Markdown."""
+    lines = [f"# {results['experiment']} / {results['run']}", "", *(f"- {line}" for line in summary_lines(results)), ""]
+    lines += ["## Folds (accuracy in %)", "", *_markdown(FOLD_COLUMNS, fold_rows(results)), ""]
+    for key, title in (
+        ("out_of_fold_report", "Out of fold: each training image by the model that did not train on it"),
+        ("test_report", "Test set, soft-vote ensemble of the folds"),
+    ):
+        if (report := results[key]) is None:
+            continue
+        lines += [f"## {title}", ""]
+        lines += [
+            f"{report['n']:,} images: accuracy {percent(report['accuracy'])} %, balanced accuracy "
+            f"{percent(report['balanced_accuracy'])} %, macro F1 {report['macro_f1']:.4f}, "
+            f"NLL {report['nll']:.4f}, Brier score {report['brier']:.4f}, "
+            f"calibration error {report['calibration_error']:.4f}.",
+            "",
+        ]
+        per_class = [
+            [name, f"{s['precision']:.4f}", f"{s['recall']:.4f}", f"{s['f1']:.4f}", str(s["support"])]
+            for name, s in report["per_class"].items()
+        ]
+        lines += [*_markdown(("class", "precision", "recall", "F1", "support"), per_class), ""]
+        names = list(report["per_class"])
+        confusion = [[name, *map(str, row)] for name, row in zip(names, report["confusion_matrix"], strict=True)]
+        lines += ["True class in the row, prediction in the column:", ""]
+        lines += [*_markdown(("", *names), confusion), ""]
+    environment = results["environment"]
+    lines += [
+        f"Seed {results['seed']}; {environment['device']}; precision {environment['precision']}; threads per fold "
+        f"{environment['threads_per_fold']}; "
+        + ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
+        + f"; commit {environment['commit']}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _markdown(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
+# -- the result object --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CrossValidationResult:
+    """A finished run.
+
+    Attributes:
+        path: the run's folder.
+        summary: what results.json holds.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> CrossValidationResult:
+        """Read a finished run from its folder.
+
+        Raises:
+            UserError: there is no finished run.
+        """
+        run = RunFolder(Path(path))
+        try:
+            return cls(run.path, json.loads(run.results.read_text()))
+        except FileNotFoundError:
+            raise UserError(f"{path} holds no finished run: {run.results.name} is missing") from None
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        with np.load(RunFolder(self.path).out_of_fold, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (n,): the training images' labels."""
+        return self._arrays["labels"]
+
+    def out_of_fold(self, epoch: str | None = None) -> np.ndarray:
+        """Probabilities float32 (n_repeats, n, n_classes) of each training image by the model that never saw it.
+
+        Args:
+            epoch: "last" or "best"; by default the headline's.
+        """
+        return self._arrays[epoch or self.summary["headline"]["epoch"]]
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """float64 (n_folds,): validation accuracies at the headline's epoch."""
+        epoch = self.summary["headline"]["epoch"]
+        return np.array([fold[epoch]["validation"]["accuracy"] for fold in self.summary["folds"]])
+
+    @property
+    def test_accuracies(self) -> np.ndarray | None:
+        """float64 (n_folds,): each fold's model on the test set at the headline's epoch; None without a test set."""
+        epoch = self.summary["headline"]["epoch"]
+        return None if self.summary["test"] is None else np.array(self.summary["test"][epoch]["accuracy"]["per_fold"])
+
+    @property
+    def mean(self) -> float:
+        """Mean validation accuracy."""
+        return self.summary["headline"]["accuracy"]["mean"]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per fold: epochs, loss and accuracy of the last and best epoch on validation and test images."""
+        rows = []
+        for fold in self.summary["folds"]:
+            row = {key: fold[key] for key in ("name", "repeat", "fold", "n_train", "n_validation", "epochs", "best_epoch")}
+            for epoch in EPOCHS:
+                for part in ("validation", "test"):
+                    for metric, value in fold[epoch].get(part, {}).items():
+                        row[f"{part}_{metric}_{epoch}"] = value
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("name")

@@ -1,0 +1,109 @@
+"""Scoring: one pass of a model over images it was not trained on, and what torchmetrics says of the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_accuracy,
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
+
+from fmnist_cv.data import KFoldDataModule
+
+# Rows of probabilities computed in bf16 sum to 1 within this; rows of logits do so by accident only.
+_SUM_TOLERANCE = 0.02
+
+
+def predict_log_probabilities(
+    model: L.LightningModule,
+    data: KFoldDataModule,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    precision: AbstractContextManager[Any],
+) -> tuple[Tensor, Tensor]:
+    """One pass without gradients over batches of uint8 images.
+
+    The model may return logits, log-probabilities or probabilities; the last are recognised over the whole pass.
+    Its training mode is put back afterwards.
+
+    Returns:
+        Log-probabilities float32 (n, n_classes) and labels int64 (n,), both on the model's device.
+    """
+    was_training = {module: module.training for module in model.modules()}
+    model.eval()
+    outputs, labels = [], []
+    with torch.inference_mode(), precision:
+        for images, batch_labels in batches:
+            outputs.append(model(data.scale(images.to(model.device))).float())
+            labels.append(batch_labels.to(model.device))
+    for module, training in was_training.items():
+        module.training = training
+    return as_log_probabilities(torch.cat(outputs)).clone(), torch.cat(labels)
+
+
+def as_log_probabilities(outputs: Tensor) -> Tensor:
+    """Log-probabilities of what a network returned for n images.
+
+    Args:
+        outputs: float (n, n_classes): logits, log-probabilities (on which log-softmax changes nothing), or
+            probabilities, told by all rows being non-negative and summing to 1.
+    """
+    if (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < _SUM_TOLERANCE).all():
+        return outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+    return F.log_softmax(outputs, dim=1)
+
+
+def loss_and_accuracy(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean negative log-likelihood and share of right answers, as scalars on the device."""
+    accuracy = multiclass_accuracy(
+        log_probabilities, labels, log_probabilities.shape[1], average="micro", validate_args=False
+    )
+    return F.nll_loss(log_probabilities, labels), accuracy
+
+
+def classification_report(probabilities: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """torchmetrics' view of predictions.
+
+    Args:
+        probabilities: float (n, n_classes).
+        labels: int64 (n,).
+        class_names: one per class.
+
+    Returns:
+        Plain values: accuracy, balanced accuracy and macro F1; NLL (negative log-likelihood, nats per image), Brier
+        score (mean squared distance to the one-hot label, 0 to 2), expected calibration error (15 bins); precision,
+        recall, F1 and support per class; the confusion matrix with the true class in the row.
+    """
+    n = len(class_names)
+    one_hot = F.one_hot(labels, n).to(probabilities.dtype)
+
+    def per_class(metric: Any) -> list[float]:
+        return metric(probabilities, labels, n, average="none").tolist()
+
+    precision, recall, f1 = map(per_class, (multiclass_precision, multiclass_recall, multiclass_f1_score))
+    support = torch.bincount(labels, minlength=n).tolist()
+    present = [r for r, s in zip(recall, support, strict=True) if s]
+    return {
+        "n": len(labels),
+        "accuracy": float(multiclass_accuracy(probabilities, labels, n, average="micro")),
+        "balanced_accuracy": sum(present) / len(present),
+        "macro_f1": sum(f1) / n,
+        "nll": float(F.nll_loss(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log(), labels)),
+        "brier": float((probabilities - one_hot).square().sum(1).mean()),
+        "calibration_error": float(multiclass_calibration_error(probabilities, labels, n, n_bins=15, norm="l1")),
+        "per_class": {
+            name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]}
+            for i, name in enumerate(class_names)
+        },
+        "confusion_matrix": multiclass_confusion_matrix(probabilities, labels, n).tolist(),
+    }

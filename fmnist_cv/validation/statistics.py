@@ -1,0 +1,94 @@
+"""What may be said of scores from cross-validation: intervals and tests that know the folds share their data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of the folds: mean, standard deviation (ddof 1; None for one score), and interval of the mean.
+
+    Attributes:
+        low, high: corrected 95 % interval, None for one score.
+        n: number of scores.
+    """
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        return asdict(self)
+
+
+def corrected_standard_error(scores: Sequence[float], test_over_train: float) -> float:
+    """Standard error of the mean of resampled scores.
+
+    The folds' training sets overlap, so that their scores are correlated and s^2 / n is far too small. Nadeau and
+    Bengio ("Inference for the generalization error", Machine Learning 52, 2003, section 3) replace 1/n by
+    1/n + n_test / n_train.
+
+    Args:
+        scores: one score per fold and repeat.
+        test_over_train: images in a validation fold over images in its training part.
+    """
+    return sqrt((1 / len(scores) + test_over_train) * float(np.var(scores, ddof=1)))
+
+
+def summarise(scores: Sequence[float], test_over_train: float, level: float = 0.95) -> Summary:
+    """Mean, standard deviation and corrected interval of folds' validation scores.
+
+    Args:
+        scores: one score per fold and repeat.
+        test_over_train: images in a validation fold over images in its training part.
+        level: confidence of the interval.
+    """
+    mean, n = float(np.mean(scores)), len(scores)
+    if n < 2:
+        return Summary(mean, None, None, None, n)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * corrected_standard_error(scores, test_over_train)
+    return Summary(mean, float(np.std(scores, ddof=1)), mean - half, mean + half, n)
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Interval of a share of n independent trials (Wilson 1927): for one model's score on one test set."""
+    interval = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """Outcome of a corrected resampled t-test of the difference of two models' scores."""
+
+    __test__ = False  # not a test of pytest's, whatever its name
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def corrected_t_test(
+    a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95
+) -> TestResult:
+    """Is the mean of a - b different from 0? Scores pair up by shared split (Nadeau and Bengio 2003, section 3).
+
+    Args:
+        a, b: scores of two models on the same splits, in the same order.
+        test_over_train: images in a validation fold over images in its training part.
+        level: confidence of the interval.
+    """
+    differences = [x - y for x, y in zip(a, b, strict=True)]
+    mean, n = float(np.mean(differences)), len(differences)
+    error = corrected_standard_error(differences, test_over_train)
+    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
+    p = 2 * float(stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
+    return TestResult(mean, mean - half, mean + half, p)

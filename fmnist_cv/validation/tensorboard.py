@@ -1,0 +1,91 @@
+"""What TensorBoard shows of a fold beside its curves: sample images, confusion matrix, hyperparameters and score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+
+from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.experiment import Experiment, flatten
+
+N_SAMPLES = 40
+
+
+def make_logger(folder: Path) -> TensorBoardLogger:
+    """A logger whose run is called after the fold's folder: `<experiment>/<run>/fold_0`."""
+    return TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)
+
+
+def log_fold(
+    logger: TensorBoardLogger,
+    experiment: Experiment,
+    data: KFoldDataModule,
+    report: dict[str, Any],
+    metrics: dict[str, Any],
+) -> None:
+    """Write a finished fold's figures and its hyperparameters with the final metrics.
+
+    Args:
+        logger: the fold's logger.
+        experiment: what ran.
+        data: the fold's data module.
+        report: `classification_report` of the held-out fold after the last epoch.
+        metrics: the fold's metrics as they go to metrics.json.
+    """
+    writer, last_epoch = logger.experiment, metrics["epochs"] - 1
+    writer.add_figure("confusion_matrix/validation", confusion_figure(report), last_epoch)
+    writer.add_figure("samples/training_images", samples_figure(data), 0)
+    hyperparameters = {
+        key: value if isinstance(value, int | float | str | bool) else str(value)
+        for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
+        if key.startswith(("model.", "data.", "seed", "cv.n_splits", "trainer.max_epochs"))
+    }
+    scores = {
+        f"hp/{part}_accuracy": metrics["last"][part]["accuracy"]
+        for part in ("validation", "test")
+        if part in metrics["last"]
+    }
+    logger.log_hyperparams(hyperparameters, scores)
+    logger.finalize("success")
+
+
+def confusion_figure(report: dict[str, Any]) -> Figure:
+    """The confusion matrix as shares of each true class, with the counts written in."""
+    counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    size = 2.5 + 0.55 * len(names)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"accuracy {report['accuracy']:.4f}, {report['n']:,} images")
+    if len(names) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+    return figure
+
+
+def samples_figure(data: KFoldDataModule) -> Figure:
+    """The first training images, as they are stored, with their labels."""
+    indices = torch.from_numpy(data.split.train[:N_SAMPLES])
+    images, labels = data.train_images.images[indices].cpu(), data.train_images.labels[indices].cpu()
+    columns = 10
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(columns * 0.9, rows * 1.1), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, image, label in zip(grid.flat, images, labels, strict=False):
+        axes.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray" if image.shape[0] == 1 else None)
+        axes.set_title(data.class_names[int(label)], fontsize=6)
+    return figure

@@ -1,0 +1,133 @@
+"""Folds side by side: one fresh process per fold, as many at a time as devices or cores allow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from fmnist_cv.runtime import Devices, cpu_cores
+from fmnist_cv.validation.fold import FoldJob, run_fold
+
+Handle = Callable[[str, dict[str, Any]], None]  # (fold's name, event)
+
+# Forking from a server that has torch imported starts a fold in milliseconds; where there is no fork, spawn.
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+def warm_up() -> None:
+    """Start importing what folds need in the server process, while this one still reads and checks the experiment."""
+    if _METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        multiprocessing.get_context(_METHOD).set_forkserver_preload(["fmnist_cv.validation.fold"])
+        forkserver.ensure_running()
+
+
+def default_workers(n_folds: int, devices: Devices) -> int:
+    """Folds run side by side where nothing is said: one per GPU, or one per core."""
+    return min(n_folds, cpu_cores() if devices.accelerator == "cpu" else len(devices.indices))
+
+
+def plan_threads(n_folds: int, workers: int) -> list[int]:
+    """CPU threads of each fold.
+
+    Single-thread folds side by side train more images per second than one fold on all cores. The folds left over
+    when their number is no multiple of the workers' share all cores among them: 3 folds on 2 cores take 1, 1 and 2.
+    """
+    cores, workers = cpu_cores(), min(workers, n_folds)
+    left_over = n_folds % workers
+    threads = [max(1, cores // workers)] * (n_folds - left_over)
+    return threads + [max(1, cores // left_over)] * left_over if left_over else threads
+
+
+def run_jobs(jobs: Sequence[FoldJob], workers: int, devices: Devices, handle: Handle) -> None:
+    """Run folds, at most `workers` at a time and, on the CPU, with no more threads at a time than cores.
+
+    With one worker the folds run in this process. A process that dies fails its fold alone.
+
+    Args:
+        jobs: folds to run; their `device` is set here.
+        workers: most folds at a time.
+        devices: where they run.
+        handle: called in this process with each fold's name and events; the last of a fold is "finished" or "failed".
+    """
+    if workers == 1 or len(jobs) == 1:
+        for job in jobs:
+            run_fold(job, lambda event, name=job.name: handle(name, event))  # type: ignore[misc]
+        return
+    waiting, running = list(jobs), {}
+    try:
+        while waiting or running:
+            while waiting and _fits(waiting[0], [child.job for child in running.values()], workers):
+                used = [child.job.device for child in running.values()]
+                job = waiting.pop(0)
+                child = _Child(job, min(devices.indices, key=used.count))
+                running[child.events] = child
+            for connection in wait(list(running)):
+                child = running[connection]  # type: ignore[index]
+                event = child.receive()
+                handle(child.job.name, event)
+                if event["event"] in ("finished", "failed"):
+                    child.close()
+                    del running[connection]  # type: ignore[arg-type]
+    finally:
+        for child in running.values():
+            child.process.kill()
+            child.close()
+
+
+def _fits(job: FoldJob, running: list[FoldJob], workers: int) -> bool:
+    if not running:
+        return True
+    if len(running) >= workers:
+        return False
+    return job.accelerator != "cpu" or job.threads + sum(j.threads for j in running) <= max(cpu_cores(), workers)
+
+
+class _Child:
+    """A process that runs one fold, and the pipe on which it tells of it."""
+
+    def __init__(self, job: FoldJob, device: int) -> None:
+        from dataclasses import replace
+
+        self.job = replace(job, device=device)
+        context = multiprocessing.get_context(_METHOD)
+        self.events, sender = context.Pipe(duplex=False)
+        self.process = context.Process(target=_work, args=(self.job, sender), name=job.name)
+        self.process.start()
+        sender.close()
+
+    def receive(self) -> dict[str, Any]:
+        """The next event; a pipe that closed without a last one means that the process died."""
+        try:
+            return self.events.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode or 0
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+            return {"event": "failed", "reason": f"its process {how}{hint}", "traceback": ""}
+
+    def close(self) -> None:
+        self.process.join()
+        self.events.close()
+
+
+def _work(job: FoldJob, sender: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    run_fold(job, sender.send)
+    sender.close()
+
+
+def _end_with_parent() -> None:
+    """A fold must not outlive a killed command: it would go on writing into the run that is being resumed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
