@@ -44,6 +44,8 @@ RESERVED_TRAINER_OPTIONS = {
     "sync_batchnorm": "each fold runs on one device",
 }
 
+SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "cv", "selection", "model", "data", "trainer")
+
 # What may differ between a run and its resumption: where and how it runs, not what it computes.
 NOT_IDENTITY = (
     "cv.workers", "cv.fold", "log_dir", "trainer.accelerator", "trainer.devices",
@@ -192,9 +194,7 @@ class Experiment:
 
     def to_yaml(self) -> str:
         """The resolved config: every option with its value, enough to repeat the run."""
-        keep = {key: self.config.get(key) for key in (
-            "name", "seed", "log_dir", "synthetic_fallback", "cv", "selection", "model", "data", "trainer")}  # fmt: skip
-        return self._parser.dump(Namespace(keep), skip_validation=True)
+        return self._parser.dump(Namespace({key: self.config[key] for key in SECTIONS}), skip_validation=True)
 
     def replaced(self, **values: Any) -> Experiment:
         """The same experiment with other values of dotted keys, given with `__` for the dots."""
@@ -224,7 +224,9 @@ class Experiment:
 
     def _check(self) -> None:
         if not re.fullmatch(r"[\w.+-]+", self.name):
-            raise UserError(f"name is '{self.name}'; use letters, digits, '.', '_', '+' and '-' only: it names a folder")
+            raise UserError(
+                f"name is '{self.name}'; use letters, digits, '.', '_', '+' and '-' only: it names a folder"
+            )
         if self.cv.workers is not None and self.cv.workers < 1:
             raise UserError(f"cv.workers is {self.cv.workers}; it must be at least 1")
         if self.cv.fold is not None and not 0 <= self.cv.fold < self.plan.n_folds:
@@ -276,7 +278,7 @@ class Experiment:
             buffer = io.BytesIO()
             torch.save(hyperparameters, buffer)
             torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
-        except Exception as error:  # noqa: BLE001 -- pickling a stranger's objects raises anything
+        except Exception as error:
             raise UserError(
                 f"{name} saves hyperparameters that are not plain values ({type(error).__name__}), so that its "
                 "checkpoints could not be loaded safely; leave them out with save_hyperparameters(ignore=[...])"
@@ -390,8 +392,8 @@ def _parameters(class_path: str) -> list[str]:
         cls = _load(class_path)
     except (ImportError, AttributeError, ValueError):
         return []
-    classes = [c for c in inspect.getmro(cls) if "__init__" in vars(c)]
-    return [name for c in classes for name in inspect.signature(c.__init__).parameters if name != "self"]
+    makers = [vars(c)["__init__"] for c in inspect.getmro(cls) if "__init__" in vars(c) and c is not object]
+    return [name for make in makers for name in inspect.signature(make).parameters if name != "self"]
 
 
 def _load(class_path: str) -> Any:

@@ -14,7 +14,6 @@ from fmnist_cv.experiment import Experiment, add_run_options, make_parser, parse
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.results import FOLD_COLUMNS, CrossValidationResult, fold_rows, summary_lines
 from fmnist_cv.validation.run_folder import RunFolder
-from fmnist_cv.validation.workers import warm_up
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 

@@ -140,7 +140,7 @@ def find_devices(accelerator: str, devices: object) -> Devices:
 
 
 def _device_indices(devices: object, count: int) -> tuple[int, ...]:
-    """"auto" and -1 are all devices; n the first n; [i, j] or "i,j" those."""
+    """ "auto" and -1 are all devices; n the first n; [i, j] or "i,j" those."""
     if devices in ("auto", -1, "-1"):
         return tuple(range(count))
     try:

@@ -10,11 +10,10 @@ import os
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from keras import layers  # noqa: E402
-from peer_common import BATCH_SIZE, Stopwatch, command_line, training_arrays, write_report  # noqa: E402
-from sklearn.model_selection import KFold  # noqa: E402
+import keras
+from keras import layers
+from peer_common import BATCH_SIZE, Stopwatch, command_line, training_arrays, write_report
+from sklearn.model_selection import KFold
 
 JIT = {"sharifi-cnn": "off", "patel-ann": "off"}
 STEPS_PER_EXECUTION = {"sharifi-cnn": 1, "patel-ann": 1}
@@ -79,7 +78,6 @@ def main():
     jit = options.jit or JIT[options.system]
     steps = options.steps_per_execution or STEPS_PER_EXECUTION[options.system]
     keras.utils.set_random_seed(0)
-    keras.config.set_dtype_policy(options.dtype)
     stopwatch, images_trained, val_accuracy = Stopwatch(), 0, []
 
     images, labels = training_arrays()
@@ -89,6 +87,7 @@ def main():
         if fold == options.max_folds:
             break
         keras.backend.clear_session()
+        keras.config.set_dtype_policy(options.dtype)  # here, because clear_session resets it
         model, optimizer, loss = sharifi_cnn() if options.system == "sharifi-cnn" else patel_ann()
         model.compile(
             optimizer=optimizer,

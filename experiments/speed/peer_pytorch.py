@@ -30,9 +30,7 @@ class SharifiCNN(nn.Module):
         self.layer1 = nn.Sequential(
             nn.Conv2d(1, 32, kernel_size=3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2)
         )
-        self.layer2 = nn.Sequential(
-            nn.Conv2d(32, 64, kernel_size=3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2)
-        )
+        self.layer2 = nn.Sequential(nn.Conv2d(32, 64, kernel_size=3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2))
         self.fc1 = nn.Linear(64 * 6 * 6, 600)
         self.drop = nn.Dropout(0.25)
         self.fc2 = nn.Linear(600, 120)

@@ -89,7 +89,7 @@ class ArrayDataModule(KFoldDataModule):
         }
 
     @property
-    def name(self) -> str:
+    def data_name(self) -> str:
         """The file's name without its ending."""
         return Path(self.path).stem if self.path else "arrays"
 
@@ -141,7 +141,7 @@ class SyntheticDataModule(KFoldDataModule):
         self.n_train, self.n_test, self.drawing_seed = n_train, n_test, drawing_seed
 
     @property
-    def name(self) -> str:
+    def data_name(self) -> str:
         """Told apart from real data at a glance."""
         return "SYNTHETIC garments"
 

@@ -88,7 +88,7 @@ class KFoldDataModule(L.LightningDataModule):
         """Return the training images, or the test images (None where there is no test set)."""
 
     @property
-    def name(self) -> str:
+    def data_name(self) -> str:
         """What result files call the data."""
         return type(self).__name__.removesuffix("DataModule")
 
@@ -99,7 +99,7 @@ class KFoldDataModule(L.LightningDataModule):
         """All training images, of which the split takes parts; uint8."""
         images = self.load(train=True)
         if images is None:
-            raise UserError(f"{self.name} has no training images")
+            raise UserError(f"{self.data_name} has no training images")
         return images
 
     @cached_property
@@ -155,7 +155,7 @@ class KFoldDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """The test images."""
         if self.test_images is None:
-            raise UserError(f"{self.name} has no test images")
+            raise UserError(f"{self.data_name} has no test images")
         return self._loader(self.test_images, np.arange(len(self.test_images)), self.eval_batch_size)
 
     def predict_dataloader(self) -> DataLoader[Any]:

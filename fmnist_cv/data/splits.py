@@ -78,7 +78,9 @@ class SplitPlan:
             raise UserError(f"cv.n_splits is {self.n_splits}; k-fold cross-validation needs at least 2")
         if self.n_repeats < 1:
             raise UserError(f"cv.n_repeats is {self.n_repeats}; it must be at least 1")
-        if self.holdout is not None and self.n_repeats > 1 and self._first_n() is not None:
+        if self._takes_first and not re.fullmatch(r"first:\s*\d+", str(self.holdout)):
+            raise UserError(f"cv.holdout is '{self.holdout}'; give a fraction (0.2), a count (5000) or 'first:5000'")
+        if self._takes_first and self.n_repeats > 1:
             raise UserError("cv.holdout 'first:n' is the same split every time; cv.n_repeats must be 1")
         if self.inner_holdout is not None and not 0 < self.inner_holdout < 1:
             raise UserError(f"cv.inner_holdout is {self.inner_holdout}; it is a fraction between 0 and 1")
@@ -95,11 +97,18 @@ class SplitPlan:
         """How many models are trained in all."""
         return self.folds_per_repeat * self.n_repeats
 
-    def _first_n(self) -> int | None:
-        match = re.fullmatch(r"first:\s*(\d+)", self.holdout) if isinstance(self.holdout, str) else None
-        if isinstance(self.holdout, str) and match is None:
-            raise UserError(f"cv.holdout is '{self.holdout}'; give a fraction (0.2), a count (5000) or 'first:5000'")
-        return int(match[1]) if match else None
+    @property
+    def _takes_first(self) -> bool:
+        return isinstance(self.holdout, str)
+
+    def _n_held_out(self, n: int) -> int:
+        """Images that a hold-out takes from n; 0 where the setting makes no sense."""
+        if isinstance(self.holdout, str):
+            match = re.fullmatch(r"first:\s*(\d+)", self.holdout)
+            return int(match[1]) if match else 0
+        if isinstance(self.holdout, float) and 0 < self.holdout < 1:
+            return round(self.holdout * n)
+        return int(self.holdout) if self.holdout is not None and self.holdout == int(self.holdout) else 0
 
 
 def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> list[Split]:
@@ -143,19 +152,18 @@ def _k_folds(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[S
 
 
 def _holdouts(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
-    n, first_n = len(labels), plan._first_n()
-    size = first_n if first_n is not None else plan.holdout
-    n_validation = round(size * n) if isinstance(size, float) and 0 < size < 1 else size
-    if not (isinstance(n_validation, int) or float(n_validation).is_integer()) or not 0 < n_validation < n:  # type: ignore[arg-type]
+    n, n_validation = len(labels), plan._n_held_out(len(labels))
+    if not 0 < n_validation < n:
         raise UserError(
             f"cv.holdout is {plan.holdout}; give a fraction between 0 and 1, or a count between 1 and {n - 1}"
         )
-    if first_n is not None:
-        return [Split(np.arange(first_n, n), np.arange(first_n))]
-    return [
-        Split(*_shuffled(np.arange(n), int(n_validation), labels, plan, groups, (_HOLDOUT, repeat)), None, repeat)  # type: ignore[arg-type]
-        for repeat in range(plan.n_repeats)
-    ]
+    if plan._takes_first:
+        return [Split(np.arange(n_validation, n), np.arange(n_validation))]
+    splits = []
+    for repeat in range(plan.n_repeats):
+        train, validation = _shuffled(np.arange(n), n_validation, labels, plan, groups, (_HOLDOUT, repeat))
+        splits.append(Split(train, validation, None, repeat))
+    return splits
 
 
 def _cut_inner(split: Split, labels: Indices, plan: SplitPlan, groups: Indices | None) -> Split:
@@ -210,7 +218,7 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         ):
             raise UserError(f"{where}: a group stands on both sides")
         held_out[split.repeat, split.validation] += 1
-        if plan.stratify and groups is None and plan._first_n() is None:
+        if plan.stratify and groups is None and not plan._takes_first:
             counts = np.bincount(labels[split.validation], minlength=labels.max() + 1)
             share = np.bincount(labels, minlength=labels.max() + 1) * (len(split.validation) / n)
             if np.abs(counts - share).max() > 1.5:

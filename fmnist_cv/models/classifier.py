@@ -75,9 +75,7 @@ class ImageClassifier(L.LightningModule):
             labels: int64 (b,).
         """
         if not self.returns_log_probabilities:
-            return F.cross_entropy(
-                outputs, labels, weight=self.loss_weights, label_smoothing=self.label_smoothing
-            )
+            return F.cross_entropy(outputs, labels, weight=self.loss_weights, label_smoothing=self.label_smoothing)
         likelihood = F.nll_loss(outputs, labels, weight=self.loss_weights)
         if not self.label_smoothing:
             return likelihood

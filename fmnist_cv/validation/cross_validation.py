@@ -132,7 +132,9 @@ def _prepare(experiment: Experiment, run: str | None, resume: str | None, consol
     if run is not None and resume is not None:
         raise UserError("give either --run, which starts a run, or --resume, which goes on with one")
     if run is not None and (Path(run).name != run or run.startswith(".") or run == "last"):
-        raise UserError(f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first")
+        raise UserError(
+            f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first"
+        )
     join = run is not None and experiment.cv.fold is not None and (experiment.log_dir / experiment.name / run).exists()
     existing = find_run(experiment.log_dir, experiment.name, run if join else resume) if join or resume else None  # type: ignore[arg-type]
     if existing is None:
@@ -153,7 +155,7 @@ def _prepare(experiment: Experiment, run: str | None, resume: str | None, consol
     train, test = parts.data.train_images, parts.data.test_images
     if existing is None:
         name = (run or default_run_name()) + synthetic
-        existing = _create(experiment, name, parts.data.name, train, test)
+        existing = _create(experiment, name, parts.data.data_name, train, test)
     else:
         _check_same(experiment, existing)
     groups = None if train.groups is None else train.groups.numpy()
@@ -165,7 +167,7 @@ def _prepare(experiment: Experiment, run: str | None, resume: str | None, consol
         )
     splits = load_splits(existing.splits, train.labels.numpy(), experiment.plan, fingerprint, groups)
     if console is not None:
-        console.print(_headline(experiment, existing, parts.data.name, train), highlight=False, soft_wrap=True)
+        console.print(_headline(experiment, existing, parts.data.data_name, train), highlight=False, soft_wrap=True)
     return _Prepared(experiment, existing, splits, train, test)
 
 

@@ -83,7 +83,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
         notify({"event": "finished", "accuracy": validation.get("accuracy")})
     except (UserError, NonFiniteLoss) as error:
         notify({"event": "failed", "reason": str(error), "traceback": ""})
-    except Exception as error:  # noqa: BLE001 -- whatever a user's model raises fails its fold alone
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc()})
 
@@ -93,7 +93,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     prepare_process(job.threads)
     experiment = Experiment.from_yaml(job.config)
     parts = experiment.build(job.seed)
-    parts.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parts.model.to(memory_format=torch.channels_last)
     parts.data.use_split(job.split, job.seed)
 
     selection = experiment.selection

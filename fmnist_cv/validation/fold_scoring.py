@@ -116,7 +116,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 -- a damaged file raises anything
+    except Exception as error:
         raise UserError(
             f"cannot read the checkpoint {path} ({type(error).__name__}); delete the folder {path.parent} and "
             "resume, which trains this fold anew"

@@ -58,7 +58,7 @@ class FoldDisplay:
             case "started":
                 self._start(name, event)
             case "step":
-                epochs, steps = self._size[name]
+                _, steps = self._size[name]
                 self._advance(name, event["epoch"] + min(1.0, event["step"] / max(1, steps)))
             case "epoch":
                 self._epoch(name, event)

@@ -164,7 +164,11 @@ def _refit(folder: FoldFolder, test: Images | None) -> dict[str, Any] | None:
     if not folder.finished:
         return None
     metrics = folder.read_metrics()
-    refit: dict[str, Any] = {"epochs": metrics["epochs"], "n_train": metrics["n_train"], "checkpoint": "refit/last.ckpt"}
+    refit: dict[str, Any] = {
+        "epochs": metrics["epochs"],
+        "n_train": metrics["n_train"],
+        "checkpoint": "refit/last.ckpt",
+    }
     if test is not None:
         accuracy = metrics["last"]["test"]["accuracy"]
         refit["test_accuracy"] = accuracy
@@ -270,7 +274,9 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
         test = results["test"][headline["epoch"]]["accuracy"]
         ensemble = results["ensemble"][headline["epoch"]]
         sd = f", sd {percent(test['sd'])}" if test["sd"] is not None else ""
-        lines.append(f"Test accuracy of the folds' models, {headline['epoch']} epoch: mean {percent(test['mean'])}{sd}.")
+        lines.append(
+            f"Test accuracy of the folds' models, {headline['epoch']} epoch: mean {percent(test['mean'])}{sd}."
+        )
         if accuracy["n"] > 1:
             low, high = ensemble["wilson"]
             lines.append(
@@ -283,13 +289,15 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
         line = f"Refit on all {refit['n_train']:,} training images for {refit['epochs']} epochs"
         if "test_accuracy" in refit:
             low, high = refit["wilson"]
-            line += f": test accuracy {percent(refit['test_accuracy'])} (95 % interval {percent(low)} to {percent(high)})"
+            line += (
+                f": test accuracy {percent(refit['test_accuracy'])} (95 % interval {percent(low)} to {percent(high)})"
+            )
         lines.append(line + ".")
     return lines
 
 
 def accuracy_of(summary: dict[str, Any]) -> str:
-    """"mean 90.12, sd 0.20, corrected 95 % interval 89.70 to 90.54 (3 scores)"."""
+    """ "mean 90.12, sd 0.20, corrected 95 % interval 89.70 to 90.54 (3 scores)"."""
     if summary["n"] < 2:
         return percent(summary["mean"])
     return (
@@ -409,7 +417,9 @@ class CrossValidationResult:
         """One row per fold: epochs, loss and accuracy of the last and best epoch on validation and test images."""
         rows = []
         for fold in self.summary["folds"]:
-            row = {key: fold[key] for key in ("name", "repeat", "fold", "n_train", "n_validation", "epochs", "best_epoch")}
+            row = {
+                key: fold[key] for key in ("name", "repeat", "fold", "n_train", "n_validation", "epochs", "best_epoch")
+            }
             for epoch in EPOCHS:
                 for part in ("validation", "test"):
                     for metric, value in fold[epoch].get(part, {}).items():

@@ -169,7 +169,9 @@ def create_run(log_dir: Path, experiment: str, name: str, fill: Callable[[Path],
     except OSError as error:
         if path.exists():
             raise UserError(f"run {path} was made by another process just now; join it with --resume {name}") from None
-        raise UserError(f"cannot write the run folder {path}: {error.strerror}; choose another with --log_dir") from None
+        raise UserError(
+            f"cannot write the run folder {path}: {error.strerror}; choose another with --log_dir"
+        ) from None
     finally:
         if incomplete is not None and incomplete.exists():
             shutil.rmtree(incomplete, ignore_errors=True)

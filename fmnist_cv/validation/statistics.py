@@ -76,9 +76,7 @@ class TestResult:
     p: float
 
 
-def corrected_t_test(
-    a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95
-) -> TestResult:
+def corrected_t_test(a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95) -> TestResult:
     """Is the mean of a - b different from 0? Scores pair up by shared split (Nadeau and Bengio 2003, section 3).
 
     Args:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -60,7 +61,8 @@ def run_jobs(jobs: Sequence[FoldJob], workers: int, devices: Devices, handle: Ha
         for job in jobs:
             run_fold(job, lambda event, name=job.name: handle(name, event))  # type: ignore[misc]
         return
-    waiting, running = list(jobs), {}
+    waiting = list(jobs)
+    running: dict[Any, _Child] = {}
     try:
         while waiting or running:
             while waiting and _fits(waiting[0], [child.job for child in running.values()], workers):
@@ -69,12 +71,12 @@ def run_jobs(jobs: Sequence[FoldJob], workers: int, devices: Devices, handle: Ha
                 child = _Child(job, min(devices.indices, key=used.count))
                 running[child.events] = child
             for connection in wait(list(running)):
-                child = running[connection]  # type: ignore[index]
+                child = running[connection]
                 event = child.receive()
                 handle(child.job.name, event)
                 if event["event"] in ("finished", "failed"):
                     child.close()
-                    del running[connection]  # type: ignore[arg-type]
+                    del running[connection]
     finally:
         for child in running.values():
             child.process.kill()
@@ -93,10 +95,8 @@ class _Child:
     """A process that runs one fold, and the pipe on which it tells of it."""
 
     def __init__(self, job: FoldJob, device: int) -> None:
-        from dataclasses import replace
-
         self.job = replace(job, device=device)
-        context = multiprocessing.get_context(_METHOD)
+        context: Any = multiprocessing.get_context(_METHOD)
         self.events, sender = context.Pipe(duplex=False)
         self.process = context.Process(target=_work, args=(self.job, sender), name=job.name)
         self.process.start()
