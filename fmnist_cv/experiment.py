@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import inspect
 import io
 import re
@@ -356,34 +355,48 @@ def _find_config(argument: str) -> str:
 
 
 def explain(error: Exception, parser: ArgumentParser) -> str:
-    """The parser's complaint in one or two lines: the key, the reason, and the nearest right key."""
+    """The parser's complaint in a line or two: the key, the reason, and the nearest right key."""
     text = str(error)
     if match := re.search(r"[Oo]ption '([\w.]+)' is not accepted", text):
-        word = match[1]
-        owners = re.findall(r"class_path '([\w.]+)'", text) or re.findall(r"class_path='([\w.]+)'", text)
-        key = re.search(r'key "([\w.]+)"', text)
-        known = _parameters(owners[-1]) if owners else []
-        where = f"{key[1]}: " if key else ""
-        of = f" of {owners[-1]}" if owners else ""
-        return f"{where}'{word}' is not an option{of}{did_you_mean(word, known)}"
-    match = re.search(r"[Uu]nrecognized arguments: (--)?([\w.]+)", text) or re.search(
-        r"[Kk]ey '([\w.]*)(?<=.)()' is not expected", text
-    )
-    if match:
-        word = match[2] or match[1]
-        if word.split(".")[-1] in RESERVED_TRAINER_OPTIONS and word.startswith("trainer."):
-            reason = RESERVED_TRAINER_OPTIONS[word.split(".")[-1]]
-            return f"{word} is set by the engine and cannot be given: {reason}"
-        known = [a.dest for a in parser._actions if a.dest not in ("help", "print_config")]
-        suggestion = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-        hint = f"; did you mean '{suggestion[0]}'?" if suggestion else f"; see {parser.prog} --help"
-        return f"'{word}' is not an option{hint}"
+        word, classes = match[1], re.findall(r"class_path[ =]'([\w.]+)'", text)
+        keys = re.findall(r'key "([\w.]+)"', text)
+        key = ".".join([keys[0], *(f"init_args.{k}" for k in keys[1:])]) if keys else ""
+        if key == "data" and word in SPLIT_ARGUMENTS:
+            cv = "seed" if word == "seed" else "cv.fold" if word in ("fold", "repeat") else f"cv.{word}"
+            return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
+        known = _parameters(classes[-1]) if classes else []
+        of = f" of {classes[-1]}" if classes else ""
+        return f"{key + ': ' if key else ''}'{word}' is not an option{of}{did_you_mean(word, known)}"
+    if match := (
+        re.search(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<word>[\w.]+)'", text)
+        or re.search(r"[Uu]nrecognized arguments: (--)?(?P<word>[\w.]+)", text)
+        or re.search(r"[Kk]ey '(?P<word>[\w.]+)' is not expected", text)
+    ):
+        group = match.groupdict().get("group")
+        return _unknown_key(f"{group}.{match['word']}" if group else match["word"], parser)
+    keys = re.findall(r'key "([\w.]+)"', text)
+    if keys and (
+        wrong := re.search(rf'key "{re.escape(keys[-1])}":\s*(Expected .*?Got value: [^\n]*)', text, re.DOTALL)
+    ):
+        path = ".".join([keys[0], *(f"init_args.{key}" for key in keys[1:])])
+        return f"{path}: {' '.join(wrong[1].split())}"
     if match := re.search(r'key "([\w.]+)":\s*(.*)', text, re.DOTALL):
-        reason = " ".join(line.strip() for line in match[2].splitlines() if line.strip())
+        key, reason = match[1], " ".join(match[2].split())
         if module := re.search(r"No module named '([\w.]+)'", reason):
-            reason = f"there is no module '{module[1]}' (modules are looked up in the working folder, too)"
-        return f"{match[1]}: {reason[:500]}"
+            return f"{key}: there is no module '{module[1]}' (modules are looked up in the working folder, too)"
+        if attribute := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", reason):
+            known = [name for name in dir(import_module(attribute[1])) if not name.startswith("_")]
+            return f"{key}: module {attribute[1]} has no '{attribute[2]}'{did_you_mean(attribute[2], known)}"
+        return f"{key}: {reason[:500]}"
     return " ".join(text.split())[:600]
+
+
+def _unknown_key(word: str, parser: ArgumentParser) -> str:
+    section, _, option = word.rpartition(".")
+    if section == "trainer" and option in RESERVED_TRAINER_OPTIONS:
+        return f"{word} is set by the engine and cannot be given: {RESERVED_TRAINER_OPTIONS[option]}"
+    known = [action.dest for action in parser._actions if action.dest not in ("help", "print_config")]
+    return f"'{word}' is not an option{did_you_mean(word, known) or f'; see {parser.prog} --help'}"
 
 
 def _parameters(class_path: str) -> list[str]:

@@ -7,7 +7,6 @@ import os
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("FMNIST_CV_TEST_GPU", "")  # before torch looks for devices
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def _same_seed_and_threads() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fail at once on any connection to another host."""
     connect = socket.socket.connect
 
@@ -33,7 +32,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)
-    yield
 
 
 @pytest.fixture

@@ -1,0 +1,43 @@
+# make demo: install, and cross-validate the batchnorm + dropout CNN on Fashion-MNIST
+# make test: install with the test extra, and run the tests
+# make lint: ruff and mypy
+# make bench: install the benchmark's peers in an environment of their own, and run it (takes about an hour)
+
+PYTHON ?= python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+ifneq ($(wildcard ../shared/data),)
+export FMNIST_CV_DATA ?= $(abspath ../shared/data)
+endif
+
+.PHONY: demo test lint bench
+demo: $(VENV)/.installed
+	$(VENV)/bin/python -m fmnist_cv.fit --config configs/quickstart.yaml
+
+test: $(VENV)/.installed-test
+	$(VENV)/bin/python -m pytest -n 2
+
+lint: $(VENV)/.installed-test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/.installed $(BENCH_VENV)/.installed
+	$(VENV)/bin/python experiments/speed/benchmark.py --peer-python $(BENCH_VENV)/bin/python
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# Lists and stamps decide what is installed: running a command twice installs nothing again.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(BENCH_VENV)/.installed: experiments/speed/requirements.txt
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r experiments/speed/requirements.txt
+	touch $@
