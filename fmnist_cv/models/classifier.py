@@ -65,6 +65,14 @@ class ImageClassifier(L.LightningModule):
         self.register_buffer("loss_weights", weights, persistent=False)
         self._epoch_outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the running hook on the module some 40 times a step, and nn.Module's check for parameters
+        # and submodules made that 7 % of a small network's training time.
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     # -- loss -----------------------------------------------------------------------------------------------
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -127,16 +127,16 @@ class ScoreEachEpoch(Callback):
     """
 
     def __init__(self) -> None:
-        self.train_seconds: list[float] = []
+        self.train_intervals: list[list[float]] = []  # (began, ended) of each epoch, seconds since 1970
         self._epoch_began = 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_began = time.perf_counter()
+        self._epoch_began = time.time()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
-        self.train_seconds.append(time.perf_counter() - self._epoch_began)
+        self.train_intervals.append([self._epoch_began, time.time()])
         data: KFoldDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not len(data.split.validation):
             return
@@ -149,10 +149,10 @@ class ScoreEachEpoch(Callback):
         pl_module.log_dict(scores)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"train_seconds": self.train_seconds}
+        return {"train_intervals": self.train_intervals}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.train_seconds = list(state_dict["train_seconds"])
+        self.train_intervals = list(state_dict["train_intervals"])
 
 
 class KeepCheckpoints(Checkpoint):

@@ -18,7 +18,7 @@ from fmnist_cv.data import Images, Split, make_splits
 from fmnist_cv.data.splits import load_splits, save_splits
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.experiment import Experiment
-from fmnist_cv.runtime import derive_seed
+from fmnist_cv.runtime import cpu_cores, derive_seed
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.progress import FoldDisplay
 from fmnist_cv.validation.results import CrossValidationResult, describe_environment, write_results
@@ -32,7 +32,7 @@ from fmnist_cv.validation.run_folder import (
     locked,
     write_json,
 )
-from fmnist_cv.validation.workers import default_workers, plan_threads, run_jobs, warm_up
+from fmnist_cv.validation.workers import default_workers, run_jobs, warm_up
 
 
 class FoldsFailed(Exception):
@@ -176,7 +176,7 @@ def _create(experiment: Experiment, name: str, data_name: str, train: Images, te
     splits = make_splits(train.labels.numpy(), experiment.plan, groups)
     devices, precision = experiment.devices(), experiment.precision()
     workers = experiment.cv.workers or default_workers(len(splits), devices)
-    threads = plan_threads(len(splits), workers)
+    threads = max(1, cpu_cores() // workers)
     fingerprint = train.fingerprint()
 
     def fill(path: Path) -> None:
@@ -216,7 +216,7 @@ def _headline(experiment: Experiment, run: RunFolder, data_name: str, train: Ima
     return (
         f"[bold]{experiment.name}[/]: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
         f"{len(train):,} {data_name} images, {environment['device']}, {environment['precision']}, "
-        f"threads per fold {', '.join(map(str, environment['threads_per_fold']))}\nrun: {run.path}"
+        f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )
 
 
@@ -235,7 +235,7 @@ def _fold_job(prepared: _Prepared, index: int) -> FoldJob:
         folder=_folder(prepared, split).path,
         split=split,
         seed=derive_seed(experiment.seed, split.repeat, split.fold),
-        threads=environment["threads_per_fold"][index],
+        threads=environment["threads_per_fold"],
         precision=environment["precision"],
         accelerator=devices.accelerator,
         device=devices.indices[0],
@@ -253,7 +253,7 @@ def _refit_job(prepared: _Prepared, folds: list[FoldFolder]) -> FoldJob:
         folder=prepared.run.refit.path,
         split=everything,
         seed=derive_seed(experiment.seed, experiment.plan.n_repeats, 0),
-        threads=max(environment["threads_per_fold"]),
+        threads=environment["threads_per_fold"],
         precision=environment["precision"],
         accelerator=devices.accelerator,
         device=devices.indices[0],
@@ -265,7 +265,6 @@ def _run(jobs: list[FoldJob], prepared: _Prepared, console: Console | None) -> N
         return
     failures: dict[str, tuple[str, str]] = {}
     devices = prepared.experiment.devices()
-    workers = prepared.experiment.cv.workers or default_workers(len(jobs), devices)
     display = nullcontext() if console is None else FoldDisplay([job.name for job in jobs], console)
     with display as shown:
 
@@ -275,6 +274,6 @@ def _run(jobs: list[FoldJob], prepared: _Prepared, console: Console | None) -> N
             if shown is not None:
                 shown.handle(name, event)
 
-        run_jobs(jobs, workers, devices, handle)
+        run_jobs(jobs, prepared.experiment.cv.workers, devices, handle)
     if failures:
         raise FoldsFailed(prepared.run.path, failures)

@@ -110,7 +110,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     trainer = make_trainer(job, folder, parts, [*callbacks, keeper])
     fit(trainer, parts, folder, keeper, timer, notify)
     notify({"event": "scoring"})
-    times = {"train_seconds_per_epoch": timer.train_seconds, "began": began}
+    times = {"train_intervals": timer.train_intervals, "began": began}
     score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads)
 
 

@@ -40,7 +40,7 @@ def score_fold(
         parts: the fold's model and data.
         trainer: the fold's Trainer, for device and precision.
         keeper: knows the history and the best epoch.
-        times: seconds of training per epoch, and when the fold began.
+        times: when each epoch's training began and ended, and when the fold began.
         seed, threads: the fold's, for its metrics.
     """
     began = time.perf_counter()
@@ -70,7 +70,7 @@ def score_fold(
         tensorboard.log_fold(tensorboard.make_logger(folder.path), experiment, parts.data, report, metrics)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     metrics["times"] = {
-        "train_seconds_per_epoch": times["train_seconds_per_epoch"],
+        "train_intervals": times["train_intervals"],
         "scoring_seconds": time.perf_counter() - began,
         "wall_seconds": time.perf_counter() - times["began"],
         "peak_memory_mb": peak,

@@ -177,12 +177,17 @@ def _refit(folder: FoldFolder, test: Images | None) -> dict[str, Any] | None:
 
 
 def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    seconds = sum(sum(fold["times"]["train_seconds_per_epoch"]) for fold in folds)
+    """Seconds; `train_seconds` is the time in which any fold trained, so that folds side by side count once."""
+    train_seconds, until = 0.0, 0.0
+    for began, ended in sorted(interval for fold in folds for interval in fold["times"]["train_intervals"]):
+        train_seconds += max(0.0, ended - max(began, until))
+        until = max(until, ended)
     images = sum(fold["n_train"] * fold["epochs"] for fold in folds)
     return {
         "fold_wall_seconds": [fold["times"]["wall_seconds"] for fold in folds],
-        "train_seconds": seconds,
-        "images_per_second_per_fold": images / seconds if seconds else None,
+        "train_seconds": train_seconds,
+        "images_trained": images,
+        "images_per_second": images / train_seconds if train_seconds else None,
         "peak_memory_mb": max(fold["times"]["peak_memory_mb"] for fold in folds),
     }
 
@@ -202,7 +207,7 @@ def _optimism_note(experiment: Experiment) -> str:
     return "best epoch, chosen on the held-out fold itself, minus last epoch: how much such a choice flatters"
 
 
-def describe_environment(device: str, threads: list[int], precision: str) -> dict[str, Any]:
+def describe_environment(device: str, threads: int, precision: str) -> dict[str, Any]:
     """Versions, device and commit, for result files."""
     packages = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy")
     return {

@@ -1,0 +1,214 @@
+"""Speed and memory of fmnist_cv beside a plain PyTorch script, plain Lightning and Keras, in one call.
+
+Every program trains the same network on the same folds' worth of real Fashion-MNIST, as a process of its own, one
+after the other and in alternating order over several rounds. Prints and writes medians and ratios.
+
+    make bench
+    python experiments/speed/benchmark.py --peer-python .venv-bench/bin/python --systems patel-ann --rounds 3
+
+A run that was interrupted goes on where it stopped; delete the results file to measure anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+OURS = "fmnist_cv"
+PEERS = {"pytorch": "peer_pytorch.py", "lightning": "peer_lightning.py", "keras": "peer_keras.py"}
+LABELS = {
+    OURS: "(a) fmnist_cv, whole command",
+    "pytorch": "(b) plain PyTorch script",
+    "lightning": "(c) plain Lightning",
+    "keras": "(d) Keras 3 on TensorFlow",
+}
+
+
+def main() -> None:
+    options = parse_options()
+    results = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    done = {(run["system"], run["program"], run["round"]) for run in results["runs"]}
+    programs = [OURS, *PEERS]
+    for turn in range(options.rounds):
+        for system in options.systems:
+            for program in programs if turn % 2 == 0 else programs[::-1]:
+                if (system, program, turn) in done:
+                    continue
+                run = {"system": system, "program": program, "round": turn, **measure(program, system, options)}
+                print(f"round {turn}, {system}, {program}: {run['images_per_second']:,.0f} images/s, "
+                      f"{run['wall_seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB", flush=True)  # fmt: skip
+                results["runs"].append(run)
+                results["machine"], results["settings"] = machine(), {"folds": options.folds, "epochs": options.epochs}
+                results["commit"] = git_commit()
+                options.out.write_text(json.dumps(results, indent=2) + "\n")
+    table = tables(results)
+    print("\n" + table)
+    options.out.with_suffix(".md").write_text(table)
+
+
+def parse_options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer-python", required=True, type=Path, help="interpreter of the peers' environment")
+    parser.add_argument("--systems", nargs="+", default=["sharifi-cnn", "patel-ann"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--one-fold", nargs="*", default=[], choices=list(PEERS),
+                        help="peers that run only the first fold of sharifi-cnn, to save time; "
+                             "their images/s is that fold's, their wall time is not compared")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=HERE / "cpu.json")
+    return parser.parse_args()
+
+
+def measure(program: str, system: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run one program once; images per second of training, wall seconds of the whole process, peak memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        one_fold = program in options.one_fold and system == "sharifi-cnn"
+        if program == OURS:
+            command = [sys.executable, "-m", "fmnist_cv.fit", "--config", f"configs/{system}.yaml",
+                       "--cv.n_splits", str(options.folds), "--trainer.max_epochs", str(options.epochs),
+                       "--log_dir", scratch, "--run", "bench"]  # fmt: skip
+        else:
+            command = [str(options.peer_python.absolute()), str(HERE / PEERS[program]), "--system", system,
+                       "--folds", str(options.folds), "--epochs", str(options.epochs),
+                       "--out", f"{scratch}/out.json", *(["--max-folds", "1"] if one_fold else [])]  # fmt: skip
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        memory = MemoryWatch(process.pid)
+        output, _ = process.communicate()
+        wall = time.perf_counter() - began
+        memory.stop()
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)} failed:\n{output}")
+        if program == OURS:
+            summary = json.loads((Path(scratch) / system / "bench" / "results.json").read_text())
+            accuracy = summary["validation"]["last"]["accuracy"]["mean"]
+            speed, images = summary["times"]["images_per_second"], summary["times"]["images_trained"]
+            details = summary["environment"] | {"peak_memory_mb_per_process": summary["times"]["peak_memory_mb"]}
+        else:
+            report = json.loads(Path(f"{scratch}/out.json").read_text())
+            accuracy = statistics.mean(report["val_accuracy"])
+            speed, images = report["images_per_second"], report["images_trained"]
+            details = {"versions": report["versions"], "settings": report["settings"]}
+    return {
+        "images_per_second": speed,
+        "images_trained": images,
+        "wall_seconds": round(wall, 2),
+        "peak_memory_mb": round(memory.peak_mb, 1),
+        "val_accuracy": accuracy,
+        "one_fold": one_fold,
+        "details": {key: value for key, value in details.items() if key != "device"},
+    }
+
+
+class MemoryWatch:
+    """Peak memory of a process and all its descendants: the sum of their proportional set sizes, sampled."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak_mb = 0.0
+        self._pid, self._stop = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.5):
+            self.peak_mb = max(self.peak_mb, sum(map(_pss_mb, _descendants(self._pid))))
+
+
+def _descendants(pid: int) -> list[int]:
+    found, waiting = [], [pid]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                waiting += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def _pss_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024
+    except (OSError, StopIteration):
+        return 0.0
+
+
+def machine() -> dict[str, Any]:
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+         if line.startswith("model name")), platform.machine())  # fmt: skip
+    flags = Path("/proc/cpuinfo").read_text()
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "bf16": [flag for flag in ("avx512_bf16", "amx_bf16") if flag in flags],
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "python": platform.python_version(),
+    }
+
+
+def git_commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def tables(results: dict[str, Any]) -> str:
+    """Medians over the rounds, and how many times ours is faster or leaner than each peer."""
+    info, settings = results["machine"], results["settings"]
+    lines = [
+        f"{info['cpu']}, {info['cores']} cores, {info['memory_gib']} GiB, bf16: {', '.join(info['bf16']) or 'none'}; "
+        f"Python {info['python']}; commit {results['commit'][:12]}. {settings['folds']} folds, {settings['epochs']} "
+        f"epochs, 60,000 Fashion-MNIST images; medians of "
+        f"{1 + max(run['round'] for run in results['runs'])} alternating rounds.",
+        "",
+    ]
+    for system in dict.fromkeys(run["system"] for run in results["runs"]):
+        median = {
+            program: {
+                key: statistics.median(run[key] for run in runs)
+                for key in ("images_per_second", "wall_seconds", "peak_memory_mb", "val_accuracy")
+            } | {"one_fold": runs[0]["one_fold"]}
+            for program in LABELS
+            if (runs := [r for r in results["runs"] if r["system"] == system and r["program"] == program])
+        }  # fmt: skip
+        ours = median[OURS]
+        lines += [
+            f"### {system}",
+            "",
+            "| program | images/s in training | ours / theirs | whole process, s | theirs / ours | "
+            "peak memory, MB | val accuracy, % |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for program, row in median.items():
+            speed = f"{ours['images_per_second'] / row['images_per_second']:.2f}"
+            wall, slower = f"{row['wall_seconds']:.1f}", f"{row['wall_seconds'] / ours['wall_seconds']:.2f}"
+            if row["one_fold"]:
+                wall, slower = f"{wall} (1 fold)", ""
+            lines.append(
+                f"| {LABELS[program]} | {row['images_per_second']:,.0f} | {speed} | {wall} | {slower} | "
+                f"{row['peak_memory_mb']:,.0f} | {100 * row['val_accuracy']:.2f} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
