@@ -54,7 +54,7 @@ def keep_freed_memory() -> None:
     trim_threshold, top_pad, mmap_max = -1, -2, -4
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
-    mallopt(top_pad, 64 << 20)
+    mallopt(top_pad, 16 << 20)
 
 
 def prepare_process(threads: int | None = None) -> None:
