@@ -205,7 +205,8 @@ class Experiment:
     def with_synthetic_data(self) -> Experiment:
         """The same experiment on drawn garments."""
         settings = yaml.safe_load(self.to_yaml())
-        kept = {k: settings["data"]["init_args"][k] for k in ("batch_size", "scaling", "augment", "eval_batch_size")}
+        shared = ("batch_size", "scaling", "augment", "eval_batch_size", "drop_last")
+        kept = {key: value for key, value in settings["data"]["init_args"].items() if key in shared}
         settings["data"] = {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": kept}
         return Experiment.from_yaml(yaml.safe_dump(settings))
 

@@ -114,7 +114,7 @@ class Scaling:
         if any(self.shift):
             return (images - self._column(self.shift, images)) / self._column(self.scale, images)
         if len(set(self.scale)) == 1:
-            return torch.div(images, self.scale[0])
+            return images.float().div_(self.scale[0])  # in two steps: dividing bytes by a float is no vector code
         return images / self._column(self.scale, images)
 
     @staticmethod

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fmnist_cv.data import KFoldDataModule
@@ -57,11 +58,16 @@ def log_fold(
 
 def confusion_figure(report: dict[str, Any]) -> Figure:
     """The confusion matrix as shares of each true class, with the counts written in."""
+    size = 2.5 + 0.55 * len(report["per_class"])
+    figure = Figure(figsize=(size, size), layout="constrained")
+    draw_confusion(figure.subplots(), report)
+    return figure
+
+
+def draw_confusion(axes: Axes, report: dict[str, Any]) -> None:
+    """Draw the confusion matrix of a `classification_report` into given axes."""
     counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    size = 2.5 + 0.55 * len(names)
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
     axes.set_yticks(range(len(names)), names)
@@ -72,7 +78,6 @@ def confusion_figure(report: dict[str, Any]) -> Figure:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=7)
-    return figure
 
 
 def samples_figure(data: KFoldDataModule) -> Figure:

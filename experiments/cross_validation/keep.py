@@ -1,0 +1,57 @@
+"""Keep what a finished run found: its results.json beside this file and, with --picture, a picture of it.
+
+python experiments/cross_validation/keep.py lightning_logs/sharifi-cnn/k3 sharifi-cnn-k3 --picture
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.tensorboard import draw_confusion
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--picture", action="store_true")
+    options = parser.parse_args()
+    result = CrossValidationResult.load(options.run)
+    shutil.copyfile(options.run / "results.json", HERE / f"{options.name}.json")
+    if options.picture:
+        figure = Figure(figsize=(12.5, 5.6), layout="constrained")
+        curves, confusion = figure.subplots(1, 2, width_ratios=[1, 1.15])
+        draw_curves(curves, result)
+        draw_confusion(confusion, result.summary["out_of_fold_report"])
+        confusion.set_title("each training image, by the model that never saw it")
+        figure.savefig(HERE / f"{options.name}.png", dpi=90)
+
+
+def draw_curves(axes: Axes, result: CrossValidationResult) -> None:
+    for name in (fold["name"] for fold in result.summary["folds"]):
+        history = json.loads((result.path / name / "metrics.json").read_text())["history"]
+        epochs = range(1, len(history) + 1)
+        axes.plot(epochs, [100 * e["train/accuracy"] for e in history], "--", color="tab:gray", linewidth=1)
+        axes.plot(
+            epochs, [100 * e["val/accuracy"] for e in history], marker="o", markersize=4, label=f"{name}, held out"
+        )
+    axes.plot([], [], "--", color="tab:gray", label="in training (dropout on)")
+    accuracy = result.summary["headline"]["accuracy"]
+    axes.axhspan(100 * accuracy["low"], 100 * accuracy["high"], alpha=0.12, label="corrected 95 % interval of the mean")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy, %")
+    axes.set_title(f"{result.summary['experiment']}: {100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} (sd)")
+    axes.legend(loc="lower right", fontsize=8)
+
+
+if __name__ == "__main__":
+    main()

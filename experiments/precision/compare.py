@@ -1,0 +1,52 @@
+"""Does bf16 cost accuracy? Two runs on the same splits, compared by the corrected resampled t-test.
+
+    python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 5 --trainer.precision 32-true --run float32
+    python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 5 --trainer.precision bf16-mixed --run bf16
+    python experiments/precision/compare.py lightning_logs/sharifi-cnn
+
+Copies the two runs' results beside this file and writes comparison.json.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.statistics import corrected_t_test
+
+HERE = Path(__file__).parent
+MARGIN = 0.003  # 0.3 points of accuracy
+
+
+def main() -> None:
+    runs = {name: CrossValidationResult.load(Path(sys.argv[1]) / name) for name in ("float32", "bf16")}
+    a, b = runs["bf16"], runs["float32"]
+    if (
+        a.summary["data"] != b.summary["data"]
+        or a.summary["cv"] != b.summary["cv"]
+        or a.summary["seed"] != b.summary["seed"]
+    ):
+        raise SystemExit("the runs are on other data, splits or seeds, and cannot be compared")
+    fold = a.summary["folds"][0]
+    test = corrected_t_test(a.accuracies.tolist(), b.accuracies.tolist(), fold["n_validation"] / fold["n_train"])
+    comparison = {
+        "what": "validation accuracy of the last epoch, bf16-mixed minus 32-true, same splits and seeds",
+        "difference": test.difference,
+        "corrected_interval_95": [test.low, test.high],
+        "p": test.p,
+        "margin": MARGIN,
+        "inside_margin": -MARGIN < test.low and test.high < MARGIN,
+        "bf16": a.accuracies.tolist(),
+        "float32": b.accuracies.tolist(),
+    }
+    for name, run in runs.items():
+        shutil.copyfile(run.path / "results.json", HERE / f"{name}.json")
+    (HERE / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n")
+    print(json.dumps(comparison, indent=2))
+
+
+if __name__ == "__main__":
+    main()

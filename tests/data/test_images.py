@@ -1,0 +1,107 @@
+"""Arrays are checked and brought into one shape; the fingerprint tells any two data sets apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fmnist_cv.data import Images
+from fmnist_cv.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("images", "shape", "expected"),
+    [
+        (PIXELS[:, 0], (1, 5, 4), PIXELS[:, :1]),
+        (PIXELS[:, :1], (1, 5, 4), PIXELS[:, :1]),
+        (PIXELS, (3, 5, 4), PIXELS),
+        (PIXELS.transpose(0, 2, 3, 1), (3, 5, 4), PIXELS),
+        (PIXELS[:, :1].transpose(0, 2, 3, 1), (1, 5, 4), PIXELS[:, :1]),
+        (torch.from_numpy(PIXELS), (3, 5, 4), PIXELS),
+    ],
+    ids=["n h w", "n 1 h w", "n 3 h w", "n h w 3", "n h w 1", "tensor"],
+)
+def test_images_are_brought_into_one_shape(images: Any, shape: tuple[int, ...], expected: np.ndarray) -> None:
+    data = Images.from_arrays(images, LABELS)
+    assert data.shape == shape and len(data) == 6
+    assert data.images.dtype == torch.uint8 and data.images.is_contiguous() and data.labels.dtype == torch.int64
+    np.testing.assert_array_equal(data.images.numpy(), expected)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", ">i4", "u8", "i8"])
+def test_labels_may_be_any_integers(dtype: str) -> None:
+    data = Images.from_arrays(PIXELS, LABELS.astype(dtype))
+    assert data.labels.tolist() == LABELS.tolist() and data.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("u1", 255), ("i1", 127)])
+def test_the_largest_label_of_a_small_dtype_is_counted_rightly(dtype: str, largest: int) -> None:
+    data = Images.from_arrays(PIXELS, np.array([0, 1, 2, 0, 1, largest], dtype=dtype))
+    assert len(data.class_names) == largest + 1
+
+
+def test_the_arrays_are_copied() -> None:
+    pixels, labels = PIXELS.copy(), LABELS.copy()
+    data = Images.from_arrays(pixels, labels)
+    pixels[:], labels[:] = 0, 2
+    np.testing.assert_array_equal(data.images.numpy(), PIXELS)
+    assert data.labels.tolist() == LABELS.tolist()
+
+
+def test_groups_may_be_names() -> None:
+    data = Images.from_arrays(PIXELS, LABELS, groups=np.array(["b", "a", "b", "c", "c", "a"]))
+    assert data.groups is not None and data.groups.tolist() == [1, 0, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((PIXELS / 255, LABELS), "images must be uint8.*got float64.*data.scaling"),
+        ((PIXELS.astype(int), LABELS), "images must be uint8.*got int64"),
+        ((PIXELS[0, 0], LABELS), r"images must have the shape .*got \(5, 4\)"),
+        ((PIXELS[:, :2], LABELS), r"images must have the shape .*got \(6, 2, 5, 4\)"),
+        ((PIXELS[None], LABELS), "images must have the shape"),
+        ((PIXELS, LABELS[:5]), r"labels must be 6 integers, one per image.*\(5,\)"),
+        ((PIXELS, LABELS[:, None]), r"labels must be 6 integers.*\(6, 1\)"),
+        ((PIXELS, LABELS / 1), "labels must be 6 integers.*float64"),
+        ((PIXELS, LABELS > 1), "labels must be 6 integers.*bool"),
+        ((PIXELS, LABELS.astype(str)), "labels must be 6 integers.*<U"),
+        ((PIXELS, LABELS - 1), "labels run from -1 to 1"),
+        ((PIXELS, LABELS, ["one", "two"]), "labels run from 0 to 2, but there are 2 class names"),
+        ((PIXELS[:0], LABELS[:0]), "there are no images"),
+        ((PIXELS, LABELS, None, LABELS[:4]), r"groups must be 6 values, one per image, got shape \(4,\)"),
+        ((PIXELS, LABELS, None, LABELS[:, None]), r"groups must be 6 values, one per image, got shape \(6, 1\)"),
+    ],
+)
+def test_what_does_not_fit_is_refused(arguments: tuple[Any, ...], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        Images.from_arrays(*arguments)
+
+
+def test_the_fingerprint_is_the_same_for_the_same_data() -> None:
+    assert Images.from_arrays(PIXELS, LABELS).fingerprint() == Images.from_arrays(PIXELS, LABELS).fingerprint()
+    channels_last = Images.from_arrays(PIXELS.transpose(0, 2, 3, 1), LABELS.astype(np.uint8))
+    assert channels_last.fingerprint() == Images.from_arrays(PIXELS, LABELS).fingerprint()
+
+
+def test_the_fingerprint_changes_with_anything() -> None:
+    pixels, labels = PIXELS.copy(), LABELS.copy()
+    pixels[5, 2, 4, 3] ^= 1
+    labels[5] = 0
+    variants = [
+        Images.from_arrays(PIXELS, LABELS),
+        Images.from_arrays(pixels, LABELS),
+        Images.from_arrays(PIXELS, labels),
+        Images.from_arrays(PIXELS, LABELS, ["a", "b", "c"]),
+        Images.from_arrays(PIXELS, LABELS, groups=np.arange(6)),
+        Images.from_arrays(PIXELS, LABELS, groups=np.arange(6) // 2),
+        Images.from_arrays(PIXELS.reshape(6, 3, 4, 5), LABELS),
+        Images.from_arrays(PIXELS[:5], LABELS[:5]),
+    ]
+    assert len({data.fingerprint() for data in variants}) == len(variants)
