@@ -38,7 +38,7 @@ def main() -> None:
         "corrected_interval_95": [test.low, test.high],
         "p": test.p,
         "margin": MARGIN,
-        "inside_margin": -MARGIN < test.low and test.high < MARGIN,
+        "inside_margin": test.low > -MARGIN and test.high < MARGIN,
         "bf16": a.accuracies.tolist(),
         "float32": b.accuracies.tolist(),
     }

@@ -46,7 +46,9 @@ def test_tensors_are_taken() -> None:
 
 
 def test_names_are_the_numbers_where_none_are_given_and_cover_the_test_set(tmp_path: Path) -> None:
-    module = ArrayDataModule(npz(tmp_path, images=PIXELS, labels=LABELS, test_images=PIXELS[:4], test_labels=LABELS[:4] * 0))
+    module = ArrayDataModule(
+        npz(tmp_path, images=PIXELS, labels=LABELS, test_images=PIXELS[:4], test_labels=LABELS[:4] * 0)
+    )
     assert module.test_images is not None
     assert module.train_images.class_names == module.test_images.class_names == ("0", "1", "2")
 

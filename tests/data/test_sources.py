@@ -28,7 +28,10 @@ NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 def idx(array: np.ndarray) -> bytes:
     """IDX bytes of a uint8 or int32 array."""
     kind = {"uint8": 8, "int32": 12}[array.dtype.name]
-    return struct.pack(f">HBB{array.ndim}i", 0, kind, array.ndim, *array.shape) + array.astype(f">{array.dtype.str[1:]}").tobytes()
+    return (
+        struct.pack(f">HBB{array.ndim}i", 0, kind, array.ndim, *array.shape)
+        + array.astype(f">{array.dtype.str[1:]}").tobytes()
+    )
 
 
 def md5(content: bytes) -> str:
@@ -61,7 +64,9 @@ class Published:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             content = self.packed[f"{name}.gz"]
-            (folder / (name if unpacked else f"{name}.gz")).write_bytes(gzip.decompress(content) if unpacked else content)
+            (folder / (name if unpacked else f"{name}.gz")).write_bytes(
+                gzip.decompress(content) if unpacked else content
+            )
         return folder
 
     def is_read(self, root: Path | None = None, download: bool = False) -> bool:
@@ -398,7 +403,6 @@ def test_fashion_mnist_and_mnist_share_names_but_no_checksum() -> None:
     assert [file.name for file in clothes] == [file.name for file in digits]
     theirs, others = ({*(f.md5 for f in files), *(f.unpacked_md5 for f in files)} for files in (clothes, digits))
     assert len(theirs) == len(others) == 8 and theirs.isdisjoint(others)
-
 
 
 # -- IDX ----------------------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Commands, outcome, read_json
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from running import Commands, outcome
 
 SIGKILLED = -9
 EPOCHS, FOLDS = 4, 3
@@ -95,9 +94,7 @@ def test_a_run_killed_at_every_step_ends_as_one_left_alone(
         finished = {path: path.stat().st_mtime_ns for path in run.glob("fold_*/metrics.json")}
         before = epochs_saved(run)
         if death[0] == "after an epoch":
-            ended = commands.run(
-                "--config", config, *start, kill_after=(": epoch", chance.uniform(death[1], death[2]))
-            )
+            ended = commands.run("--config", config, *start, kill_after=(": epoch", chance.uniform(death[1], death[2])))
         else:
             ended = commands.run("--config", config, *start, kill=death)
         assert ended.status == SIGKILLED, f"{death}: {ended}"

@@ -1,0 +1,50 @@
+"""What only a GPU can show; run with FMNIST_CV_TEST_GPU=0 python -m pytest -m gpu tests/test_gpu.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fmnist_cv import cross_validate
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device (set FMNIST_CV_TEST_GPU to its index)"),
+]
+
+
+@pytest.fixture
+def on_gpu(tiny: dict[str, Any]) -> dict[str, Any]:
+    tiny["model"] = {"class_path": "fmnist_cv.models.BatchNormCNN"}
+    tiny["trainer"] = {"max_epochs": 3, "accelerator": "gpu", "devices": 1}
+    return tiny
+
+
+def test_folds_run_on_the_gpu_and_say_so(on_gpu: dict[str, Any]) -> None:
+    result = cross_validate(on_gpu, run="gpu")
+    assert torch.cuda.get_device_name(0) in result.summary["environment"]["device"]
+    assert not np.isnan(result.out_of_fold()).any()
+
+
+def test_two_folds_share_a_gpu(on_gpu: dict[str, Any]) -> None:
+    alone = cross_validate(on_gpu, {"trainer.precision": "32-true"}, run="alone")
+    beside = cross_validate(on_gpu, {"trainer.precision": "32-true", "cv.workers": 3}, run="beside")
+    assert abs(alone.mean - beside.mean) < 0.1
+
+
+def test_deterministic_algorithms_repeat_exactly(on_gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    runs = [cross_validate(on_gpu, {"trainer.deterministic": True}, run=name) for name in ("first", "second")]
+    np.testing.assert_array_equal(runs[0].out_of_fold("last"), runs[1].out_of_fold("last"))
+
+
+def test_a_device_that_is_not_there_is_refused(on_gpu: dict[str, Any]) -> None:
+    from fmnist_cv.errors import UserError
+
+    with pytest.raises(UserError, match="there is no device"):
+        cross_validate(on_gpu, {"trainer.devices": [99]})
+    assert not list(Path(on_gpu["log_dir"]).glob("*/*"))
