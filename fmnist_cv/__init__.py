@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fmnist_cv.runtime import make_torchvision_importable
 
 make_torchvision_importable()  # before Lightning, whose metrics import torchvision
 
-__version__ = "0.1.0"
+__version__ = version("fmnist_cv")
 
 if TYPE_CHECKING:
     from fmnist_cv.data import (

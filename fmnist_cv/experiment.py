@@ -1,16 +1,14 @@
-"""The typed experiment: parsed once from YAML and options, checked, saved resolved, and built afresh per fold."""
+"""The typed experiment: checked, saved resolved, and built afresh for every fold."""
 
 from __future__ import annotations
 
 import argparse
-import inspect
 import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,30 +16,12 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from fmnist_cv.data import KFoldDataModule, SplitPlan
-from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.models import ImageClassifier
+from fmnist_cv.options import CrossValidationSection, SelectionSection, explain, load_class, make_parser, parse
 from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everything
 
 OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
-
-# Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
-RESERVED_TRAINER_OPTIONS = {
-    "barebones": "a fold needs its callbacks and logger",
-    "default_root_dir": "runs are written under --log_dir",
-    "enable_checkpointing": "each fold keeps its last and best checkpoint; add a ModelCheckpoint callback for more",
-    "enable_model_summary": "the model is described once for all folds",
-    "enable_progress_bar": "one display shows all folds",
-    "fast_dev_run": "it would leave no results; use --trainer.max_epochs 1 --trainer.limit_train_batches 2",
-    "limit_predict_batches": "every held-out image must be scored",
-    "limit_test_batches": "every test image must be scored",
-    "num_nodes": "spread folds over machines with --cv.fold",
-    "num_sanity_val_steps": "the engine scores the validation images itself",
-    "overfit_batches": "it replaces the index batches' shuffling; use --trainer.limit_train_batches",
-    "strategy": "each fold runs on one device",
-    "use_distributed_sampler": "each fold runs on one device",
-    "sync_batchnorm": "each fold runs on one device",
-}
 
 SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "cv", "selection", "model", "data", "trainer")
 
@@ -53,100 +33,12 @@ NOT_IDENTITY = (
 
 
 @dataclass
-class CrossValidationSection:
-    """How the training images are split and the folds are run.
-
-    Attributes:
-        n_splits: k; 3, 5 and 10 are usual.
-        n_repeats: draw the k folds anew this many times.
-        stratify: keep the classes' shares in every part; false for plain shuffled splits.
-        holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
-        inner_holdout: fraction of each training part on which the epoch is chosen, so that the held-out fold chooses
-            nothing; the best epoch then becomes the headline.
-        workers: folds run side by side; by default one per GPU, or one per CPU core.
-        fold: run this fold alone (repeats counted through), into the run named by --run; the last one to finish
-            writes the summary.
-    """
-
-    n_splits: int = 5
-    n_repeats: int = 1
-    stratify: bool = True
-    holdout: float | int | str | None = None
-    inner_holdout: float | None = None
-    workers: int | None = None
-    fold: int | None = None
-
-
-@dataclass
-class SelectionSection:
-    """Which epoch is the best, and when to stop.
-
-    Attributes:
-        monitor: the metric that decides: val/accuracy, val/loss, or one that the model logs. `val` is the held-out
-            fold, or the inner hold-out where cv.inner_holdout is set.
-        mode: whether more or less of it is better.
-        patience: stop after this many epochs without improvement; null trains all epochs.
-        min_delta: the least change that counts as improvement for the patience.
-    """
-
-    monitor: str = "val/accuracy"
-    mode: Literal["max", "min"] = "max"
-    patience: int | None = None
-    min_delta: float = 0.0
-
-
-@dataclass
 class FoldParts:
     """Everything that one fold owns, made afresh."""
 
     model: L.LightningModule
     data: KFoldDataModule
     trainer: dict[str, Any]
-
-
-DESCRIPTION = """
-Cross-validate an image classifier: train one model per stratified fold, score each on the images it never saw and
-once on the test set, and report mean, spread and interval. The run lands in lightning_logs/<name>/<run>/.
-
-  python -m fmnist_cv.fit --config configs/quickstart.yaml
-  python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 10 --trainer.max_epochs 5
-  python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --resume last
-  python -m fmnist_cv.fit --config my.yaml --model my_module.MyNet --model.width 32 --print_config
-"""
-
-
-def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
-    """The parser of an experiment: every option is also a key of the YAML file."""
-    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False, allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="YAML file; a bare name is also looked up in configs/.")
-    parser.add_argument("--name", type=str, required=True, help="Name of the experiment, the folder of its runs.")
-    parser.add_argument("--seed", type=int, default=0, help="Decides splits, initial weights and every epoch.")
-    parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder under which runs are written.")
-    parser.add_argument(
-        "--synthetic_fallback", type=bool, default=False,
-        help="Run on drawn garments, marked SYNTHETIC, where the data are neither found nor downloadable.",
-    )  # fmt: skip
-    parser.add_argument("--cv", type=CrossValidationSection, default=CrossValidationSection())
-    parser.add_argument("--selection", type=SelectionSection, default=SelectionSection())
-    parser.add_subclass_arguments(
-        L.LightningModule, "model", required=True,
-        help="Any LightningModule whose forward maps images to logits, log-probabilities or probabilities.",
-    )  # fmt: skip
-    parser.add_subclass_arguments(KFoldDataModule, "data", required=True, skip=set(SPLIT_ARGUMENTS))
-    parser.add_class_arguments(
-        L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=set(RESERVED_TRAINER_OPTIONS)
-    )
-    return parser
-
-
-def add_run_options(parser: ArgumentParser) -> None:
-    """The options that say which run, and are no part of the experiment."""
-    parser.add_argument("--run", type=str, help="Name of the run; by default the time. An existing name is refused.")
-    parser.add_argument("--resume", type=str, help="Go on with this run of the experiment: its name, path, or 'last'.")
-    parser.add_argument(
-        "--refit", action="store_true",
-        help="Then train a final model on all training images, for the folds' median best epoch.",
-    )  # fmt: skip
 
 
 class Experiment:
@@ -239,7 +131,7 @@ class Experiment:
         if epochs is not None and epochs < 1:
             raise UserError(f"trainer.max_epochs is {epochs}; it must be at least 1")
         model = self.config.model.class_path
-        if issubclass(_load(model), ImageClassifier) and self.selection.monitor not in OWN_METRICS:
+        if issubclass(load_class(model), ImageClassifier) and self.selection.monitor not in OWN_METRICS:
             raise UserError(
                 f"selection.monitor is '{self.selection.monitor}', but {model} logs {', '.join(OWN_METRICS)}"
                 + did_you_mean(self.selection.monitor, OWN_METRICS)
@@ -306,113 +198,6 @@ class Experiment:
         if asked is not None:
             return str(asked)
         return "bf16-mixed" if has_fast_bf16(self.devices().accelerator) else "32-true"
-
-
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
-    """Parse, with one clear message for whatever is wrong.
-
-    Raises:
-        UserError: an unknown key, a wrong type, a missing or unreadable config.
-    """
-    try:
-        return parser.parse_args([_find_config(a) for a in _joined(arguments)])
-    except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
-        raise UserError(explain(error, parser)) from None
-
-
-def config_folders() -> list[Path]:
-    """Where bare names of configs are looked up: ./configs, then the configs that come with the package."""
-    package = Path(__file__).parent
-    return [Path("configs"), package / "configs", package.parent / "configs"]
-
-
-def _joined(arguments: Sequence[str]) -> list[str]:
-    """`--config X` as `--config=X`, so that one argument holds the name to look up."""
-    joined: list[str] = []
-    for argument in arguments:
-        if joined and joined[-1] == "--config":
-            joined[-1] = f"--config={argument}"
-        else:
-            joined.append(argument)
-    return joined
-
-
-def _find_config(argument: str) -> str:
-    if not argument.startswith("--config="):
-        return argument
-    name = argument.removeprefix("--config=")
-    if Path(name).is_file():
-        return argument
-    relative = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
-    for folder in config_folders():
-        for path in (folder / relative, folder / f"{relative}.yaml"):
-            if path.is_file():
-                return f"--config={path}"
-    known = sorted({p.stem for folder in config_folders() for p in folder.glob("*.yaml")})
-    problem = "is a folder" if Path(name).is_dir() else "does not exist"
-    raise UserError(
-        f"config {name} {problem}{did_you_mean(relative.stem, known)}; give a YAML file, or one of {', '.join(known)}"
-    )
-
-
-def explain(error: Exception, parser: ArgumentParser) -> str:
-    """The parser's complaint in a line or two: the key, the reason, and the nearest right key."""
-    text = str(error)
-    if match := re.search(r"[Oo]ption '([\w.]+)' is not accepted", text):
-        word, classes = match[1], re.findall(r"class_path[ =]'([\w.]+)'", text)
-        keys = re.findall(r'key "([\w.]+)"', text)
-        key = ".".join([keys[0], *(f"init_args.{k}" for k in keys[1:])]) if keys else ""
-        if key == "data" and word in SPLIT_ARGUMENTS:
-            cv = "seed" if word == "seed" else "cv.fold" if word in ("fold", "repeat") else f"cv.{word}"
-            return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
-        known = _parameters(classes[-1]) if classes else []
-        of = f" of {classes[-1]}" if classes else ""
-        return f"{key + ': ' if key else ''}'{word}' is not an option{of}{did_you_mean(word, known)}"
-    if match := (
-        re.search(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<word>[\w.]+)'", text)
-        or re.search(r"[Uu]nrecognized arguments: (--)?(?P<word>[\w.]+)", text)
-        or re.search(r"[Kk]ey '(?P<word>[\w.]+)' is not expected", text)
-    ):
-        group = match.groupdict().get("group")
-        return _unknown_key(f"{group}.{match['word']}" if group else match["word"], parser)
-    keys = re.findall(r'key "([\w.]+)"', text)
-    if keys and (
-        wrong := re.search(rf'key "{re.escape(keys[-1])}":\s*(Expected .*?Got value: [^\n]*)', text, re.DOTALL)
-    ):
-        path = ".".join([keys[0], *(f"init_args.{key}" for key in keys[1:])])
-        return f"{path}: {' '.join(wrong[1].split())}"
-    if match := re.search(r'key "([\w.]+)":\s*(.*)', text, re.DOTALL):
-        key, reason = match[1], " ".join(match[2].split())
-        if module := re.search(r"No module named '([\w.]+)'", reason):
-            return f"{key}: there is no module '{module[1]}' (modules are looked up in the working folder, too)"
-        if attribute := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", reason):
-            known = [name for name in dir(import_module(attribute[1])) if not name.startswith("_")]
-            return f"{key}: module {attribute[1]} has no '{attribute[2]}'{did_you_mean(attribute[2], known)}"
-        return f"{key}: {reason[:500]}"
-    return " ".join(text.split())[:600]
-
-
-def _unknown_key(word: str, parser: ArgumentParser) -> str:
-    section, _, option = word.rpartition(".")
-    if section == "trainer" and option in RESERVED_TRAINER_OPTIONS:
-        return f"{word} is set by the engine and cannot be given: {RESERVED_TRAINER_OPTIONS[option]}"
-    known = [action.dest for action in parser._actions if action.dest not in ("help", "print_config")]
-    return f"'{word}' is not an option{did_you_mean(word, known) or f'; see {parser.prog} --help'}"
-
-
-def _parameters(class_path: str) -> list[str]:
-    """Names of a class's parameters and, since `**kwargs` pass them on, of its bases'."""
-    try:
-        cls = _load(class_path)
-    except (ImportError, AttributeError, ValueError):
-        return []
-    makers = [vars(c)["__init__"] for c in inspect.getmro(cls) if "__init__" in vars(c) and c is not object]
-    return [name for make in makers for name in inspect.signature(make).parameters if name != "self"]
-
-
-def _load(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

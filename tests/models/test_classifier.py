@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.loggers import Logger
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
@@ -29,15 +26,6 @@ MakeTrainer = Callable[..., L.Trainer]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's advice on loaders and logging
 
 WEIGHTS = [0.5, 2.0, 1.0, 3.0, 0.1, 1.0, 1.0, 0.7, 4.0, 1.5]
-
-
-@pytest.fixture
-def trainer(tmp_path: Path) -> MakeTrainer:
-    def make(**options: Any) -> L.Trainer:
-        quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-        return L.Trainer(**{"max_epochs": 1, "accelerator": "cpu", "default_root_dir": tmp_path, **quiet, **options})
-
-    return make
 
 
 def standing_still(parameters: Any) -> SGD:
@@ -205,29 +193,13 @@ def test_reduce_on_plateau_is_refused(trainer: MakeTrainer) -> None:
 # -- metrics ------------------------------------------------------------------------------------------------
 
 
-class Kept(Logger):
-    """Keeps what it is given."""
-
-    name = version = "kept"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values: dict[str, list[tuple[float, float]]] = defaultdict(list)
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        assert step is not None
-        for name, value in metrics.items():
-            self.values[name].append((step, value))
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
 @pytest.mark.parametrize("network", [LinearClassifier, LogSoftmaxANN])
-def test_metrics_are_logged_once_per_epoch_and_are_right(network: type[ImageClassifier], trainer: MakeTrainer) -> None:
+def test_metrics_are_logged_once_per_epoch_and_are_right(
+    network: type[ImageClassifier], trainer: MakeTrainer, logger: Any
+) -> None:
     """With weights that stand still and no dropout, an epoch's metrics are those of one pass over its images."""
     arguments = {} if network is LinearClassifier else {"dropout": 0.0}
-    logger, model = Kept(), network(optimizer=standing_still, **arguments)
+    model = network(optimizer=standing_still, **arguments)
     data = SyntheticDataModule(n_train=200, n_test=70, batch_size=48, eval_batch_size=30)
     plain = trainer(max_epochs=3, logger=logger, log_every_n_steps=1, num_sanity_val_steps=2)
     plain.fit(model, datamodule=data)
@@ -248,7 +220,7 @@ def test_metrics_are_logged_once_per_epoch_and_are_right(network: type[ImageClas
     assert {name: values for name, values in logger.values.items() if name != "epoch"} == expected
 
 
-def test_metrics_of_a_later_epoch_hold_nothing_of_an_earlier_one(trainer: MakeTrainer) -> None:
+def test_metrics_of_a_later_epoch_hold_nothing_of_an_earlier_one(trainer: MakeTrainer, logger: Any) -> None:
     """The training loss of an epoch is the mean over its own batches, weighted by their sizes."""
     seen: list[list[tuple[float, int]]] = []
 
@@ -262,7 +234,6 @@ def test_metrics_of_a_later_epoch_hold_nothing_of_an_earlier_one(trainer: MakeTr
                 seen[-1].append((float(loss), len(labels)))
             return loss
 
-    logger = Kept()
     trainer(max_epochs=3, logger=logger).fit(Watching(label_smoothing=0.1), datamodule=SyntheticDataModule(n_train=200))
     means = [sum(loss * n for loss, n in epoch) / sum(n for _, n in epoch) for epoch in seen]
     assert [value for _, value in logger.values["train/loss"]] == pytest.approx(means, rel=1e-5)
