@@ -45,8 +45,8 @@ def in_fresh_process(code: str) -> str:
 
 def test_derived_seeds_never_change() -> None:
     """Saved runs and published numbers depend on them."""
-    assert derive_seed(0, 1, 2) == PINNED_A
-    assert derive_seed(42, 0, 4, 7) == PINNED_B
+    assert derive_seed(0, 1, 2) == 3_884_055_042
+    assert derive_seed(42, 0, 4, 7) == 590_303_223
 
 
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=5))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fmnist_cv.validation.results import CrossValidationResult
 from fmnist_cv.validation.tensorboard import draw_confusion
@@ -47,6 +48,7 @@ def draw_curves(axes: Axes, result: CrossValidationResult) -> None:
     axes.plot([], [], "--", color="tab:gray", label="in training (dropout on)")
     accuracy = result.summary["headline"]["accuracy"]
     axes.axhspan(100 * accuracy["low"], 100 * accuracy["high"], alpha=0.12, label="corrected 95 % interval of the mean")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")
     axes.set_title(f"{result.summary['experiment']}: {100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} (sd)")

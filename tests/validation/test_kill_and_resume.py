@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Commands, outcome
+import torch
+from running import Commands, outcome, read_json
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import fmnist_cv.validation.fold as fold_module
+from fmnist_cv import cross_validate
 
 SIGKILLED = -9
 EPOCHS, FOLDS = 4, 3
 
-# Where the run dies: (operation, file, when, which of the calls), or the seconds after an epoch's line; then the
+# Where the run dies: (operation, file, when, which of the calls), or seconds after the line of an epoch; then the
 # epochs that fold_0, fold_1 and fold_2 have behind them, or None where chance decides.
-DEATHS: list[tuple[tuple[Any, ...], tuple[int, int, int] | None]] = [
+DEATHS: list[tuple[tuple[Any, ...] | float, tuple[int, int, int] | None]] = [
     (("move", r"fold_0/\.last\.ckpt\.tmp$", "inside"), (0, 0, 0)),
     (("replace", r"fold_0/last\.ckpt$", "before"), (0, 0, 0)),  # best.ckpt is there, last.ckpt is not
     (("move", r"fold_0/\.last\.ckpt\.tmp$", "inside"), (0, 0, 0)),  # onto the file that best.ckpt links to
@@ -27,8 +35,8 @@ DEATHS: list[tuple[tuple[Any, ...], tuple[int, int, int] | None]] = [
     (("replace", r"fold_0/probabilities\.npz$", "after"), (4, 0, 0)),
     (("replace", r"fold_0/metrics\.json$", "before"), (4, 0, 0)),
     (("replace", r"fold_0/metrics\.json$", "after"), (4, 0, 0)),
-    (("after an epoch", 0.0, 0.15), None),
-    (("after an epoch", 0.0, 0.1), None),
+    (0.15, None),
+    (0.1, None),
     (("link", r"fold_2/\.best\.ckpt\.tmp$", "after"), (4, 4, 0)),
     (("replace", r"fold_2/best\.ckpt$", "before"), (4, 4, 0)),
     (("replace", r"fold_2/best\.ckpt$", "after"), (4, 4, 0)),
@@ -36,7 +44,6 @@ DEATHS: list[tuple[tuple[Any, ...], tuple[int, int, int] | None]] = [
     (("fsync", r"\.out_of_fold\.npz\.\d+\.tmp$", "after"), (4, 4, 4)),
     (("replace", r"out_of_fold\.npz$", "before"), (4, 4, 4)),
     (("replace", r"out_of_fold\.npz$", "after"), (4, 4, 4)),
-    (("replace", r"best\.ckpt$", "before"), (4, 4, 4)),
     (("write", r"\.results\.json\.\d+\.tmp$", "inside"), (4, 4, 4)),
     (("replace", r"results\.json$", "before"), (4, 4, 4)),
     (("replace", r"results\.json$", "after"), (4, 4, 4)),
@@ -67,51 +74,197 @@ def network(quick: dict[str, Any]) -> dict[str, Any]:
     return quick
 
 
-def epochs_saved(run: Path) -> tuple[int, ...]:
-    """Epochs that the folds need not repeat."""
-    import torch
-
+def epochs_saved(run: Path) -> list[int]:
+    """Per fold, the epochs that need not be repeated."""
     saved = []
     for fold in range(FOLDS):
         path = run / f"fold_{fold}" / "last.ckpt"
         states = torch.load(path, weights_only=True)["callbacks"] if path.exists() else {"KeepCheckpoints": {}}
         saved.append(len(states["KeepCheckpoints"].get("history", [])))
-    return tuple(saved)
+    return saved
+
+
+def times_of_finished(run: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in run.glob("fold_*/metrics.json")}
 
 
 def test_a_run_killed_at_every_step_ends_as_one_left_alone(
     commands: Commands, network: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
-    config, runs = write_config(network), tmp_path / "logs" / "tiny"
+    config, run = write_config(network), tmp_path / "logs" / "tiny" / "killed"
     assert commands.run("--config", config, "--run", "whole").status == 0
     chance = random.Random(0)
 
     made = commands.run("--config", config, "--run", "killed", kill=("rename", r"tiny/killed$", "before"))
     assert made.status == SIGKILLED
-    assert not (runs / "killed").exists()
-    run, start = runs / "killed", ("--run", "killed")
+    assert not run.exists()
+    option = "--run"
     for death, expected in DEATHS:
-        finished = {path: path.stat().st_mtime_ns for path in run.glob("fold_*/metrics.json")}
-        before = epochs_saved(run)
-        if death[0] == "after an epoch":
-            ended = commands.run("--config", config, *start, kill_after=(": epoch", chance.uniform(death[1], death[2])))
-        else:
-            ended = commands.run("--config", config, *start, kill=death)
+        finished, before = times_of_finished(run), epochs_saved(run)
+        how: dict[str, Any] = (
+            {"kill_after": (": epoch", chance.uniform(0, death))} if isinstance(death, float) else {"kill": death}
+        )
+        ended = commands.run("--config", config, option, "killed", **how)
         assert ended.status == SIGKILLED, f"{death}: {ended}"
-        after = epochs_saved(run)
-        assert expected is None or after == expected, death
+        assert expected is None or epochs_saved(run) == list(expected), death
         for fold, epochs in enumerate(before):
-            if 0 < epochs < EPOCHS:
+            if 0 < epochs < EPOCHS and f"fold_{fold}: " in ended.out:
                 assert f"fold_{fold}: goes on after epoch {epochs}\n" in ended.out
                 assert f"fold_{fold}: epoch {epochs}/" not in ended.out
-        assert all(path.stat().st_mtime_ns == time for path, time in finished.items()), f"{death}: a fold ran anew"
-        start = ("--resume", "killed")
+        assert times_of_finished(run).items() >= finished.items(), f"{death}: a finished fold ran again"
+        option = "--resume"
 
-    finished = {path: path.stat().st_mtime_ns for path in run.glob("fold_*/metrics.json")}
+    finished = times_of_finished(run)
     assert len(finished) == FOLDS
     ended = commands.run("--config", config, "--resume", "last")
     assert ended.status == 0, ended
     assert ": epoch" not in ended.out
-    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
-    assert outcome(run) == outcome(runs / "whole")
-    assert (run / "best.ckpt").resolve().name == "last.ckpt"
+    assert times_of_finished(run) == finished
+    assert outcome(run) == outcome(run.with_name("whole"))
+
+
+def test_an_early_stop_is_not_forgotten(
+    commands: Commands, network: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    """Killed in an epoch, then after the stop was decided and saved; the curves in TensorBoard are whole, too."""
+    network["selection"] = {"monitor": "val/loss", "mode": "min", "patience": 1}
+    network["model"]["init_args"] |= {
+        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.5, "momentum": 0.9}},
+        "lr_scheduler": {
+            "class_path": "torch.optim.lr_scheduler.OneCycleLR",
+            "init_args": {"max_lr": 1.0, "total_steps": 15 * 4},
+        },
+        "lr_scheduler_interval": "step",
+    }
+    network["trainer"]["max_epochs"] = 15
+    config, run = write_config(network), tmp_path / "logs" / "tiny" / "killed"
+    assert commands.run("--config", config, "--run", "whole", "--trainer.logger", "false").status == 0
+    whole = outcome(run.with_name("whole"))
+    epochs = whole["folds"]["fold_0"]["epochs"]
+    assert whole["folds"]["fold_0"]["stopped_early"]
+    assert 3 <= epochs < 15
+
+    arguments = ("--config", config, "--trainer.logger", "true")
+    first = commands.run(*arguments, "--run", "killed", kill=("replace", r"fold_0/last\.ckpt$", "after", 2))
+    second = commands.run(
+        *arguments, "--resume", "killed", kill=("replace", r"fold_0/last\.ckpt$", "after", epochs - 2)
+    )
+    assert (first.status, second.status) == (SIGKILLED, SIGKILLED)
+    assert epochs_saved(run) == [epochs, 0, 0]
+    ended = commands.run(*arguments, "--resume", "killed")
+    assert ended.status == 0, ended
+    assert "fold_0: epoch" not in ended.out
+    assert outcome(run) == whole
+
+    history = read_json(run / "fold_0" / "metrics.json")["history"]
+    curves = EventAccumulator(str(run / "fold_0")).Reload()
+    for tag in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):
+        points = defaultdict(set)
+        for event in curves.Scalars(tag):
+            points[event.step].add(event.value)
+        assert points == {
+            epoch: {pytest.approx(metrics[tag])} for epoch, metrics in enumerate(history)
+        }, f"the curve of {tag} has lost points to the kill"
+
+
+def test_folds_side_by_side_die_with_their_command(
+    commands: Commands, network: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    """And neither the kill, nor processes of their own, nor the order in which folds run changes a bit of the result."""
+    config, runs = write_config(network), tmp_path / "logs" / "tiny"
+    arguments = ("--config", config, "--cv.workers", 2)
+    for fold in (2, 1, 0):
+        ended = commands.run(*arguments, "--cv.fold", fold, "--run", "one_by_one", cores=2, in_process=fold == 0)
+        assert ended.status == 0, ended
+
+    mark = f"FMNIST_CV_TEST={tmp_path}"
+    ended = commands.run(
+        *arguments, "--run", "killed", cores=2, in_process=False,
+        kill_after=(": epoch", 0.0), variables=dict([mark.split("=", 1)]),
+    )  # fmt: skip
+    assert ended.status == SIGKILLED, ended
+    deadline = time.monotonic() + 20
+    while left := processes_with(mark):
+        assert time.monotonic() < deadline, f"still alive: {left}"
+        time.sleep(0.02)
+    assert not times_of_finished(runs / "killed")
+    ended = commands.run(*arguments, "--resume", "killed", cores=2, in_process=False)
+    assert ended.status == 0, ended
+    assert outcome(runs / "killed") == outcome(runs / "one_by_one")
+
+
+def processes_with(variable: str) -> list[str]:
+    """Command lines of the processes that were started with an environment variable."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if variable.encode() in (process / "environ").read_bytes().split(b"\0") and process.name != str(os.getpid()):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it is gone, or another user's
+            continue
+    return found
+
+
+class _Killed(BaseException):
+    """Passes through everything that a kill does not run, save `finally`."""
+
+
+@pytest.mark.parametrize("dies_after", [1, 2, 3])
+def test_a_stop_asked_for_before_min_epochs_is_not_forgotten(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, dies_after: int
+) -> None:
+    """Patience runs out in epoch 1, `min_epochs` is 4: training ends there, resumed or not."""
+    quick["cv"] |= {"holdout": 0.3}
+    scores = [3.0, 2.0, 4.0, 5.0, 6.0, 7.0, 8.0]
+    quick["model"] = {"class_path": "users_modules.LogsByEpoch", "init_args": {"scores": scores}}
+    quick["selection"] = {"monitor": "score", "patience": 1}
+    quick["trainer"] |= {"min_epochs": 4, "max_epochs": len(scores)}
+    whole = cross_validate(quick, run="whole")
+
+    killed(quick, monkeypatch, after_epochs=dies_after, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"max_epochs": None, "max_steps": 11},
+        {"max_epochs": 3, "limit_train_batches": 2},
+        {"max_epochs": 3, "accumulate_grad_batches": 2, "gradient_clip_val": 0.5},
+        {"max_epochs": 4, "check_val_every_n_epoch": 2},
+    ],
+    ids=lambda limit: "-".join(limit),
+)
+@pytest.mark.parametrize("dies_after", [1, "training"])
+def test_other_ways_to_train_resume_alike(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, limit: dict[str, Any], dies_after: int | str
+) -> None:
+    quick["cv"] |= {"holdout": 0.3}
+    quick["trainer"] |= limit
+    whole = cross_validate(quick, run="whole")
+    killed(quick, monkeypatch, after_epochs=dies_after, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
+def killed(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after_epochs: int | str, run: str) -> None:
+    """Run in this process until so many epochs are saved, or until the training is over."""
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        if after_epochs == "training":
+            patch.setattr(fold_module, "score_fold", die)
+        else:
+            keeper, saved = fold_module.KeepCheckpoints, []
+            save = keeper._save
+
+            def save_and_die(self: Any, trainer: Any, better: bool) -> None:
+                save(self, trainer, better)
+                saved.append(better)
+                if len(saved) == after_epochs:
+                    raise _Killed
+
+            patch.setattr(keeper, "_save", save_and_die)
+        with pytest.raises(_Killed):
+            cross_validate(config, run=run)

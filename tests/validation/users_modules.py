@@ -1,0 +1,168 @@
+"""What users of the package might write: modules that know nothing of it, and some that go wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fmnist_cv.data import Images, SyntheticDataModule
+from fmnist_cv.models import DenseNetwork
+
+EVENTS: list[str] = []  # what happened in this process, in order
+
+
+# -- modules of their own -----------------------------------------------------------------------------------
+
+
+class Logits(L.LightningModule):
+    """Logs nothing, has no validation step."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__()
+        self.lr = lr
+        self.layer = nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(images.flatten(1))
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, labels)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        return self.loss(self(images), labels)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+
+class LogSoftmax(Logits):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).log_softmax(1)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.nll_loss(outputs, labels)
+
+
+class Softmax(Logits):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).softmax(1)
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return F.nll_loss(outputs.log(), labels)
+
+
+class WithOwnValidation(Logits):
+    """Logs `val_f1` in a validation step of its own: 0.5 after the first epoch, and less after each."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"loss": super().training_step(batch, batch_idx)}
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.log("val_f1", 0.5 / (1 + self.current_epoch))
+
+
+class LogsByEpoch(Logits):
+    """Logs `score`, whose value in each epoch is given."""
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__()
+        self.scores = scores
+
+    def on_train_epoch_end(self) -> None:
+        self.log("score", self.scores[self.current_epoch])
+
+
+class KeepsAFunction(Logits):
+    def __init__(self, activation: Callable[[Tensor], Tensor] = torch.relu) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+
+
+class FiveClasses(Logits):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)[:, :5]
+
+
+class ResNet18(L.LightningModule):
+    """torchvision's, in ten lines, for grey images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import resnet18
+
+        self.network = resnet18(num_classes=10)
+        self.network.conv1 = nn.Conv2d(1, 64, kernel_size=3, padding=1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+# -- modules that go wrong ----------------------------------------------------------------------------------
+
+
+class GoesWrong(DenseNetwork):
+    """Where $GOES_WRONG is "fold_1 1 3 kill": in fold_1, epoch 1, step 3 it is killed ("raise", "nan", "interrupt")."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        fold, epoch, step, how = os.environ.get("GOES_WRONG", "none 0 0 never").split()
+        here = (Path(self.trainer.default_root_dir).name, self.current_epoch, batch_idx)
+        if here == (fold, int(epoch), int(step)):
+            match how:
+                case "kill":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "raise":
+                    raise RuntimeError("the layer is on fire")
+                case "interrupt":
+                    raise KeyboardInterrupt
+                case "nan":
+                    return loss * float("nan")
+        return loss
+
+
+# -- data ---------------------------------------------------------------------------------------------------
+
+
+class OtherTestLabels(SyntheticDataModule):
+    """The test images' labels are moved on by `shift` classes."""
+
+    def __init__(self, shift: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shift = shift
+
+    def load(self, train: bool) -> Images:
+        images = super().load(train)
+        if train:
+            return images
+        return Images(images.images, (images.labels + self.shift) % 10, images.class_names)
+
+
+class TellsWhenItLoads(SyntheticDataModule):
+    def load(self, train: bool) -> Images:
+        EVENTS.append("load train" if train else "load test")
+        return super().load(train)
+
+
+class TellsWhenItTrains(DenseNetwork):
+    names: ClassVar[tuple[str, ...]] = ("fit began", "fit ended")
+
+    def on_fit_start(self) -> None:
+        EVENTS.append(self.names[0])
+
+    def on_fit_end(self) -> None:
+        EVENTS.append(self.names[1])
