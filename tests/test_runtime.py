@@ -34,7 +34,11 @@ def in_fresh_process(code: str) -> str:
     """What the code prints, run by another interpreter."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -110,7 +114,11 @@ def test_gpus_are_counted_or_listed(accelerator: str, devices: object, indices: 
 @pytest.mark.parametrize(
     ("accelerator", "devices", "reason"),
     [
-        ("cuda", "auto", "trainer.accelerator is 'cuda', but this machine has no such device.*--trainer.accelerator cpu"),
+        (
+            "cuda",
+            "auto",
+            "trainer.accelerator is 'cuda', but this machine has no such device.*--trainer.accelerator cpu",
+        ),
         ("gpu", 1, "trainer.accelerator is 'gpu', but this machine has no such device"),
         ("mps", "auto", "trainer.accelerator is 'mps', but this machine has no such device"),
         ("tpu", "auto", "trainer.accelerator is 'tpu'; this project runs on cpu, cuda"),
@@ -183,8 +191,6 @@ def test_public_names_are_there() -> None:
         _: Any = fmnist_cv.cross_validat
 
 
-@pytest.mark.parametrize(
-    ("word", "hint"), [("batchsize", "; did you mean 'batch_size'?"), ("qqq", ""), ("", "")]
-)
+@pytest.mark.parametrize(("word", "hint"), [("batchsize", "; did you mean 'batch_size'?"), ("qqq", ""), ("", "")])
 def test_the_nearest_word_is_suggested(word: str, hint: str) -> None:
     assert did_you_mean(word, ["fold", "batch_size", "seed"]) == hint

@@ -16,6 +16,7 @@ from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.experiment import Experiment, flatten
 
 N_SAMPLES = 40
+HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trainer.max_epochs")
 
 
 def make_logger(folder: Path) -> TensorBoardLogger:
@@ -43,9 +44,9 @@ def log_fold(
     writer.add_figure("confusion_matrix/validation", confusion_figure(report), last_epoch)
     writer.add_figure("samples/training_images", samples_figure(data), 0)
     hyperparameters = {
-        key: value if isinstance(value, int | float | str | bool) else str(value)
+        key.replace(".init_args", ""): value if isinstance(value, int | float | str | bool) else str(value)
         for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
-        if key.startswith(("model.", "data.", "seed", "cv.n_splits", "trainer.max_epochs"))
+        if key.startswith(HYPERPARAMETERS) and not key.endswith(("eval_batch_size", "download", "root"))
     }
     scores = {
         f"hp/{part}_accuracy": metrics["last"][part]["accuracy"]

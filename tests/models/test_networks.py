@@ -136,9 +136,7 @@ def test_two_networks_share_nothing() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("network", NETWORKS)
-def test_every_network_learns(
-    network: type[ImageClassifier], trainer: Callable[..., L.Trainer], logger: Any
-) -> None:
+def test_every_network_learns(network: type[ImageClassifier], trainer: Callable[..., L.Trainer], logger: Any) -> None:
     def optimizer(parameters: Any) -> Adam:
         return Adam(parameters, lr=2e-3)
 
