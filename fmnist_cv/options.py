@@ -159,7 +159,7 @@ def _find_config(argument: str) -> str:
     if not argument.startswith("--config="):
         return argument
     name = argument.removeprefix("--config=")
-    if Path(name).is_file():
+    if "\n" in name or Path(name).is_file():  # the YAML itself, or a file
         return argument
     relative = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
     for folder in config_folders():

@@ -261,7 +261,7 @@ def test_replaced_values_hold_in_the_copy_only(tiny: Config) -> None:
     other = experiment.replaced(trainer__max_epochs=9, selection__patience=None)
     assert other.config.trainer.max_epochs == 9 and experiment.config.trainer.max_epochs == 3
     assert other.differences(experiment) == ["trainer.max_epochs (3 in the run, 9 here)"]
-    with pytest.raises(UserError, match="cv.n_splits is 1"):
+    with pytest.raises(UserError, match=r"cv\.n_splits is 1"):
         experiment.replaced(cv__n_splits=1)
 
 
@@ -469,7 +469,7 @@ def test_a_file_that_is_no_config_is_refused_by_name(tmp_path: Path, content: by
 
 @pytest.mark.parametrize("arguments", [[], ["--config"], ["quickstart"]])
 def test_no_config_is_refused(arguments: list[str]) -> None:
-    with pytest.raises(UserError, match="required: name|expected one argument|'quickstart' is not an option"):
+    with pytest.raises(UserError, match=r"required: name|expected one argument|'quickstart' is not an option"):
         Experiment.parse(arguments)
 
 
@@ -579,7 +579,7 @@ def test_a_forward_that_fails_on_the_images_is_refused(tiny: Config, module: str
 
 
 def test_hyperparameters_that_are_not_plain_values_are_refused(tiny: Config, module: str) -> None:
-    with pytest.raises(UserError, match="hyperparameters that are not plain values.*ignore="):
+    with pytest.raises(UserError, match=r"hyperparameters that are not plain values.*ignore="):
         parsed(changed(tiny, model={"class_path": f"{module}.KeepsObjects"})).check_parts()
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,18 @@ import numpy as np
 import yaml
 from rich.console import Console
 
-from fmnist_cv.data import Images, Split, make_splits
-from fmnist_cv.data.splits import load_splits, save_splits
-from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.data import Split
 from fmnist_cv.experiment import Experiment
-from fmnist_cv.runtime import cpu_cores, derive_seed
+from fmnist_cv.runtime import derive_seed
 from fmnist_cv.validation.fold import FoldJob
+from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.progress import FoldDisplay
-from fmnist_cv.validation.results import CrossValidationResult, describe_environment, write_results
+from fmnist_cv.validation.results import CrossValidationResult, write_results
 from fmnist_cv.validation.run_folder import (
     FoldFolder,
-    RunFolder,
-    check_writable,
-    create_run,
-    default_run_name,
-    find_run,
     locked,
-    write_json,
 )
-from fmnist_cv.validation.workers import default_workers, run_jobs, warm_up
+from fmnist_cv.validation.workers import run_jobs, warm_up
 
 
 class FoldsFailed(Exception):
@@ -54,15 +45,6 @@ class FoldsMissing(Exception):
     def __init__(self, run: Path, missing: list[str]) -> None:
         self.run, self.missing = run, missing
         super().__init__(f"{run} still lacks {', '.join(missing)}")
-
-
-@dataclass
-class _Prepared:
-    experiment: Experiment
-    run: RunFolder
-    splits: list[Split]
-    train: Images
-    test: Images | None
 
 
 def cross_validate(
@@ -97,7 +79,7 @@ def cross_validate(
     """
     warm_up()
     experiment = as_experiment(config, overrides)
-    prepared = _prepare(experiment, run, resume, console)
+    prepared = prepare(experiment, run, resume, console)
     experiment, folder = prepared.experiment, prepared.run
     all_folds = [_folder(prepared, split) for split in prepared.splits]
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
@@ -124,110 +106,14 @@ def as_experiment(
     return Experiment.parse([f"--config={text}", *options])
 
 
-# -- preparing ----------------------------------------------------------------------------------------------
-
-
-def _prepare(experiment: Experiment, run: str | None, resume: str | None, console: Console | None) -> _Prepared:
-    """Check everything that can be checked before training, then find the run or make it."""
-    if run is not None and resume is not None:
-        raise UserError("give either --run, which starts a run, or --resume, which goes on with one")
-    if run is not None and (Path(run).name != run or run.startswith(".") or run == "last"):
-        raise UserError(
-            f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first"
-        )
-    join = run is not None and experiment.cv.fold is not None and (experiment.log_dir / experiment.name / run).exists()
-    existing = find_run(experiment.log_dir, experiment.name, run if join else resume) if join or resume else None  # type: ignore[arg-type]
-    if existing is None:
-        check_writable(experiment.log_dir)
-        if run is not None and (experiment.log_dir / experiment.name / run).exists():
-            create_run(experiment.log_dir, experiment.name, run, lambda folder: None)  # refuses it, with the reason
-    synthetic = ""
-    try:
-        parts = experiment.check_parts()
-    except DataNotFound as error:
-        if not experiment.synthetic_fallback:
-            raise
-        if console is not None:
-            console.print(f"[bold yellow]{error}.[/]\n[bold yellow]Running on SYNTHETIC garments instead.[/]")
-        experiment = experiment.with_synthetic_data()
-        parts = experiment.check_parts()
-        synthetic = "_SYNTHETIC"
-    train, test = parts.data.train_images, parts.data.test_images
-    if existing is None:
-        name = (run or default_run_name()) + synthetic
-        existing = _create(experiment, name, parts.data.data_name, train, test)
-    else:
-        _check_same(experiment, existing)
-    groups = None if train.groups is None else train.groups.numpy()
-    fingerprint = existing.read_run_info()["data"]["fingerprint"]
-    if fingerprint != train.fingerprint():
-        raise UserError(
-            f"run {existing.path} was made on other data (fingerprint {fingerprint}, here {train.fingerprint()}); "
-            "resume with the data it was started on, or start a new run"
-        )
-    splits = load_splits(existing.splits, train.labels.numpy(), experiment.plan, fingerprint, groups)
-    if console is not None:
-        console.print(_headline(experiment, existing, parts.data.data_name, train), highlight=False, soft_wrap=True)
-    return _Prepared(experiment, existing, splits, train, test)
-
-
-def _create(experiment: Experiment, name: str, data_name: str, train: Images, test: Images | None) -> RunFolder:
-    groups = None if train.groups is None else train.groups.numpy()
-    splits = make_splits(train.labels.numpy(), experiment.plan, groups)
-    devices, precision = experiment.devices(), experiment.precision()
-    workers = experiment.cv.workers or default_workers(len(splits), devices)
-    threads = max(1, cpu_cores() // workers)
-    fingerprint = train.fingerprint()
-
-    def fill(path: Path) -> None:
-        folder = RunFolder(path)
-        folder.config.write_text(experiment.to_yaml())
-        save_splits(folder.splits, splits, experiment.plan, fingerprint)
-        info = {
-            "created": datetime.datetime.now(datetime.UTC).isoformat(),
-            "data": {
-                "name": data_name,
-                "fingerprint": fingerprint,
-                "n_train": len(train),
-                "n_test": 0 if test is None else len(test),
-                "image_shape": list(train.shape),
-                "class_names": list(train.class_names),
-            },
-            "environment": describe_environment(devices.description, threads, precision),
-        }
-        write_json(folder.run_info, info)
-
-    return create_run(experiment.log_dir, experiment.name, name, fill)
-
-
-def _check_same(experiment: Experiment, run: RunFolder) -> None:
-    saved = Experiment.from_yaml(run.config.read_text())
-    if differences := experiment.differences(saved):
-        raise UserError(
-            f"run {run.path} belongs to another config: {'; '.join(differences[:5])}; "
-            "resume with the config it was started with, or start a new run"
-        )
-
-
-def _headline(experiment: Experiment, run: RunFolder, data_name: str, train: Images) -> str:
-    environment = run.read_run_info()["environment"]
-    plan = experiment.plan
-    how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
-    return (
-        f"[bold]{experiment.name}[/]: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
-        f"{len(train):,} {data_name} images, {environment['device']}, {environment['precision']}, "
-        f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
-    )
-
-
 # -- running ------------------------------------------------------------------------------------------------
 
 
-def _folder(prepared: _Prepared, split: Split) -> FoldFolder:
+def _folder(prepared: PreparedRun, split: Split) -> FoldFolder:
     return prepared.run.fold(split.repeat, split.fold, prepared.experiment.plan.n_repeats)
 
 
-def _fold_job(prepared: _Prepared, index: int) -> FoldJob:
+def _fold_job(prepared: PreparedRun, index: int) -> FoldJob:
     split, experiment = prepared.splits[index], prepared.experiment
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     return FoldJob(
@@ -242,7 +128,7 @@ def _fold_job(prepared: _Prepared, index: int) -> FoldJob:
     )
 
 
-def _refit_job(prepared: _Prepared, folds: list[FoldFolder]) -> FoldJob:
+def _refit_job(prepared: PreparedRun, folds: list[FoldFolder]) -> FoldJob:
     """A model on all training images, for as many epochs as the folds' best had in the median."""
     experiment = prepared.experiment
     epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in folds])))
@@ -260,7 +146,7 @@ def _refit_job(prepared: _Prepared, folds: list[FoldFolder]) -> FoldJob:
     )
 
 
-def _run(jobs: list[FoldJob], prepared: _Prepared, console: Console | None) -> None:
+def _run(jobs: list[FoldJob], prepared: PreparedRun, console: Console | None) -> None:
     if not jobs:
         return
     failures: dict[str, tuple[str, str]] = {}

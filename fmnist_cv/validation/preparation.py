@@ -1,0 +1,161 @@
+"""Before any training: check what can be checked, and find the run or make it."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
+from fmnist_cv.data.splits import load_splits, save_splits
+from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.runtime import cpu_cores
+from fmnist_cv.validation.results import describe_environment
+from fmnist_cv.validation.run_folder import (
+    RunFolder,
+    check_writable,
+    create_run,
+    default_run_name,
+    find_run,
+    write_json,
+)
+from fmnist_cv.validation.workers import default_workers
+
+
+@dataclass
+class PreparedRun:
+    """A run whose folder, splits and data are there and fit each other.
+
+    Attributes:
+        experiment: what runs; on drawn garments where it fell back to them.
+        run: the run's folder.
+        splits: one per fold.
+        train, test: the images.
+    """
+
+    experiment: Experiment
+    run: RunFolder
+    splits: list[Split]
+    train: Images
+    test: Images | None
+
+
+def prepare(experiment: Experiment, run: str | None, resume: str | None, console: Console | None) -> PreparedRun:
+    """Check the experiment, its data and its run; make the run's folder only when all is well.
+
+    Args:
+        experiment: what is to run.
+        run: name for a new run, or None for the time. With cv.fold, an existing run of that name is joined.
+        resume: name or path of a run to go on with, or "last".
+        console: where to say what runs.
+
+    Raises:
+        UserError: anything that would only fail later, with nothing left behind.
+    """
+    if run is not None and resume is not None:
+        raise UserError("give either --run, which starts a run, or --resume, which goes on with one")
+    if run is not None and (Path(run).name != run or run.startswith(".") or run == "last"):
+        raise UserError(
+            f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first"
+        )
+    found = find_run(experiment.log_dir, experiment.name, resume) if resume is not None else None
+    if found is None:
+        check_writable(experiment.log_dir)
+    experiment, data, is_fallback = _find_data(experiment, console)
+    if found is None:
+        name = (run or default_run_name()) + ("_SYNTHETIC" if is_fallback else "")
+        found = _create_or_join(experiment, name, data)
+    _check_same(experiment, found, data.train_images)
+    train = data.train_images
+    groups = None if train.groups is None else train.groups.numpy()
+    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups)
+    if console is not None:
+        console.print(_headline(experiment, found, data), highlight=False, soft_wrap=True)
+    return PreparedRun(experiment, found, splits, train, data.test_images)
+
+
+def _find_data(experiment: Experiment, console: Console | None) -> tuple[Experiment, KFoldDataModule, bool]:
+    """The experiment's data, or drawn garments where it allows them and its own are not to be had."""
+    try:
+        return experiment, experiment.check_parts().data, False
+    except DataNotFound as error:
+        if not experiment.synthetic_fallback:
+            raise
+        if console is not None:
+            console.print(f"{error}.\n\nRunning on SYNTHETIC garments instead.\n", style="yellow", markup=False)
+        experiment = experiment.with_synthetic_data()
+        return experiment, experiment.check_parts().data, True
+
+
+def _create_or_join(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFolder:
+    """A new run; or, for one fold alone, the run of that name that another fold may have made, even just now."""
+    path = experiment.log_dir / experiment.name / name
+    if experiment.cv.fold is None:
+        return _create(experiment, name, data)
+    if not path.exists():
+        try:
+            return _create(experiment, name, data)
+        except UserError:
+            if not path.exists():
+                raise
+    return find_run(experiment.log_dir, experiment.name, name)
+
+
+def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFolder:
+    train, test = data.train_images, data.test_images
+    groups = None if train.groups is None else train.groups.numpy()
+    splits = make_splits(train.labels.numpy(), experiment.plan, groups)
+    devices, precision = experiment.devices(), experiment.precision()
+    workers = experiment.cv.workers or default_workers(len(splits), devices)
+    threads = max(1, cpu_cores() // workers)
+    fingerprint = train.fingerprint()
+
+    def fill(path: Path) -> None:
+        folder = RunFolder(path)
+        folder.config.write_text(experiment.to_yaml())
+        save_splits(folder.splits, splits, experiment.plan, fingerprint)
+        info = {
+            "created": datetime.datetime.now(datetime.UTC).isoformat(),
+            "data": {
+                "name": data.data_name,
+                "fingerprint": fingerprint,
+                "n_train": len(train),
+                "n_test": 0 if test is None else len(test),
+                "image_shape": list(train.shape),
+                "class_names": list(train.class_names),
+            },
+            "environment": describe_environment(devices.description, threads, precision),
+        }
+        write_json(folder.run_info, info)
+
+    return create_run(experiment.log_dir, experiment.name, name, fill)
+
+
+def _check_same(experiment: Experiment, run: RunFolder, train: Images) -> None:
+    """Refuse a run that belongs to another config or to other data."""
+    saved = Experiment.from_yaml(run.config.read_text())
+    if differences := experiment.differences(saved):
+        raise UserError(
+            f"run {run.path} belongs to another config: {'; '.join(differences[:5])}; "
+            "resume with the config it was started with, or start a new run"
+        )
+    fingerprint = run.read_run_info()["data"]["fingerprint"]
+    if fingerprint != train.fingerprint():
+        raise UserError(
+            f"run {run.path} was made on other data (fingerprint {fingerprint}, here {train.fingerprint()}); "
+            "resume with the data it was started on, or start a new run"
+        )
+
+
+def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> str:
+    environment = run.read_run_info()["environment"]
+    plan = experiment.plan
+    how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
+    return (
+        f"[bold]{experiment.name}[/]: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
+        f"{len(data.train_images):,} {data.data_name} images, {environment['device']}, {environment['precision']}, "
+        f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
+    )
