@@ -136,11 +136,26 @@ class Experiment:
                 f"selection.monitor is '{self.selection.monitor}', but {model} logs {', '.join(OWN_METRICS)}"
                 + did_you_mean(self.selection.monitor, OWN_METRICS)
             )
+        self._check_validation_options()
         for key, value in flatten(yaml.safe_load(self.to_yaml())["model"]):
             if key.endswith("class_path") and str(value).endswith("ReduceLROnPlateau"):
                 raise UserError(
                     f"model.{key} is ReduceLROnPlateau, which Lightning steps after the epoch's checkpoint, so that a "
                     "resumed run would lose a step; use a scheduler that follows the epoch, e.g. CosineAnnealingLR"
+                )
+
+    def _check_validation_options(self) -> None:
+        """Lightning's own validation loop runs only for a module that brings a validation step."""
+        model = load_class(self.config.model.class_path)
+        if model.validation_step is not ImageClassifier.validation_step:
+            return
+        for option, default in (
+            ("limit_val_batches", None), ("val_check_interval", None), ("check_val_every_n_epoch", 1)
+        ):  # fmt: skip
+            if self.config.trainer[option] != default:
+                raise UserError(
+                    f"trainer.{option} is {self.config.trainer[option]}, but has no effect on {model.__name__}: "
+                    "the engine scores all held-out images after each epoch"
                 )
 
     def check_parts(self) -> FoldParts:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import lightning as L
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
@@ -81,6 +81,10 @@ class SelectionSection:
     min_delta: float = 0.0
 
 
+class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines as they are."""
+
+
 DESCRIPTION = """
 Cross-validate an image classifier: train one model per stratified fold, score each on the images it never saw and
 once on the test set, and report mean, spread and interval. The run lands in lightning_logs/<name>/<run>/.
@@ -94,7 +98,14 @@ once on the test set, and report mean, spread and interval. The run lands in lig
 
 def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
     """The parser of an experiment: every option is also a key of the YAML file."""
-    parser = ArgumentParser(prog=prog, description=DESCRIPTION, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog=prog,
+        usage=f"{prog} --config CONFIG [--KEY VALUE ...] [--run NAME | --resume RUN] [--refit]",
+        description=DESCRIPTION,
+        formatter_class=_HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     parser.add_argument("--config", action="config", help="YAML file; a bare name is also looked up in configs/.")
     parser.add_argument("--name", type=str, required=True, help="Name of the experiment, the folder of its runs.")
     parser.add_argument("--seed", type=int, default=0, help="Decides splits, initial weights and every epoch.")

@@ -479,7 +479,7 @@ def test_no_config_is_refused(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"name": "a/b"}, "name is 'a/b'; use letters, digits"),
+        ({"name": "a/b"}, "name is 'a/b'; .*letters, digits"),
         ({"name": ""}, "name is ''"),
         ({"name": ".."}, r"name is '\.\.'"),
         ({"name": "."}, r"name is '\.'"),

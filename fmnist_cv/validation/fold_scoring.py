@@ -11,6 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from fmnist_cv.data.batches import IndexBatches, index_loader
 from fmnist_cv.data.images import Images
@@ -19,7 +20,7 @@ from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.validation import tensorboard
 from fmnist_cv.validation.callbacks import KeepCheckpoints
 from fmnist_cv.validation.run_folder import FoldFolder, write_arrays, write_json
-from fmnist_cv.validation.scoring import classification_report, loss_and_accuracy, predict_log_probabilities
+from fmnist_cv.validation.scoring import classification_report, predict_log_probabilities
 
 
 def score_fold(
@@ -102,8 +103,8 @@ def _score_checkpoint(
         log_probabilities, labels = predict_log_probabilities(
             model, data, index_loader(images, order), trainer.precision_plugin.forward_context()
         )
-        loss, accuracy = loss_and_accuracy(log_probabilities, labels)
-        scores[part] = {"loss": float(loss), "accuracy": float(accuracy)}
+        right = int((log_probabilities.argmax(1) == labels).sum())
+        scores[part] = {"loss": float(F.nll_loss(log_probabilities, labels)), "accuracy": right / len(labels)}
         arrays[part] = log_probabilities.exp().cpu().numpy()
     return scores, arrays
 
