@@ -87,6 +87,11 @@ MODULE = """
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+    class Validating(Net):
+        def validation_step(self, batch, batch_idx):
+            self.log("val/own", nn.functional.cross_entropy(self(batch[0]), batch[1]))
+
+
     class NineClasses(Net):
         def forward(self, images):
             return self.layers(images)[:, :9]
@@ -508,6 +513,24 @@ def test_no_config_is_refused(arguments: list[str]) -> None:
 def test_contradictions_are_refused(tiny: Config, change: Config, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         parsed(changed(tiny, **change))
+
+
+NO_EFFECT = {"limit_val_batches": 3, "val_check_interval": 0.5, "check_val_every_n_epoch": 2}
+
+
+@pytest.mark.parametrize("option", NO_EFFECT)
+@pytest.mark.parametrize("own_step", [False, True])
+def test_validation_options_are_refused_where_they_have_no_effect(
+    tiny: Config, module: str, option: str, own_step: bool
+) -> None:
+    given = {f"trainer__{option}": NO_EFFECT[option]}
+    with pytest.raises(UserError, match=f"trainer.{option} is {NO_EFFECT[option]}, but has no effect on DenseNetwork"):
+        parsed(changed(tiny, **given))
+    own = changed(tiny, model={"class_path": f"{module}.{'Validating' if own_step else 'Net'}"}, **given)
+    if own_step:
+        assert parsed(own).config.trainer[option] == NO_EFFECT[option]
+    else:
+        assert f"trainer.{option} is {NO_EFFECT[option]}, but has no effect on Net" in refusal(own)
 
 
 @pytest.mark.parametrize("how_long", [{"max_steps": 10}, {"max_time": "00:00:01:00"}])

@@ -50,7 +50,8 @@ class IndexBatches(Sampler[Tensor]):
             # shuffled on the CPU, so that every device sees the same order
             generator = torch.Generator().manual_seed(self.seed())
             order = order[torch.randperm(len(order), generator=generator).to(order.device)]
-        yield from order[: len(self) * self.batch_size].split(self.batch_size)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield order[start : start + self.batch_size]
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)

@@ -66,7 +66,8 @@ class Images:
             )
         if not len(images):
             raise UserError("there are no images")
-        names = tuple(map(str, class_names)) if class_names is not None else tuple(map(str, range(labels.max() + 1)))
+        labels = labels.astype(np.int64)
+        names = tuple(map(str, range(labels.max() + 1) if class_names is None else class_names))
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(names)} class names")
         if groups is not None:
@@ -75,7 +76,7 @@ class Images:
                 raise UserError(f"groups must be {len(labels)} values, one per image, got shape {groups.shape}")
         return cls(
             torch.from_numpy(np.array(images, order="C")),
-            torch.from_numpy(labels.astype(np.int64)),
+            torch.from_numpy(labels),
             names,
             None if groups is None else torch.from_numpy(groups.astype(np.int64)),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from multiprocessing import Pipe
@@ -17,7 +18,7 @@ from running import Commands, outcome
 from fmnist_cv import fit
 from fmnist_cv.data import Split
 from fmnist_cv.runtime import Devices
-from fmnist_cv.validation import workers
+from fmnist_cv.validation import cross_validation, workers
 from fmnist_cv.validation.fold import FoldJob
 
 
@@ -167,8 +168,6 @@ class FakeChild:
 def test_each_fold_runs_once_and_no_more_at_a_time_than_asked_for(
     monkeypatch: pytest.MonkeyPatch, n_folds: int, asked: int | None, cores: int, gpus: int
 ) -> None:
-    import os
-
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     child: Any = type("Child", (FakeChild,), {"started": []})
     monkeypatch.setattr(workers, "_Child", child)
@@ -210,10 +209,6 @@ def test_the_threads_of_folds_side_by_side_are_no_more_than_the_cores(
     quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, cores: int, asked: int | None, threads: int
 ) -> None:
     """With one per core where nothing is said; more workers than cores have a thread each."""
-    import os
-
-    from fmnist_cv.validation import cross_validation
-
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     quick["cv"] |= {"n_splits": 4, "workers": asked}
     seen: list[int] = []

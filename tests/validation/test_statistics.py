@@ -1,0 +1,127 @@
+"""Statistics of scores, against numbers worked out by hand and published formulas."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from fmnist_cv.validation.statistics import corrected_standard_error, corrected_t_test, summarise, wilson_interval
+
+SCORES = [0.90, 0.92, 0.91, 0.89, 0.93]  # mean 0.91, variance 0.001 / 4 = 0.00025
+shares = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=20)
+ratios = st.floats(0.01, 1.0, allow_subnormal=False)
+
+
+def test_summary_by_hand() -> None:
+    """k = 5: s^2 (1/5 + 1/4) = 0.00025 * 0.45, and the 97.5 % quantile of t with 4 degrees of freedom is 2.7764."""
+    summary = summarise(SCORES, test_over_train=0.25)
+    assert summary.n == 5
+    assert summary.mean == pytest.approx(0.91)
+    assert summary.sd == pytest.approx(sqrt(0.00025))
+    half = 2.776445 * sqrt(0.00025 * 0.45)
+    assert (summary.low, summary.high) == pytest.approx((0.91 - half, 0.91 + half), rel=1e-6)
+    assert summary.as_dict() == {
+        "mean": summary.mean, "sd": summary.sd, "low": summary.low, "high": summary.high, "n": 5,
+    }  # fmt: skip
+
+
+def test_one_score_has_no_spread() -> None:
+    assert summarise([0.9], 0.25).as_dict() == {"mean": 0.9, "sd": None, "low": None, "high": None, "n": 1}
+
+
+def test_equal_scores_have_an_interval_of_no_width() -> None:
+    summary = summarise([0.5, 0.5, 0.5], 0.5)
+    assert (summary.sd, summary.low, summary.high) == (0, 0.5, 0.5)
+
+
+@given(scores=shares, ratio=ratios)
+def test_the_corrected_error_is_larger_than_the_naive_one(scores: list[float], ratio: float) -> None:
+    naive = float(stats.sem(scores))
+    corrected = corrected_standard_error(scores, ratio)
+    assert corrected == pytest.approx(naive * sqrt(1 + len(scores) * ratio), abs=1e-12)
+    assert corrected >= naive
+
+
+@given(scores=shares, ratio=ratios, shift=st.floats(-1, 1, allow_subnormal=False))
+def test_a_summary_moves_with_its_scores(scores: list[float], ratio: float, shift: float) -> None:
+    here, there = summarise(scores, ratio), summarise([s + shift for s in scores], ratio)
+    assert here.low is not None and here.high is not None and there.low is not None and there.high is not None
+    assert there.mean == pytest.approx(here.mean + shift, abs=1e-9)
+    assert there.high - there.low == pytest.approx(here.high - here.low, abs=1e-6)
+    assert here.low <= here.mean <= here.high
+    wider, narrower = summarise(scores, ratio, level=0.99), summarise(scores, ratio, level=0.9)
+    assert wider.low is not None and narrower.low is not None
+    assert wider.low <= here.low <= narrower.low
+
+
+@pytest.mark.parametrize("successes, n", [(0, 10), (1, 10), (5, 10), (10, 10), (9123, 10_000), (1, 1)])
+def test_wilsons_interval_by_its_formula(successes: int, n: int) -> None:
+    z, p = 1.959963984540054, successes / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    assert wilson_interval(successes, n) == pytest.approx((centre - half, centre + half), abs=1e-9)
+
+
+def test_wilsons_interval_as_published() -> None:
+    """Newcombe, Statistics in Medicine 17 (1998), table I, method 3: 81 of 263 is 0.2553 to 0.3662; 0 of 20, 0 to 0.1611."""
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+@given(n=st.integers(1, 5000), data=st.data())
+def test_wilsons_interval_holds_the_share_and_stays_in_0_to_1(n: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, n))
+    low, high = wilson_interval(successes, n)
+    assert -1e-12 <= low <= successes / n + 1e-12
+    assert successes / n - 1e-12 <= high <= 1 + 1e-12
+    mirrored = wilson_interval(n - successes, n)
+    assert (low, high) == pytest.approx((1 - mirrored[1], 1 - mirrored[0]), abs=1e-9)
+
+
+def test_t_test_by_hand() -> None:
+    """Differences 1, 2, 3 percent: mean 0.02, s = 0.01, error = 0.01 sqrt(1/3 + 1/2) = 0.0091287, t = 2.19089."""
+    test = corrected_t_test([0.91, 0.93, 0.95], [0.90, 0.91, 0.92], test_over_train=0.5)
+    assert test.difference == pytest.approx(0.02)
+    error = 0.01 * sqrt(1 / 3 + 1 / 2)
+    assert (test.low, test.high) == pytest.approx((0.02 - 4.302653 * error, 0.02 + 4.302653 * error), rel=1e-6)
+    t = 0.02 / error
+    assert test.p == pytest.approx(1 - t / sqrt(2 + t**2))  # Student's t with 2 degrees of freedom, in closed form
+
+
+def test_t_test_without_correction_is_scipys() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.9, 0.01, 10), rng.normal(0.895, 0.01, 10)
+    expected = stats.ttest_rel(a, b)
+    test = corrected_t_test(list(a), list(b), test_over_train=0.0)
+    assert test.p == pytest.approx(expected.pvalue)
+    interval = expected.confidence_interval()
+    assert (test.low, test.high) == pytest.approx((interval.low, interval.high))
+
+
+@given(pairs=st.lists(st.tuples(st.floats(0, 1, allow_subnormal=False), st.floats(0, 1, allow_subnormal=False)), min_size=2, max_size=12), ratio=ratios)
+def test_t_test_is_symmetric_and_agrees_with_its_interval(pairs: list[tuple[float, float]], ratio: float) -> None:
+    a, b = [x for x, _ in pairs], [y for _, y in pairs]
+    forth, back = corrected_t_test(a, b, ratio), corrected_t_test(b, a, ratio)
+    assert 0 <= forth.p <= 1
+    assert back.difference == pytest.approx(-forth.difference)
+    assert back.p == pytest.approx(forth.p)
+    assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low))
+    if abs(forth.p - 0.05) > 1e-6:
+        assert (forth.p < 0.05) == (not forth.low <= 0 <= forth.high)
+
+
+@pytest.mark.parametrize("a, p", [([0.5, 0.6], 1.0), ([0.6, 0.7], 0.0)])
+def test_t_test_of_differences_without_spread(a: list[float], p: float) -> None:
+    b = [0.5, 0.6]
+    test = corrected_t_test([round(x, 3) for x in a], b, 0.5)
+    assert test.p == pytest.approx(p, abs=1e-6)
+
+
+def test_t_test_refuses_scores_that_do_not_pair_up() -> None:
+    with pytest.raises(ValueError):
+        corrected_t_test([0.9, 0.8], [0.9], 0.5)
