@@ -15,7 +15,7 @@ import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from fmnist_cv.data import KFoldDataModule, SplitPlan
+from fmnist_cv.data import KFoldDataModule, SplitPlan, make_splits
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.options import CrossValidationSection, SelectionSection, explain, load_class, make_parser, parse
@@ -55,6 +55,7 @@ class Experiment:
     def __init__(self, config: Namespace, parser: ArgumentParser | None = None) -> None:
         self._parser = parser or make_parser()
         self.config = config
+        self._check_types()
         self.name: str = config.name
         self.seed: int = config.seed
         self.log_dir = Path(config.log_dir)
@@ -85,7 +86,9 @@ class Experiment:
 
     def to_yaml(self) -> str:
         """The resolved config: every option with its value, enough to repeat the run."""
-        return self._parser.dump(Namespace({key: self.config[key] for key in SECTIONS}), skip_validation=True)
+        return self._parser.dump(
+            Namespace({key: self.config[key] for key in SECTIONS}), skip_validation=True, skip_unset=False
+        )
 
     def replaced(self, **values: Any) -> Experiment:
         """The same experiment with other values of dotted keys, given with `__` for the dots."""
@@ -109,15 +112,25 @@ class Experiment:
         return [
             f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
             for key in keys
-            if not key.startswith(NOT_IDENTITY) and mine.get(key) != theirs.get(key)
+            if key not in NOT_IDENTITY and mine.get(key) != theirs.get(key)
         ]
 
     # -- checks ---------------------------------------------------------------------------------------------
 
+    def _check_types(self) -> None:
+        """The parser lets null and a value in a section's place pass."""
+        for section in ("cv", "selection", "trainer"):
+            if not isinstance(self.config[section], Namespace):
+                raise UserError(f"{section} is {self.config[section]!r}; it is a section with keys of its own")
+        try:
+            self._parser.validate(Namespace({key: self.config[key] for key in SECTIONS}), skip_unset=False)
+        except (argparse.ArgumentError, TypeError, ValueError) as error:
+            raise UserError(explain(error, self._parser)) from None
+
     def _check(self) -> None:
-        if not re.fullmatch(r"[\w.+-]+", self.name):
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise UserError(
-                f"name is '{self.name}'; use letters, digits, '.', '_', '+' and '-' only: it names a folder"
+                f"name is '{self.name}'; it names a folder: letters, digits, '.', '_', '+' and '-', a letter or digit first"
             )
         if self.cv.workers is not None and self.cv.workers < 1:
             raise UserError(f"cv.workers is {self.cv.workers}; it must be at least 1")
@@ -147,7 +160,7 @@ class Experiment:
     def _check_validation_options(self) -> None:
         """Lightning's own validation loop runs only for a module that brings a validation step."""
         model = load_class(self.config.model.class_path)
-        if model.validation_step is not ImageClassifier.validation_step:
+        if model.validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step):
             return
         for option, default in (
             ("limit_val_batches", None), ("val_check_interval", None), ("check_val_every_n_epoch", 1)
@@ -163,17 +176,23 @@ class Experiment:
         self.devices()
         parts = self.build(seed=self.seed)
         name, data = self.config.model.class_path, parts.data
-        _ = data.test_images  # a broken test file must be found before training, not after
-        data.use_split(data.split, seed=0)
+        train, test = data.train_images, data.test_images  # a broken test file must be found before training
+        if test is not None and test.shape != train.shape:
+            raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
+        groups = None if train.groups is None else train.groups.numpy()
+        data.use_split(make_splits(train.labels.numpy(), self.plan, groups)[0], seed=0)
         data.setup("fit")
         images = data.scale(data.train_images.images[:2])
         try:
             with torch.inference_mode():
                 outputs = parts.model.eval()(images)
-        except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-            raise UserError(
-                f"{name} cannot take images of shape {tuple(images.shape)}: {str(error).splitlines()[0]}"
-            ) from None
+            if isinstance(parts.model, ImageClassifier):
+                parts.model.l2_penalty()  # refuses patterns that match nothing
+        except UserError:
+            raise
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UserError(f"{name} cannot take images of shape {tuple(images.shape)}: {reason}") from None
         expected = (2, len(data.class_names))
         if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
             got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
@@ -200,7 +219,8 @@ class Experiment:
         try:
             made = self._parser.instantiate(self.config)
         except (TypeError, ValueError) as error:
-            raise UserError(f"the experiment cannot be built: {error}") from None
+            reason = re.search(r"Errors:\s+- (.*)", str(error))  # the parser wraps what a part says
+            raise UserError(f"the experiment cannot be built: {reason[1] if reason else error}") from None
         return FoldParts(made.model, made.data, made.trainer.as_dict())
 
     def devices(self) -> Devices:

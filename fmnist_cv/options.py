@@ -170,18 +170,30 @@ def _find_config(argument: str) -> str:
     if not argument.startswith("--config="):
         return argument
     name = argument.removeprefix("--config=")
-    if "\n" in name or Path(name).is_file():  # the YAML itself, or a file
+    if "\n" in name:  # the YAML itself
         return argument
+    if Path(name).is_file():
+        return f"--config={_check_config(Path(name))}"
     relative = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
     for folder in config_folders():
         for path in (folder / relative, folder / f"{relative}.yaml"):
             if path.is_file():
-                return f"--config={path}"
+                return f"--config={_check_config(path)}"
     known = sorted({p.stem for folder in config_folders() for p in folder.glob("*.yaml")})
     problem = "is a folder" if Path(name).is_dir() else "does not exist"
     raise UserError(
         f"config {name} {problem}{did_you_mean(relative.stem, known)}; give a YAML file, or one of {', '.join(known)}"
     )
+
+
+def _check_config(path: Path) -> Path:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"config {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"config {path} holds no options: it must be a mapping of keys to values")
+    return path
 
 
 def explain(error: Exception, parser: ArgumentParser) -> str:
@@ -194,7 +206,9 @@ def explain(error: Exception, parser: ArgumentParser) -> str:
         if key == "data" and word in SPLIT_ARGUMENTS:
             cv = "seed" if word == "seed" else "cv.fold" if word in ("fold", "repeat") else f"cv.{word}"
             return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
-        known = _parameters(classes[-1]) if classes else []
+        if not classes and not keys:
+            return _unknown_key(word, parser)
+        known = [name for name in _parameters(classes[-1]) if name != word] if classes else []
         of = f" of {classes[-1]}" if classes else ""
         return f"{key + ': ' if key else ''}'{word}' is not an option{of}{did_you_mean(word, known)}"
     if match := (

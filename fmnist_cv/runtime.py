@@ -145,7 +145,7 @@ def _device_indices(devices: object, count: int) -> tuple[int, ...]:
         return tuple(range(count))
     try:
         if isinstance(devices, str):
-            devices = [int(d) for d in devices.split(",")] if "," in devices else int(devices)
+            devices = [int(d) for d in devices.split(",") if d.strip()] if "," in devices else int(devices)
         indices = tuple(range(devices)) if isinstance(devices, int) else tuple(int(d) for d in devices)  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         indices = ()

@@ -76,7 +76,8 @@ class ArrayDataModule(KFoldDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if (path is None) == (images is None):
+        arrays = (images, labels, class_names, groups, test_images, test_labels)
+        if (path is None) == all(array is None for array in arrays) or (path is None and images is None):
             raise UserError("ArrayDataModule takes either a path to an .npz file or images and labels")
         self.path = path
         self._arrays: dict[str, Any] = {
@@ -106,22 +107,21 @@ class ArrayDataModule(KFoldDataModule):
             return None
         if images is None or labels is None:
             raise UserError(f"{self.path or 'the arrays'}: images or labels are missing")
-        if names is None:
-            names = [str(i) for i in range(int(np.max(np.asarray(arrays["labels"]))) + 1)]
+        if names is None and not train:
+            names = self.train_images.class_names
         return Images.from_arrays(images, labels, names, groups)
 
     def _read(self, path: str) -> dict[str, Any]:
         try:
             with np.load(path, allow_pickle=False) as file:
-                if unknown := set(file.files) - set(self._arrays):
-                    raise UserError(
-                        f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(self._arrays)}"
-                    )
-                return {name: file[name] for name in file.files}
+                arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise UserError(f"data file {path} does not exist") from None
-        except (OSError, ValueError, EOFError, AttributeError) as error:
+        except Exception as error:  # a damaged file raises half a dozen kinds
             raise UserError(f"cannot read {path} as an .npz file of plain arrays: {error}") from None
+        if unknown := set(arrays) - set(self._arrays):
+            raise UserError(f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(self._arrays)}")
+        return arrays
 
 
 class SyntheticDataModule(KFoldDataModule):
@@ -138,6 +138,8 @@ class SyntheticDataModule(KFoldDataModule):
 
     def __init__(self, n_train: int = 12_000, n_test: int = 2_000, drawing_seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if n_train < 0 or n_test < 0:
+            raise UserError(f"data.n_train is {n_train} and data.n_test {n_test}; they must not be negative")
         self.n_train, self.n_test, self.drawing_seed = n_train, n_test, drawing_seed
 
     @property

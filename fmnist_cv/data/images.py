@@ -66,6 +66,8 @@ class Images:
             )
         if not len(images):
             raise UserError("there are no images")
+        if class_names is not None and np.ndim(class_names) != 1:
+            raise UserError(f"class_names must be a list of names, got {class_names!r}")
         labels = labels.astype(np.int64)
         names = tuple(map(str, range(labels.max() + 1) if class_names is None else class_names))
         if labels.min() < 0 or labels.max() >= len(names):

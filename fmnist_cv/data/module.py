@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import lightning as L
 import numpy as np
@@ -73,9 +73,12 @@ class KFoldDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
         self.scaling_name = scaling
         self.augment = list(augment or [])
+        if scaling not in get_args(ScalingName):
+            raise UserError(f"data.scaling is '{scaling}'; it is one of {', '.join(get_args(ScalingName))}")
         self._plan = SplitPlan(n_splits, repeat + 1, stratify, holdout, inner_holdout, seed)
         if not 0 <= fold < self._plan.folds_per_repeat:
-            raise UserError(f"fold is {fold}; with n_splits {n_splits} it runs from 0 to {n_splits - 1}")
+            how = f"n_splits {n_splits}" if holdout is None else f"holdout {holdout}"
+            raise UserError(f"fold is {fold}; with {how} it runs from 0 to {self._plan.folds_per_repeat - 1}")
         self._place = (repeat, fold)
         self._seed = derive_seed(seed, repeat, fold)
         self._split: Split | None = None
@@ -125,6 +128,7 @@ class KFoldDataModule(L.LightningDataModule):
     def use_split(self, split: Split, seed: int) -> None:
         """Take a split made elsewhere, and the seed that decides the shuffling of its training part."""
         self._split, self._seed = split, seed
+        self.scaling = None  # the old one has seen images that may now be held out
 
     def class_counts(self) -> Tensor:
         """int64 (n_classes,): images per class in the training part."""

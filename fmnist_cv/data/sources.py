@@ -7,12 +7,14 @@ torchvision's; those of unpacked files were taken from files whose `.gz` matched
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -171,6 +173,7 @@ def _truth_about(md5: str) -> str:
 def _download(source: Source, roots: list[Path], file: IdxFile) -> np.ndarray:
     errors = []
     folder = roots[0] / source.directory / "raw"
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
     timeout, download = socket.getdefaulttimeout(), tv.utils.download_url
     socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
     try:
@@ -178,13 +181,16 @@ def _download(source: Source, roots: list[Path], file: IdxFile) -> np.ndarray:
             try:
                 download(url, folder, filename=file.name, md5=file.md5)
                 return parse_idx(gzip.decompress((folder / file.name).read_bytes()))
-            except (OSError, RuntimeError, ValueError) as error:
+            except BaseException as error:
                 # torchvision leaves a broken download in place, which the next run would take for the user's
-                (folder / file.name).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    (folder / file.name).unlink()
+                if not isinstance(error, OSError | RuntimeError | ValueError | HTTPException):
+                    raise
                 errors.append(f"{url}: {getattr(error, 'reason', error)}")
     finally:
         socket.setdefaulttimeout(timeout)
-        _remove_if_empty(folder, folder.parent, roots[0])
+        _remove_if_empty(*made)
     raise DataNotFound(_not_found(source, roots, file, "the download failed (" + "; ".join(errors) + ")"))
 
 
@@ -220,6 +226,6 @@ def parse_idx(content: bytes) -> np.ndarray:
     n_axes = content[3]
     shape = np.frombuffer(content, ">i4", n_axes, offset=4) if len(content) >= 4 + 4 * n_axes else np.array([-1])
     dtype = np.dtype(_IDX_TYPES[content[2]])
-    if len(content) != 4 + 4 * n_axes + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+    if (shape < 0).any() or len(content) != 4 + 4 * n_axes + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
         raise UserError(f"truncated IDX file: {len(content)} bytes do not hold an array of shape {shape.tolist()}")
     return np.frombuffer(content, dtype, offset=4 + 4 * n_axes).reshape(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,9 @@ class SplitPlan:
             return int(match[1]) if match else 0
         if isinstance(self.holdout, float) and 0 < self.holdout < 1:
             return round(self.holdout * n)
-        return int(self.holdout) if self.holdout is not None and self.holdout == int(self.holdout) else 0
+        if self.holdout is None or not math.isfinite(self.holdout) or self.holdout != int(self.holdout):
+            return 0
+        return int(self.holdout)
 
 
 def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> list[Split]:
@@ -217,6 +220,8 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
             np.intersect1d(groups[a], groups[b]).size for i, a in enumerate(parts) for b in parts[:i]
         ):
             raise UserError(f"{where}: a group stands on both sides")
+        if (split.inner is None) != (plan.inner_holdout is None):
+            raise UserError(f"{where}: it has {'no' if split.inner is None else 'an'} inner part, unlike the plan")
         held_out[split.repeat, split.validation] += 1
         if plan.stratify and groups is None and not plan._takes_first:
             counts = np.bincount(labels[split.validation], minlength=labels.max() + 1)
@@ -249,8 +254,10 @@ def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, 
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # a damaged file raises half a dozen kinds
         raise UserError(f"cannot read the splits {path}: {error}") from None
+    if missing := {"fingerprint", "seed"} - arrays.keys():
+        raise UserError(f"{path} is no file of splits: it lacks {', '.join(sorted(missing))}")
     if str(arrays["fingerprint"]) != fingerprint:
         raise UserError(
             f"{path} belongs to other data (fingerprint {arrays['fingerprint']}, here {fingerprint}); "
@@ -262,7 +269,7 @@ def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, 
     for repeat in range(plan.n_repeats):
         for fold in range(plan.folds_per_repeat):
             name = f"repeat_{repeat}_fold_{fold}"
-            if f"{name}_train" not in arrays:
+            if not {f"{name}_train", f"{name}_validation"} <= arrays.keys():
                 raise UserError(f"{path} has no split for repeat {repeat}, fold {fold}")
             train, validation, inner = (
                 arrays[key].astype(np.int64) if (key := f"{name}_{part}") in arrays else None

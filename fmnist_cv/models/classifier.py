@@ -54,14 +54,19 @@ class ImageClassifier(L.LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing is {label_smoothing}; it must be in [0, 1)")
-        if isinstance(class_weights, list) and len(class_weights) != n_classes:
-            raise UserError(f"model.class_weights has {len(class_weights)} values for {n_classes} classes")
+        weights = None
+        if isinstance(class_weights, str):
+            if class_weights != "balanced":
+                raise UserError(f"model.class_weights is '{class_weights}'; give 'balanced' or a list of numbers")
+        elif class_weights is not None:
+            weights = torch.as_tensor(class_weights, dtype=torch.float32)
+            if weights.shape != (n_classes,):
+                raise UserError(f"model.class_weights has {len(class_weights)} values for {n_classes} classes")
         self.n_classes = n_classes
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
         self.label_smoothing, self.class_weights, self.l2 = label_smoothing, class_weights, l2 or {}
         self.loss_weights: Tensor | None
-        weights = torch.tensor(class_weights) if isinstance(class_weights, list) else None
         self.register_buffer("loss_weights", weights, persistent=False)
         self._epoch_outputs: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
 
@@ -91,7 +96,12 @@ class ImageClassifier(L.LightningModule):
         uniform = -(outputs * weights).sum() / (self.n_classes * weights[labels].sum())
         return (1 - self.label_smoothing) * likelihood + self.label_smoothing * uniform
 
-    def _l2_penalty(self) -> Tensor:
+    def l2_penalty(self) -> Tensor:
+        """The L2 term of the training loss: scalar.
+
+        Raises:
+            UserError: a pattern of `l2` matches no parameter.
+        """
         named = dict(self.named_parameters())
         total = torch.zeros((), device=self.device)
         for pattern, coefficient in self.l2.items():
@@ -102,9 +112,8 @@ class ImageClassifier(L.LightningModule):
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Check the L2 patterns, and count the classes where their weights are to be balanced."""
-        for pattern in self.l2:
-            _matching(pattern, dict(self.named_parameters()))
+        """Count the classes where their weights are to be balanced, and refuse L2 patterns that match nothing."""
+        self.l2_penalty()
         if stage == "fit" and self.class_weights == "balanced":
             datamodule = getattr(self.trainer, "datamodule", None)
             if datamodule is None or not hasattr(datamodule, "class_counts"):
@@ -117,7 +126,7 @@ class ImageClassifier(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch: images float32 (b, c, h, w), labels int64 (b,)."""
         loss = self._step("train", batch)
-        return loss + self._l2_penalty() if self.l2 else loss
+        return loss + self.l2_penalty() if self.l2 else loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Collect one validation batch."""
@@ -174,6 +183,8 @@ class ImageClassifier(L.LightningModule):
         return loss
 
     def _log_epoch(self, stage: str) -> None:
+        if stage not in self._epoch_outputs:  # a subclass with a step of its own
+            return
         losses, predictions, labels = zip(*self._epoch_outputs.pop(stage), strict=True)
         sizes = torch.tensor([len(part) for part in labels], dtype=torch.float32, device=self.device)
         loss = (torch.stack(losses).float() * sizes).sum() / sizes.sum()

@@ -70,3 +70,13 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         return folder
 
     return make
+
+
+@pytest.fixture
+def standard(tiny: dict[str, Any], once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """The folder of a finished run of `tiny`, with TensorBoard; to be read only."""
+
+    def fill(folder: Path) -> None:
+        cross_validation.cross_validate({**tiny, "log_dir": str(folder)}, run="standard")
+
+    return once("standard", fill) / "tiny" / "standard"

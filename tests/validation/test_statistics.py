@@ -103,7 +103,14 @@ def test_t_test_without_correction_is_scipys() -> None:
     assert (test.low, test.high) == pytest.approx((interval.low, interval.high))
 
 
-@given(pairs=st.lists(st.tuples(st.floats(0, 1, allow_subnormal=False), st.floats(0, 1, allow_subnormal=False)), min_size=2, max_size=12), ratio=ratios)
+@given(
+    pairs=st.lists(
+        st.tuples(st.floats(0, 1, allow_subnormal=False), st.floats(0, 1, allow_subnormal=False)),
+        min_size=2,
+        max_size=12,
+    ),
+    ratio=ratios,
+)
 def test_t_test_is_symmetric_and_agrees_with_its_interval(pairs: list[tuple[float, float]], ratio: float) -> None:
     a, b = [x for x, _ in pairs], [y for _, y in pairs]
     forth, back = corrected_t_test(a, b, ratio), corrected_t_test(b, a, ratio)
