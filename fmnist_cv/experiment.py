@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Experiment:
 
     def __init__(self, config: Namespace, parser: ArgumentParser | None = None) -> None:
         self._parser = parser or make_parser()
-        self.config = config
+        self.config = _plain(config)
         self._check_types()
         self.name: str = config.name
         self.seed: int = config.seed
@@ -112,7 +113,7 @@ class Experiment:
         return [
             f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
             for key in keys
-            if key not in NOT_IDENTITY and mine.get(key) != theirs.get(key)
+            if not re.match(rf"({'|'.join(map(re.escape, NOT_IDENTITY))})(\.|$)", key) and mine.get(key) != theirs.get(key)
         ]
 
     # -- checks ---------------------------------------------------------------------------------------------
@@ -233,6 +234,15 @@ class Experiment:
         if asked is not None:
             return str(asked)
         return "bf16-mixed" if has_fast_bf16(self.devices().accelerator) else "32-true"
+
+
+def _plain(value: Any) -> Any:
+    """Defaults of Lightning's callbacks that are members of a string enumeration, which YAML cannot hold, as strings."""
+    if isinstance(value, Namespace):
+        return Namespace({key: _plain(item) for key, item in vars(value).items()})
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Enum) and isinstance(value, str) else value
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

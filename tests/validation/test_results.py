@@ -108,11 +108,11 @@ def test_the_ensemble_is_the_mean_of_the_folds_probabilities(standard: Path, tin
         assert accuracy["sd"] == pytest.approx(np.std(rights, ddof=1) / 100)
         assert accuracy["wilson_per_fold"] == [pytest.approx(wilson_interval(right, 100)) for right in rights]
         if epoch == "last":
-            expected = classification_report(torch.from_numpy(mean), test.labels, test.class_names)
-            assert results["test_report"] == pytest.approx(expected, rel=1e-5, nested=True) or (
-                results["test_report"]["confusion_matrix"] == expected["confusion_matrix"]
-                and results["test_report"]["nll"] == pytest.approx(expected["nll"])
+            report, expected = results["test_report"], classification_report(
+                torch.from_numpy(mean), test.labels, test.class_names
             )
+            assert report["confusion_matrix"] == expected["confusion_matrix"]
+            assert [report[key] for key in ("nll", "brier")] == pytest.approx([expected["nll"], expected["brier"]])
 
 
 def test_the_out_of_fold_report_is_of_all_training_images(standard: Path) -> None:
@@ -181,8 +181,6 @@ def test_an_inner_holdout_chooses_the_epoch_and_is_never_scored(quick: dict[str,
 
         # the curve is of the inner images; the score of the others
         weights = torch.load(result.path / f"fold_{fold}" / "last.ckpt", weights_only=True)["state_dict"]
-        model = DenseNetwork(hidden=[32])
-        model.load_state_dict({k: v for k, v in weights.items() if k != "loss_weights"} | {}, strict=False)
         dense = [weights[f"layers.{i}.{part}"] for i in (1, 4) for part in ("weight", "bias")]
         pixels = data.train_images.images.flatten(1).float() / 255
         logits = F.linear(F.linear(pixels, dense[0], dense[1]).relu(), dense[2], dense[3])
@@ -307,7 +305,6 @@ def test_the_test_set_is_not_there_while_a_fold_trains(quick: dict[str, Any]) ->
         training, after = fold.split("fit ended")
         assert "load test" not in training
         assert after.count("load test") == 1
-        assert "load test" not in after.split("load train")[1] if "load train" in after else True
 
 
 def test_other_test_labels_change_test_scores_alone(quick: dict[str, Any]) -> None:

@@ -12,9 +12,14 @@ import pytest
 from running import outcome
 
 from fmnist_cv import cross_validate, fit
-from fmnist_cv.validation import cross_validation
+from fmnist_cv.validation import cross_validation, preparation
 
-HOLD_LOCK = "import sys, filelock; filelock.FileLock(sys.argv[1]).acquire(); print('held', flush=True); sys.stdin.read()"
+HOLD_LOCK = """
+import sys, filelock
+with filelock.FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_folds_in_any_order_make_the_run_that_runs_them_all(
@@ -76,8 +81,6 @@ def test_two_commands_that_start_a_run_at_once_share_it(
     quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the tasks of a batch system do: each found no run of that name when it looked."""
-    from fmnist_cv.validation import preparation
-
     create = preparation.create_run
 
     def slower_than_another(*args: Any) -> Any:
