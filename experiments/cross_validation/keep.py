@@ -1,4 +1,4 @@
-"""Keep what a finished run found: its results.json beside this file and, with --picture, a picture of it.
+"""Keep what a finished run found: its results.json beside this file, a line in README.md and, if asked, a picture.
 
 python experiments/cross_validation/keep.py lightning_logs/sharifi-cnn/k3 sharifi-cnn-k3 --picture
 """
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.tables import percent
 from fmnist_cv.validation.tensorboard import draw_confusion
 
 HERE = Path(__file__).parent
@@ -35,6 +36,38 @@ def main() -> None:
         draw_confusion(confusion, result.summary["out_of_fold_report"])
         confusion.set_title("each training image, by the model that never saw it")
         figure.savefig(HERE / f"{options.name}.png", dpi=90)
+    (HERE / "README.md").write_text(INTRODUCTION + "\n".join(table()) + "\n")
+
+
+INTRODUCTION = """# Runs worth keeping
+
+Each JSON is the `results.json` of a run on the real Fashion-MNIST with a committed config; this page is made from them
+by `keep.py`. Accuracies in %; validation is the last epoch on the held-out folds, with the corrected 95 % interval of
+the mean; the ensemble is the soft vote of the folds' models on the test set.
+
+"""
+
+
+def table() -> list[str]:
+    """A line per kept run."""
+    lines = [
+        "| run | folds | epochs | validation: mean ± sd | interval | test, mean of folds | ensemble on test | "
+        "precision | training, s | device | commit |",
+        "|---|---:|---:|---:|---:|---:|---:|---|---:|---|---|",
+    ]
+    for path in sorted(HERE.glob("*.json")):
+        run = json.loads(path.read_text())
+        accuracy, environment = run["headline"]["accuracy"], run["environment"]
+        epoch = run["headline"]["epoch"]
+        lines.append(
+            f"| [{path.stem}]({path.name}) | {accuracy['n']} | {run['folds'][0]['epochs']} | "
+            f"{percent(accuracy['mean'])} ± {percent(accuracy['sd'])} | "
+            f"{percent(accuracy['low'])} to {percent(accuracy['high'])} | "
+            f"{percent(run['test'][epoch]['accuracy']['mean'])} | {percent(run['ensemble'][epoch]['accuracy'])} | "
+            f"{environment['precision']} | {run['times']['train_seconds']:.0f} | {environment['device']} | "
+            f"{environment['commit'][:12]} |"
+        )
+    return lines
 
 
 def draw_curves(axes: Axes, result: CrossValidationResult) -> None:

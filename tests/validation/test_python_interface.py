@@ -76,8 +76,8 @@ def test_nothing_is_printed_without_a_console(quick: dict[str, Any], capfd: pyte
 
 
 def test_mistakes_raise_errors_to_catch(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="did you mean 'trainer'"):
-        cross_validate({**quick, "trainner": {}})
+    with pytest.raises(UserError, match=r"did you mean 'trainer\.max_epochs'"):
+        cross_validate({**quick, "trainner": {"max_epochs": 1}})
     with pytest.raises(UserError, match=r"trainer\.max_epochs"):
         cross_validate(quick, {"trainer.max_epochs": "many"})
     quick["model"]["class_path"] = "users_modules.GoesWrong"

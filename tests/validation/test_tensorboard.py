@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import read_json
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+
+from fmnist_cv import cross_validate
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -52,9 +55,7 @@ def test_folds_appear_as_runs_of_the_log_folder(standard: Path) -> None:
     assert sorted(runs) == [f"tiny/standard/fold_{fold}" for fold in range(3)]
 
 
-def test_without_a_logger_there_are_no_event_files(standard: Path, quick: dict, tmp_path: Path) -> None:
-    from fmnist_cv import cross_validate
-
+def test_without_a_logger_there_are_no_event_files(standard: Path, quick: dict[str, Any]) -> None:
     quick["cv"]["holdout"] = 0.3
     run = cross_validate(quick).path
     assert not list(run.rglob("events.out*")) and list(standard.rglob("events.out*"))
