@@ -113,7 +113,8 @@ class Experiment:
         return [
             f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
             for key in keys
-            if not re.match(rf"({'|'.join(map(re.escape, NOT_IDENTITY))})(\.|$)", key) and mine.get(key) != theirs.get(key)
+            if not re.match(rf"({'|'.join(map(re.escape, NOT_IDENTITY))})(\.|$)", key)
+            and mine.get(key) != theirs.get(key)
         ]
 
     # -- checks ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -225,8 +226,6 @@ def own_data(content: bytes | None) -> Change:
 
 
 def arrays(**arrays: Any) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
@@ -372,7 +371,7 @@ def test_a_runs_name_is_used_once(main: Main, quick: dict[str, Any], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
         (options("--trainer.max_epochs=4"), "trainer.max_epochs (1 in the run, 4 here)"),
         (options("--seed=5"), "seed (0 in the run, 5 here)"),
@@ -396,7 +395,7 @@ def test_a_run_is_not_resumed_with_another_config(
 
 
 def test_a_run_is_not_resumed_with_other_data(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
-    quick["model"]["init_args"]["in_features"] = 64
+    quick["model"]["init_args"] |= {"in_features": 64, "n_classes": 4}
     own_data(arrays(images=IMAGES, labels=LABELS))(quick, tmp_path)
     config = write(quick, tmp_path)
     assert main("--config", config, "--run", "first")[0] == fit.OK
@@ -413,9 +412,7 @@ def test_where_it_runs_may_differ_when_resumed(main: Main, quick: dict[str, Any]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_run_with_damaged_splits_is_refused(
-    main: Main, quick: dict[str, Any], tmp_path: Path, damage: str
-) -> None:
+def test_a_run_with_damaged_splits_is_refused(main: Main, quick: dict[str, Any], tmp_path: Path, damage: str) -> None:
     config, splits = write(quick, tmp_path), tmp_path / "logs" / "tiny" / "first" / "splits.npz"
     assert main("--config", config, "--run", "first")[0] == fit.OK
     if damage == "missing":

@@ -18,6 +18,7 @@ from torch import Tensor
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
+from fmnist_cv.models.classifier import EpochTotals
 from fmnist_cv.runtime import derive_seed, seed_everything
 from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
 
@@ -57,9 +58,9 @@ class WatchTraining(Callback):
 
     def __init__(self, notify: Notify) -> None:
         self._notify = notify
-        self._losses: list[Tensor] = []
-        self._sizes: list[int] = []
-        self._correct: list[Tensor] = []
+        self._losses = torch.zeros(self.check_every)  # of the latest steps
+        self._steps = 0
+        self._totals: EpochTotals | None = None
         self._outputs: Tensor | None = None
         self._hook: Any = None
         self._told_at = 0.0
@@ -77,44 +78,50 @@ class WatchTraining(Callback):
         self._outputs = outputs.detach() if isinstance(outputs, Tensor) and module.training else None
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._losses, self._sizes, self._correct, self._outputs = [], [], [], None
+        self._losses = self._losses.to(pl_module.device)
+        self._steps, self._outputs = 0, None
+        self._totals = EpochTotals(pl_module.device) if self._hook is not None else None
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = outputs["loss"] if isinstance(outputs, dict) and "loss" in outputs else outputs
+        loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
         if isinstance(loss, Tensor):
-            self._losses.append(loss.detach())
-            if len(self._losses) % self.check_every == 0:
-                self._check_finite(trainer)
-        if self._hook is not None:
-            self._sizes.append(len(batch[1]))
-            if self._outputs is not None and self._outputs.shape[:1] == batch[1].shape and self._outputs.ndim == 2:
-                self._correct.append((self._outputs.argmax(1) == batch[1]).sum())
+            self._losses[self._steps % self.check_every] = loss.detach()
+            self._steps += 1
+            if self._steps % self.check_every == 0:
+                self._check_finite(trainer, self.check_every)
+            if self._totals is not None:
+                self._add_to_totals(loss.detach(), batch[1])
         now = time.monotonic()
         if now - self._told_at > self.notify_every_s:
             self._told_at = now
             self._notify({"event": "step", "step": batch_idx + 1, "epoch": trainer.current_epoch})
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._check_finite(trainer)
-        if self._hook is None or len(self._losses) != len(self._sizes):
-            return
-        sizes = torch.tensor(self._sizes, dtype=torch.float32, device=pl_module.device)
-        curves = {"train/loss": (torch.stack(self._losses).float() * sizes).sum() / sizes.sum()}
-        if len(self._correct) == len(self._sizes):
-            curves["train/accuracy"] = torch.stack(self._correct).sum() / sizes.sum()
-        pl_module.log_dict({**curves, "step": float(trainer.current_epoch)})
+        self._check_finite(trainer, self._steps % self.check_every)
+        if self._totals is not None and self._steps:
+            loss, accuracy = self._totals.means()
+            pl_module.log_dict({"train/loss": loss, "step": float(trainer.current_epoch)})
+            if accuracy.isfinite():
+                pl_module.log("train/accuracy", accuracy)
 
-    def _check_finite(self, trainer: L.Trainer) -> None:
-        if not self._losses:
+    def _add_to_totals(self, loss: Tensor, labels: Tensor) -> None:
+        assert self._totals is not None
+        if self._outputs is not None and self._outputs.shape[:1] == labels.shape and self._outputs.ndim == 2:
+            right = (self._outputs.argmax(1) == labels).sum()
+        else:  # a training step that does not go through forward has no accuracy
+            right = torch.full((), torch.nan, device=loss.device)
+        self._totals.add(loss, right, len(labels))
+
+    def _check_finite(self, trainer: L.Trainer, n_latest: int) -> None:
+        bad = ~self._losses[:n_latest].isfinite()
+        if not bad.any():
             return
-        losses = torch.stack(self._losses)
-        if not (bad := ~losses.isfinite()).any():
-            return
-        step = int(bad.nonzero()[0])
+        index = int(bad.nonzero()[0])
+        step = self._steps - n_latest + index
         raise NonFiniteLoss(
-            f"the training loss became {float(losses[step])} in epoch {trainer.current_epoch}, step {step} "
+            f"the training loss became {float(self._losses[index])} in epoch {trainer.current_epoch}, step {step} "
             f"(counted from 0); lower the learning rate, clip the gradient (--trainer.gradient_clip_val 1), "
             "or use --trainer.precision 32-true"
         )

@@ -30,9 +30,11 @@ class Commands:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        (folder / "tmp").mkdir()  # a checkpoint is first written there, and left there when the process is killed
         self._server = subprocess.Popen(
             [sys.executable, HERE / "command_server.py"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=environment(TMPDIR=str(folder / "tmp")),
         )  # fmt: skip
 
     def run(

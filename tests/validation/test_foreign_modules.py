@@ -123,7 +123,7 @@ def test_a_metric_that_nothing_logs_is_named(
 
 
 @pytest.mark.parametrize(
-    "name, reason",
+    ("name", "reason"),
     [
         ("KeepsAFunction", "hyperparameters that are not plain values"),
         ("FiveClasses", r"(2, 10)"),

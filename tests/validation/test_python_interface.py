@@ -80,7 +80,7 @@ def test_mistakes_raise_errors_to_catch(quick: dict[str, Any], monkeypatch: pyte
         cross_validate({**quick, "trainner": {"max_epochs": 1}})
     with pytest.raises(UserError, match=r"trainer\.max_epochs"):
         cross_validate(quick, {"trainer.max_epochs": "many"})
-    quick["model"]["class_path"] = "users_modules.GoesWrong"
+    quick["model"]["class_path"] = "users_modules.DenseThatMayGoWrong"
     monkeypatch.setenv("GOES_WRONG", "fold_1 0 0 raise")
     with pytest.raises(FoldsFailed) as failed:
         cross_validate(quick, run="fails")

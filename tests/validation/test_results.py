@@ -41,8 +41,9 @@ def test_out_of_fold_predictions_are_the_folds_put_together(standard: Path, tiny
     np.testing.assert_array_equal(out_of_fold["labels"], labels)
     seen = np.zeros(300, dtype=int)
     for fold in range(3):
-        probabilities, metrics = arrays(standard / f"fold_{fold}" / "probabilities.npz"), read_json(
-            standard / f"fold_{fold}" / "metrics.json"
+        probabilities, metrics = (
+            arrays(standard / f"fold_{fold}" / "probabilities.npz"),
+            read_json(standard / f"fold_{fold}" / "metrics.json"),
         )
         validation = splits[f"repeat_0_fold_{fold}_validation"]
         seen[validation] += 1
@@ -100,7 +101,11 @@ def test_the_ensemble_is_the_mean_of_the_folds_probabilities(standard: Path, tin
         mean = np.mean(np.stack(each).astype(np.float64), axis=0)
         right = int((mean.argmax(1) == test.labels.numpy()).sum())
         ensemble = results["ensemble"][epoch]
-        assert ensemble == {"accuracy": right / 100, "wilson": pytest.approx(wilson_interval(right, 100)), "n_models": 3}
+        assert ensemble == {
+            "accuracy": right / 100,
+            "wilson": pytest.approx(wilson_interval(right, 100)),
+            "n_models": 3,
+        }
         rights = [int((p.argmax(1) == test.labels.numpy()).sum()) for p in each]
         accuracy = results["test"][epoch]["accuracy"]
         assert accuracy["per_fold"] == pytest.approx([right / 100 for right in rights])
@@ -108,15 +113,19 @@ def test_the_ensemble_is_the_mean_of_the_folds_probabilities(standard: Path, tin
         assert accuracy["sd"] == pytest.approx(np.std(rights, ddof=1) / 100)
         assert accuracy["wilson_per_fold"] == [pytest.approx(wilson_interval(right, 100)) for right in rights]
         if epoch == "last":
-            report, expected = results["test_report"], classification_report(
-                torch.from_numpy(mean), test.labels, test.class_names
+            report, expected = (
+                results["test_report"],
+                classification_report(torch.from_numpy(mean), test.labels, test.class_names),
             )
             assert report["confusion_matrix"] == expected["confusion_matrix"]
             assert [report[key] for key in ("nll", "brier")] == pytest.approx([expected["nll"], expected["brier"]])
 
 
 def test_the_out_of_fold_report_is_of_all_training_images(standard: Path) -> None:
-    report, out_of_fold = read_json(standard / "results.json")["out_of_fold_report"], arrays(standard / "out_of_fold.npz")
+    report, out_of_fold = (
+        read_json(standard / "results.json")["out_of_fold_report"],
+        arrays(standard / "out_of_fold.npz"),
+    )
     predicted = out_of_fold["last"][0].argmax(1)
     matrix = np.zeros((10, 10), dtype=int)
     np.add.at(matrix, (out_of_fold["labels"], predicted), 1)
@@ -154,7 +163,9 @@ def test_the_report_shows_the_tables_and_says_synthetic(standard: Path) -> None:
         assert f"| {fold['name']} | 3 | {100 * fold['last']['validation']['accuracy']:.2f} |" in report
     accuracy = results["headline"]["accuracy"]
     assert f"mean {100 * accuracy['mean']:.2f}, sd {100 * accuracy['sd']:.2f}" in report
-    for name, row in zip(results["data"]["class_names"], results["out_of_fold_report"]["confusion_matrix"], strict=True):
+    for name, row in zip(
+        results["data"]["class_names"], results["out_of_fold_report"]["confusion_matrix"], strict=True
+    ):
         assert f"| {name} | {' | '.join(map(str, row))} |" in report
 
 
@@ -273,9 +284,10 @@ def test_refit_trains_on_all_images_for_the_folds_median_best_epoch(quick: dict[
     right = int((probabilities["last_test"].argmax(1) == test.labels.numpy()).sum())
     assert refit["test_accuracy"] == pytest.approx(right / 100)
     assert refit["wilson"] == pytest.approx(wilson_interval(right, 100))
-    assert f"Refit on all 300 training images for {epochs} epochs: test accuracy" in (
-        result.path / "report.md"
-    ).read_text()
+    assert (
+        f"Refit on all 300 training images for {epochs} epochs: test accuracy"
+        in (result.path / "report.md").read_text()
+    )
     seeds = {fold["seed"] for fold in result.summary["folds"]}
     assert read_json(result.path / "refit" / "metrics.json")["seed"] not in seeds
 

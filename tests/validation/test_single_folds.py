@@ -77,9 +77,7 @@ def test_a_fold_that_another_process_works_on_is_left_to_it(
     assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == fit.OK  # its lock died with it
 
 
-def test_two_commands_that_start_a_run_at_once_share_it(
-    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_commands_that_start_a_run_at_once_share_it(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """As the tasks of a batch system do: each found no run of that name when it looked."""
     create = preparation.create_run
 

@@ -59,7 +59,7 @@ def test_a_summary_moves_with_its_scores(scores: list[float], ratio: float, shif
     assert wider.low <= here.low <= narrower.low
 
 
-@pytest.mark.parametrize("successes, n", [(0, 10), (1, 10), (5, 10), (10, 10), (9123, 10_000), (1, 1)])
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (5, 10), (10, 10), (9123, 10_000), (1, 1)])
 def test_wilsons_interval_by_its_formula(successes: int, n: int) -> None:
     z, p = 1.959963984540054, successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -122,7 +122,7 @@ def test_t_test_is_symmetric_and_agrees_with_its_interval(pairs: list[tuple[floa
         assert (forth.p < 0.05) == (not forth.low <= 0 <= forth.high)
 
 
-@pytest.mark.parametrize("a, p", [([0.5, 0.6], 1.0), ([0.6, 0.7], 0.0)])
+@pytest.mark.parametrize(("a", "p"), [([0.5, 0.6], 1.0), ([0.6, 0.7], 0.0)])
 def test_t_test_of_differences_without_spread(a: list[float], p: float) -> None:
     b = [0.5, 0.6]
     test = corrected_t_test([round(x, 3) for x in a], b, 0.5)

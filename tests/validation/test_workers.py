@@ -24,7 +24,7 @@ from fmnist_cv.validation.fold import FoldJob
 
 @pytest.fixture
 def goes_wrong(quick: dict[str, Any]) -> dict[str, Any]:
-    quick["model"]["class_path"] = "users_modules.GoesWrong"
+    quick["model"]["class_path"] = "users_modules.DenseThatMayGoWrong"
     return quick
 
 
@@ -80,7 +80,7 @@ def test_a_fold_that_raises_fails_alone_with_its_traceback(
     assert outcome(run) == outcome(run.with_name("whole"))
 
 
-@pytest.mark.parametrize("epoch, step", [(0, 0), (1, 5)])
+@pytest.mark.parametrize(("epoch", "step"), [(0, 0), (1, 5)])
 def test_a_loss_that_is_not_finite_names_fold_epoch_and_step(
     goes_wrong: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
@@ -202,7 +202,7 @@ def test_each_fold_runs_once_and_no_more_at_a_time_than_asked_for(
 
 
 @pytest.mark.parametrize(
-    "cores, asked, threads",
+    ("cores", "asked", "threads"),
     [(1, None, 1), (2, None, 1), (4, None, 1), (8, None, 2), (8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 1)],
 )
 def test_the_threads_of_folds_side_by_side_are_no_more_than_the_cores(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist_cv.data import Images, SyntheticDataModule
-from fmnist_cv.models import DenseNetwork
+from fmnist_cv.models import BatchNormCNN, DenseNetwork
 
 EVENTS: list[str] = []  # what happened in this process, in order
 
@@ -119,14 +120,13 @@ class ResNet18(L.LightningModule):
 # -- modules that go wrong ----------------------------------------------------------------------------------
 
 
-class GoesWrong(DenseNetwork):
-    """Where $GOES_WRONG is "fold_1 1 3 kill": in fold_1, epoch 1, step 3 it is killed ("raise", "nan", "interrupt")."""
+class MayGoWrong(L.LightningModule):
+    """Where $GOES_WRONG is "fold_1 1 3 kill": in fold_1, epoch 1, step 3 the process is killed; or see below."""
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
         fold, epoch, step, how = os.environ.get("GOES_WRONG", "none 0 0 never").split()
-        here = (Path(self.trainer.default_root_dir).name, self.current_epoch, batch_idx)
-        if here == (fold, int(epoch), int(step)):
+        if (Path(self.trainer.default_root_dir).name, self.current_epoch, batch_idx) == (fold, int(epoch), int(step)):
             match how:
                 case "kill":
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -136,7 +136,17 @@ class GoesWrong(DenseNetwork):
                     raise KeyboardInterrupt
                 case "nan":
                     return loss * float("nan")
+                case "hang":
+                    time.sleep(120)
         return loss
+
+
+class DenseThatMayGoWrong(MayGoWrong, DenseNetwork):
+    pass
+
+
+class CNNThatMayGoWrong(MayGoWrong, BatchNormCNN):
+    pass
 
 
 # -- data ---------------------------------------------------------------------------------------------------
