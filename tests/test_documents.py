@@ -1,0 +1,52 @@
+"""What the documents claim is what committed results say."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KEPT = ROOT / "experiments" / "cross_validation"
+CLAIM = re.compile(r"expect +validation accuracy ([\d.]+) % \(sd ([\d.]+)\) +\((experiments/[\w./-]+\.json)\)")
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_config_expects_what_its_kept_run_found(config: Path) -> None:
+    claim = CLAIM.search(config.read_text())
+    assert claim, f"{config.name}: its header names no expected score and the result file it comes from"
+    accuracy = json.loads((ROOT / claim[3]).read_text())["headline"]["accuracy"]
+    assert (claim[1], claim[2]) == (f"{100 * accuracy['mean']:.2f}", f"{100 * accuracy['sd']:.2f}")
+
+
+def test_the_readme_shows_the_kept_three_fold_run() -> None:
+    results = json.loads((KEPT / "sharifi-cnn-k3.json").read_text())
+    accuracy, readme = results["headline"]["accuracy"], (ROOT / "README.md").read_text()
+    shown = [f"{100 * accuracy[key]:.2f}" for key in ("mean", "sd", "low", "high")]
+    shown += [f"{100 * fold['last']['validation']['accuracy']:.2f}" for fold in results["folds"]]
+    shown.append(f"{100 * results['ensemble']['last']['accuracy']:.2f}")
+    assert [number for number in shown if number not in readme] == []
+
+
+def test_kept_results_are_of_real_data_and_a_committed_state() -> None:
+    for path in KEPT.glob("*.json"):
+        results = json.loads(path.read_text())
+        assert results["data"]["name"] == "FashionMNIST", path.name
+        assert re.fullmatch("[0-9a-f]{40}", results["environment"]["commit"]), path.name
+
+
+def test_the_speed_table_in_the_readme_is_the_measured_one() -> None:
+    measured = (ROOT / "experiments" / "speed" / "cpu.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    rows = [line for line in measured.splitlines() if line.startswith("| (")]
+    assert rows
+    assert [row for row in rows if row not in readme] == []
+
+
+def test_every_link_in_the_readme_leads_somewhere() -> None:
+    readme = (ROOT / "README.md").read_text()
+    targets = [t for t in re.findall(r"\]\(([^)]+)\)", readme) if not t.startswith("http")]
+    assert targets
+    assert [t for t in targets if not (ROOT / t).exists()] == []
