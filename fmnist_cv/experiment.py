@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -24,12 +24,13 @@ from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everyth
 
 OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
+PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16", "None")
 SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "cv", "selection", "model", "data", "trainer")
 
 # What may differ between a run and its resumption: where and how it runs, not what it computes.
 NOT_IDENTITY = (
     "cv.workers", "cv.fold", "log_dir", "trainer.accelerator", "trainer.devices",
-    "data.init_args.root", "data.init_args.download",
+    "data.init_args.root", "data.init_args.download", "data.init_args.path",
 )  # fmt: skip
 
 
@@ -63,6 +64,11 @@ class Experiment:
         self.synthetic_fallback: bool = config.synthetic_fallback
         self.cv = CrossValidationSection(**config.cv.as_dict())
         self.selection = SelectionSection(**config.selection.as_dict())
+        natural_mode: Literal["max", "min"] = "min" if self.selection.monitor.endswith("loss") else "max"
+        if self.selection.monitor in OWN_METRICS and self.selection.mode not in (None, natural_mode):
+            raise UserError(f"selection.mode is '{self.selection.mode}', but of {self.selection.monitor} the best is "
+                            f"the {natural_mode}; leave selection.mode out")  # fmt: skip
+        self.selection.mode = self.selection.mode or natural_mode
         self.plan = SplitPlan(
             self.cv.n_splits, self.cv.n_repeats, self.cv.stratify, self.cv.holdout, self.cv.inner_holdout, self.seed
         )
@@ -146,12 +152,19 @@ class Experiment:
         if epochs is not None and epochs < 1:
             raise UserError(f"trainer.max_epochs is {epochs}; it must be at least 1")
         model = self.config.model.class_path
-        if issubclass(load_class(model), ImageClassifier) and self.selection.monitor not in OWN_METRICS:
+        if model.startswith("fmnist_cv.") and self.selection.monitor not in OWN_METRICS:
             raise UserError(
                 f"selection.monitor is '{self.selection.monitor}', but {model} logs {', '.join(OWN_METRICS)}"
                 + did_you_mean(self.selection.monitor, OWN_METRICS)
             )
         self._check_validation_options()
+        if str(self.config.trainer.precision) not in PRECISIONS:
+            raise UserError(f"trainer.precision is {self.config.trainer.precision}; images are scaled to float32 for "
+                            f"{', '.join(PRECISIONS[:-1])} only")  # fmt: skip
+        for key, value in flatten(yaml.safe_load(self.to_yaml())["trainer"]):
+            if str(value).endswith(("StochasticWeightAveraging", "WeightAveraging")):
+                raise UserError(f"trainer.{key} is {value}, which swaps the weights after an epoch is scored and saved, "
+                                "so that scores and checkpoints would not be those of the average")  # fmt: skip
         for key, value in flatten(yaml.safe_load(self.to_yaml())["model"]):
             if key.endswith("class_path") and str(value).endswith("ReduceLROnPlateau"):
                 raise UserError(
@@ -201,6 +214,12 @@ class Experiment:
             raise UserError(
                 f"the forward of {name} must return a tensor (images, classes) = {expected} for this data, got {got}"
             )
+        try:
+            parts.model.configure_optimizers()
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the optimizer or scheduler of {name} cannot be made: {error}") from None
+        except RuntimeError:
+            pass  # one that asks for its Trainer, which there is none of yet
         hyperparameters = dict(parts.model.hparams)
         try:
             buffer = io.BytesIO()

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except FoldsMissing as error:
         console.print(f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all with "
-                      f"--resume {error.run.name}", highlight=False, soft_wrap=True)  # fmt: skip
+                      f"--resume {error.run.name}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         return OK
     except FoldsFailed as error:
         for name, (reason, traceback) in error.failures.items():
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
     """With `--resume PATH` and no `--config`, the run's own config."""
-    arguments = list(arguments)
+    arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--resume=") else [a])]
     if "--resume" not in arguments[:-1] or any(a == "--config" or a.startswith("--config=") for a in arguments):
         return arguments
     config = RunFolder(Path(arguments[arguments.index("--resume") + 1])).config
@@ -71,10 +71,12 @@ def show(result: CrossValidationResult, console: Console) -> None:
     for line in summary_lines(result.summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     run = RunFolder(result.path)
-    console.print(f"\nRun:         {run.path}", highlight=False, soft_wrap=True)
-    console.print(f"Report:      {run.report}", highlight=False, soft_wrap=True)
-    console.print(f"Best model:  {run.best_checkpoint}", highlight=False, soft_wrap=True)
-    console.print(f"Look at it:  tensorboard --logdir {run.path.parents[1]}", highlight=False, soft_wrap=True)
+    console.print(f"\nRun:         {run.path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Report:      {run.report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Best model:  {run.best_checkpoint}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Look at it:  tensorboard --logdir {run.path.parents[1]}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

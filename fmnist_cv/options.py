@@ -70,13 +70,13 @@ class SelectionSection:
     Attributes:
         monitor: the metric that decides: val/accuracy, val/loss, or one that the model logs. `val` is the held-out
             fold, or the inner hold-out where cv.inner_holdout is set.
-        mode: whether more or less of it is better.
+        mode: whether more ("max") or less ("min") of it is better; by default less of a loss, more of all else.
         patience: stop after this many epochs without improvement; null trains all epochs.
         min_delta: the least change that counts as improvement for the patience.
     """
 
     monitor: str = "val/accuracy"
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] | None = None
     patience: int | None = None
     min_delta: float = 0.0
 

@@ -65,7 +65,7 @@ def table() -> list[str]:
             f"{percent(accuracy['low'])} to {percent(accuracy['high'])} | "
             f"{percent(run['test'][epoch]['accuracy']['mean'])} | {percent(run['ensemble'][epoch]['accuracy'])} | "
             f"{environment['precision']} | {run['times']['train_seconds']:.0f} | {environment['device']} | "
-            f"{environment['commit'][:12]} |"
+            f"{environment['commit']} |"
         )
     return lines
 

@@ -39,6 +39,9 @@ LABELS = {
 def main() -> None:
     options = parse_options()
     results = json.loads(options.out.read_text()) if options.out.exists() else {"runs": []}
+    settings = {"folds": options.folds, "epochs": options.epochs, "one_fold": options.one_fold, "commit": git_commit()}
+    if results.get("settings", settings) != settings:
+        raise SystemExit(f"{options.out} was measured with {results['settings']}, not {settings}: delete or rename it")
     done = {(run["system"], run["program"], run["round"]) for run in results["runs"]}
     programs = [OURS, *PEERS]
     for turn in range(options.rounds):
@@ -50,8 +53,7 @@ def main() -> None:
                 print(f"round {turn}, {system}, {program}: {run['images_per_second']:,.0f} images/s, "
                       f"{run['wall_seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB", flush=True)  # fmt: skip
                 results["runs"].append(run)
-                results["machine"], results["settings"] = machine(), {"folds": options.folds, "epochs": options.epochs}
-                results["commit"] = git_commit()
+                results["machine"], results["settings"] = machine(), settings
                 options.out.write_text(json.dumps(results, indent=2) + "\n")
     table = tables(results)
     print("\n" + table)
@@ -167,7 +169,9 @@ def machine() -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def tables(results: dict[str, Any]) -> str:
@@ -175,9 +179,10 @@ def tables(results: dict[str, Any]) -> str:
     info, settings = results["machine"], results["settings"]
     lines = [
         f"{info['cpu']}, {info['cores']} cores, {info['memory_gib']} GiB, bf16: {', '.join(info['bf16']) or 'none'}; "
-        f"Python {info['python']}; commit {results['commit'][:12]}. {settings['folds']} folds, {settings['epochs']} "
+        f"Python {info['python']}; commit {settings['commit']}. {settings['folds']} folds, {settings['epochs']} "
         f"epochs, 60,000 Fashion-MNIST images; medians of "
-        f"{1 + max(run['round'] for run in results['runs'])} alternating rounds.",
+        f"{1 + min(max(r['round'] for r in results['runs'] if r['program'] == p) for p in LABELS)} alternating rounds. "
+        "Ours trains sharifi-cnn in bf16, all others and patel-ann in float32.",
         "",
     ]
     for system in dict.fromkeys(run["system"] for run in results["runs"]):

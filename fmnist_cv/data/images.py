@@ -68,6 +68,8 @@ class Images:
             raise UserError("there are no images")
         if class_names is not None and np.ndim(class_names) != 1:
             raise UserError(f"class_names must be a list of names, got {class_names!r}")
+        if class_names is not None and len({*map(str, class_names)}) < len(class_names):
+            raise UserError(f"class_names must differ from each other, got {[*map(str, class_names)]}")
         labels = labels.astype(np.int64)
         names = tuple(map(str, range(labels.max() + 1) if class_names is None else class_names))
         if labels.min() < 0 or labels.max() >= len(names):

@@ -184,7 +184,7 @@ class KFoldDataModule(L.LightningDataModule):
         """uint8 (b, c, h, w) to the float32 that the network expects."""
         if self.scaling is None:
             raise RuntimeError("call setup() first: the scaling is measured on the training part")
-        return self.scaling(images).contiguous(memory_format=torch.channels_last)
+        return self.scaling(images)
 
     def state_dict(self) -> dict[str, Any]:
         """What a prediction from the checkpoint must repeat, as plain values."""

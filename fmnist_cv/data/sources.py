@@ -7,11 +7,11 @@ torchvision's; those of unpacked files were taken from files whose `.gz` matched
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -179,14 +179,13 @@ def _download(source: Source, roots: list[Path], file: IdxFile) -> np.ndarray:
     try:
         for url in file.urls:
             try:
-                download(url, folder, filename=file.name, md5=file.md5)
+                folder.mkdir(parents=True, exist_ok=True)
+                # beside its place until it is whole: the next run would take a broken download for the user's file
+                with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
+                    download(url, scratch, filename=file.name, md5=file.md5)
+                    os.replace(Path(scratch) / file.name, folder / file.name)
                 return parse_idx(gzip.decompress((folder / file.name).read_bytes()))
-            except BaseException as error:
-                # torchvision leaves a broken download in place, which the next run would take for the user's
-                with contextlib.suppress(OSError):
-                    (folder / file.name).unlink()
-                if not isinstance(error, OSError | RuntimeError | ValueError | HTTPException):
-                    raise
+            except (OSError, RuntimeError, ValueError, HTTPException) as error:
                 errors.append(f"{url}: {getattr(error, 'reason', error)}")
     finally:
         socket.setdefaulttimeout(timeout)

@@ -13,6 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
 from fmnist_cv.data import KFoldDataModule
@@ -92,7 +93,9 @@ class WatchTraining(Callback):
             if self._steps % self.check_every == 0:
                 self._check_finite(trainer, self.check_every)
             if self._totals is not None:
-                self._add_to_totals(loss.detach(), batch[1])
+                # Lightning hands over the loss divided by the number of batches that share an optimiser step
+                shared = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+                self._add_to_totals(loss.detach() * shared, batch[1])
         now = time.monotonic()
         if now - self._told_at > self.notify_every_s:
             self._told_at = now
@@ -134,16 +137,21 @@ class ScoreEachEpoch(Callback):
     """
 
     def __init__(self) -> None:
-        self.train_intervals: list[list[float]] = []  # (began, ended) of each epoch, seconds since 1970
-        self._epoch_began = 0.0
+        self.train_intervals: list[list[float]] = []  # (began, ended, images) of each epoch, seconds since 1970
+        self._epoch_began, self._images = 0.0, 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_began = time.time()
+        self._epoch_began, self._images = time.time(), 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._images += len(batch[1])
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
-        self.train_intervals.append([self._epoch_began, time.time()])
+        self.train_intervals.append([self._epoch_began, time.time(), self._images])
         data: KFoldDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not len(data.split.validation):
             return
@@ -179,21 +187,32 @@ class KeepCheckpoints(Checkpoint):
         self.last, self.best, self.monitor, self.mode, self._notify = last, best, monitor, mode, notify
         self.history: list[dict[str, float]] = []
         self.best_epoch = -1
-        self.stopped = False
+        self.stopped = False  # training is over
+        self._should_stop = False  # asked for, though min_epochs may still keep it going
+        self._lr = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # what a killed process had not yet flushed to its loggers is in the checkpoint
+        trainer.should_stop = self._should_stop
+        self.log_history(trainer)
+
+    def log_history(self, trainer: L.Trainer) -> None:
+        """Give TensorBoard again what a killed process had saved but not yet flushed; equal points fall together."""
         for logger in trainer.loggers:
-            for epoch, metrics in enumerate(self.history):
-                logger.log_metrics(metrics, step=epoch)
+            if isinstance(logger, TensorBoardLogger):
+                for epoch, metrics in enumerate(self.history):
+                    logger.log_metrics(metrics, step=epoch)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])  # before the scheduler's step
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
         better = self._is_better(metrics, trainer.current_epoch)
-        metrics["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.history.append(metrics)
+        pl_module.log("lr", self._lr)
+        self.history.append({**metrics, "lr": self._lr})
         if better:
             self.best_epoch = len(self.history) - 1
+        self._should_stop = trainer.should_stop
         self.stopped = trainer.should_stop and trainer.fit_loop._can_stop_early
         self._save(trainer, better)
         self._notify({"event": "epoch", "epoch": trainer.current_epoch, **metrics})
@@ -216,6 +235,8 @@ class KeepCheckpoints(Checkpoint):
     def _save(self, trainer: L.Trainer, better: bool) -> None:
         beside = self.last.with_name(".last.ckpt.tmp")
         trainer.save_checkpoint(beside)
+        if len(self.history) == 1:
+            self._check_loadable(beside)
         with open(beside, "rb") as file:
             os.fsync(file.fileno())
         if better:
@@ -229,9 +250,27 @@ class KeepCheckpoints(Checkpoint):
             os.replace(best_beside, self.best)
         os.replace(beside, self.last)
 
+    @staticmethod
+    def _check_loadable(path: Path) -> None:
+        """Refuse, after the first epoch and not after the last, what could never be loaded again."""
+        try:
+            torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise UserError(
+                "the checkpoint holds objects that are not plain values, so that it could not be loaded safely: "
+                f"{str(error).splitlines()[0]} Look at the model's on_save_checkpoint, the callbacks' state and "
+                "save_hyperparameters of model and data"
+            ) from None
+
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history, "best_epoch": self.best_epoch, "stopped": self.stopped}
+        return {
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "stopped": self.stopped,
+            "should_stop": self._should_stop,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = [dict(metrics) for metrics in state_dict["history"]]
         self.best_epoch, self.stopped = state_dict["best_epoch"], state_dict["stopped"]
+        self._should_stop = state_dict["should_stop"]

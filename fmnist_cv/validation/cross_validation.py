@@ -77,8 +77,9 @@ def cross_validate(
         FoldsFailed: a fold did not finish.
         FoldsMissing: with cv.fold, when other folds are still to be run.
     """
-    warm_up()
     experiment = as_experiment(config, overrides)
+    if experiment.cv.workers != 1:
+        warm_up()
     prepared = prepare(experiment, run, resume, console)
     experiment, folder = prepared.experiment, prepared.run
     all_folds = [_folder(prepared, split) for split in prepared.splits]
@@ -87,9 +88,10 @@ def cross_validate(
     with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
         if missing := [f.name for f in all_folds if not f.finished]:
             raise FoldsMissing(folder.path, missing)
+        write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
         if refit and not folder.refit.finished:
             _run([_refit_job(prepared, all_folds)], prepared, console)
-        write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
+            write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
     return CrossValidationResult.load(folder.path)
 
 
@@ -135,7 +137,14 @@ def _refit_job(prepared: PreparedRun, folds: list[FoldFolder]) -> FoldJob:
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     everything = Split(np.arange(len(prepared.train)), np.arange(0))
     return FoldJob(
-        config=experiment.replaced(trainer__max_epochs=epochs, selection__patience=None).to_yaml(),
+        config=experiment.replaced(
+            trainer__max_epochs=epochs,
+            trainer__max_steps=-1,
+            trainer__max_time=None,
+            trainer__min_epochs=None,
+            trainer__min_steps=None,
+            selection__patience=None,
+        ).to_yaml(),
         folder=prepared.run.refit.path,
         split=everything,
         seed=derive_seed(experiment.seed, experiment.plan.n_repeats, 0),

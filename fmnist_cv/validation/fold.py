@@ -93,18 +93,24 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     prepare_process(job.threads)
     experiment = Experiment.from_yaml(job.config)
     parts = experiment.build(job.seed)
-    parts.model.to(memory_format=torch.channels_last)
+    if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
+        parts.model.to(memory_format=torch.channels_last)
     parts.data.use_split(job.split, job.seed)
 
     selection = experiment.selection
     monitor = None if job.is_refit else selection.monitor
-    keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode, notify)
+    keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode or "max", notify)
     timer = ScoreEachEpoch()
     callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *_their_callbacks(parts, job)]
     if selection.patience is not None:
         callbacks.append(
             EarlyStopping(
-                selection.monitor, selection.min_delta, selection.patience, mode=selection.mode, check_finite=False
+                selection.monitor,
+                selection.min_delta,
+                selection.patience,
+                mode=selection.mode or "max",
+                check_finite=False,
+                check_on_train_epoch_end=True,
             )
         )
     trainer = make_trainer(job, folder, parts, [*callbacks, keeper])
@@ -136,6 +142,10 @@ def fit(
         checkpoint = folder.last_checkpoint if resumes else None
         with _interrupt_as_itself():
             trainer.fit(parts.model, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+    else:
+        keeper.log_history(trainer)
+        for logger in trainer.loggers:
+            logger.finalize("success")
     if not keeper.history:
         raise UserError("not one epoch was trained; raise trainer.max_epochs, max_steps or max_time")
 
@@ -158,7 +168,10 @@ def make_trainer(job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: 
         options["limit_val_batches"] = 0  # the engine's own pass is the validation
     if options.get("log_every_n_steps") is None:
         options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
-    return L.Trainer(**options)
+    trainer = L.Trainer(**options)
+    # With max_steps, Lightning resumes inside the epoch that the checkpoint finished, and trains a step too many.
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    return trainer
 
 
 def _their_callbacks(parts: FoldParts, job: FoldJob) -> list[Callback]:

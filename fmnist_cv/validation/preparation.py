@@ -61,6 +61,8 @@ def prepare(experiment: Experiment, run: str | None, resume: str | None, console
         raise UserError(
             f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first"
         )
+    if experiment.cv.fold is not None and run is None and resume is None:
+        raise UserError("--cv.fold runs one fold of a run that others share: name it with --run NAME")
     found = find_run(experiment.log_dir, experiment.name, resume) if resume is not None else None
     if found is None:
         check_writable(experiment.log_dir)
@@ -73,7 +75,7 @@ def prepare(experiment: Experiment, run: str | None, resume: str | None, console
     groups = None if train.groups is None else train.groups.numpy()
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups)
     if console is not None:
-        console.print(_headline(experiment, found, data), highlight=False, soft_wrap=True)
+        console.print(_headline(experiment, found, data), highlight=False, markup=False, soft_wrap=True)
     return PreparedRun(experiment, found, splits, train, data.test_images)
 
 
@@ -115,7 +117,7 @@ def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFold
 
     def fill(path: Path) -> None:
         folder = RunFolder(path)
-        folder.config.write_text(experiment.to_yaml())
+        folder.config.write_text(experiment.replaced(cv__fold=None, cv__workers=None).to_yaml())
         save_splits(folder.splits, splits, experiment.plan, fingerprint)
         info = {
             "created": datetime.datetime.now(datetime.UTC).isoformat(),
@@ -155,7 +157,7 @@ def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> 
     plan = experiment.plan
     how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
     return (
-        f"[bold]{experiment.name}[/]: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
+        f"{experiment.name}: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
         f"{len(data.train_images):,} {data.data_name} images, {environment['device']}, {environment['precision']}, "
         f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )

@@ -28,14 +28,14 @@ class FoldDisplay:
         self._size: dict[str, tuple[int, int]] = {}  # (max_epochs, steps per epoch)
         self._tasks: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("epochs"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeLeftColumn(),
-            TextColumn("{task.fields[scores]}"),
+            TextColumn("{task.fields[scores]}", markup=False),
             console=console,
         )
 
@@ -93,7 +93,8 @@ class FoldDisplay:
         if self._live:
             self._progress.update(self._tasks[name], scores=scores)
         else:
-            self._print(f"{name}: epoch {event['epoch'] + 1}/{self._size[name][0]}, {scores}{self._time_left()}")
+            of = f"/{self._size[name][0]}" if self._size[name][0] > 1 or not event["epoch"] else ""
+            self._print(f"{name}: epoch {event['epoch'] + 1}{of}, {scores}{self._time_left()}")
 
     def _advance(self, name: str, epochs: float) -> None:
         self._share_done[name] = epochs / self._size.get(name, (1, 1))[0]

@@ -49,7 +49,7 @@ def write_results(
     write_arrays(run.out_of_fold, {**out_of_fold, "labels": train.labels.cpu().numpy()})
 
     headline = "best" if experiment.cv.inner_holdout is not None else "last"
-    ratio = len(splits[0].validation) / (len(train) - len(splits[0].validation))
+    ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
     accuracies = [fold[headline]["validation"]["accuracy"] for fold in folds]
     best = int(np.argmax(accuracies))
     checkpoint = folders[best].last_checkpoint if headline == "last" else folders[best].best_checkpoint
@@ -70,7 +70,11 @@ def write_results(
         "headline": {
             "epoch": headline,
             "accuracy": summarise(accuracies, ratio).as_dict(),
-            "caveat": _caveat(experiment),
+            "wilson": [
+                wilson_interval(round(a * f["n_validation"]), f["n_validation"])
+                for a, f in zip(accuracies, folds, strict=True)
+            ],
+            "caveat": _caveat(experiment, folds),
         },
         "validation": {
             epoch: {
@@ -179,10 +183,11 @@ def _refit(folder: FoldFolder, test: Images | None) -> dict[str, Any] | None:
 def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
     """Seconds; `train_seconds` is the time in which any fold trained, so that folds side by side count once."""
     train_seconds, until = 0.0, 0.0
-    for began, ended in sorted(interval for fold in folds for interval in fold["times"]["train_intervals"]):
+    intervals = sorted(interval for fold in folds for interval in fold["times"]["train_intervals"])
+    for began, ended, _ in intervals:
         train_seconds += max(0.0, ended - max(began, until))
         until = max(until, ended)
-    images = sum(fold["n_train"] * fold["epochs"] for fold in folds)
+    images = sum(interval[2] for interval in intervals)
     return {
         "fold_wall_seconds": [fold["times"]["wall_seconds"] for fold in folds],
         "train_seconds": train_seconds,
@@ -192,8 +197,9 @@ def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _caveat(experiment: Experiment) -> str | None:
-    if experiment.cv.inner_holdout is None and experiment.selection.patience is not None:
+def _caveat(experiment: Experiment, folds: list[dict[str, Any]]) -> str | None:
+    stops_early = experiment.selection.patience is not None or any(fold["stopped_early"] for fold in folds)
+    if experiment.cv.inner_holdout is None and stops_early:
         return (
             "training stopped early on the very images that are scored, so the score is optimistic; "
             "set cv.inner_holdout to choose the epoch on other images"

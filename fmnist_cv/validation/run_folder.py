@@ -21,7 +21,7 @@ from fmnist_cv.errors import UserError
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file beside `path`, bring it to the disk, and put it in the place of `path` in one step."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.tmp")  # its lock's holder alone writes it; a leftover is overwritten
     with open(beside, "wb") as file:
         write(file)
         file.flush()
@@ -137,7 +137,7 @@ class RunFolder:
 
     def link_best(self, checkpoint: Path) -> None:
         """Point the run's best checkpoint at a fold's, in one step."""
-        beside = self.path / f".best.{os.getpid()}.tmp"
+        beside = self.path / ".best.tmp"
         beside.unlink(missing_ok=True)
         beside.symlink_to(checkpoint.relative_to(self.path))
         os.replace(beside, self.best_checkpoint)
@@ -202,7 +202,7 @@ def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
     """
     parent = log_dir / experiment
     runs = sorted(
-        (p for p in parent.glob("*") if (p / "config.yaml").is_file() and not p.name.startswith(".")),
+        (p for p in parent.glob("[!.]*") if (p / "config.yaml").is_file() and (p / "run.json").is_file()),
         key=lambda p: json.loads((p / "run.json").read_text())["created"],
     )
     if name == "last":

@@ -97,7 +97,7 @@ def classification_report(probabilities: Tensor, labels: Tensor, class_names: tu
         "n": len(labels),
         "accuracy": float(multiclass_accuracy(probabilities, labels, n, average="micro")),
         "balanced_accuracy": sum(present) / len(present),
-        "macro_f1": sum(f1) / n,
+        "macro_f1": sum(f1) / max(1, len(set(labels.tolist()) | set(probabilities.argmax(1).tolist()))),
         "nll": float(F.nll_loss(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log(), labels)),
         "brier": float((probabilities - one_hot).square().sum(1).mean()),
         "calibration_error": float(multiclass_calibration_error(probabilities, labels, n, n_bins=15, norm="l1")),

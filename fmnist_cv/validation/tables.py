@@ -37,6 +37,9 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     lines = []
     if "SYNTHETIC" in results["data"]["name"]:
         lines.append("SYNTHETIC data: drawn garments, not Fashion-MNIST; these scores say nothing about real images.")
+    if accuracy["n"] == 1:
+        low, high = headline["wilson"][0]
+        folds += f" (95 % interval {percent(low)} to {percent(high)})"
     lines.append(f"Validation accuracy, {headline['epoch']} epoch: {folds}")
     if headline["caveat"]:
         lines.append(f"Caveat: {headline['caveat']}.")
@@ -45,11 +48,14 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     if results["test"]:
         test = results["test"][headline["epoch"]]["accuracy"]
         ensemble = results["ensemble"][headline["epoch"]]
-        sd = f", sd {percent(test['sd'])}" if test["sd"] is not None else ""
-        lines.append(
-            f"Test accuracy of the folds' models, {headline['epoch']} epoch: mean {percent(test['mean'])}{sd}."
-        )
-        if accuracy["n"] > 1:
+        if accuracy["n"] == 1:
+            low, high = test["wilson_per_fold"][0]
+            lines.append(f"Test accuracy: {percent(test['mean'])} (95 % interval {percent(low)} to {percent(high)}).")
+        else:
+            lines.append(
+                f"Test accuracy of the folds' models, {headline['epoch']} epoch: mean {percent(test['mean'])}, "
+                f"sd {percent(test['sd'])}."
+            )
             low, high = ensemble["wilson"]
             lines.append(
                 f"Soft-vote ensemble of the {ensemble['n_models']} models on the test set: "

@@ -59,7 +59,7 @@ def log_fold(
 
 def confusion_figure(report: dict[str, Any]) -> Figure:
     """The confusion matrix as shares of each true class, with the counts written in."""
-    size = 2.5 + 0.55 * len(report["per_class"])
+    size = min(2.5 + 0.55 * len(report["per_class"]), 14)
     figure = Figure(figsize=(size, size), layout="constrained")
     draw_confusion(figure.subplots(), report)
     return figure
@@ -70,8 +70,9 @@ def draw_confusion(axes: Axes, report: dict[str, Any]) -> None:
     counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    if len(names) <= 60:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(f"accuracy {report['accuracy']:.4f}, {report['n']:,} images")
@@ -92,6 +93,6 @@ def samples_figure(data: KFoldDataModule) -> Figure:
     for axes in grid.flat:
         axes.axis("off")
     for axes, image, label in zip(grid.flat, images, labels, strict=False):
-        axes.imshow(image.permute(1, 2, 0).squeeze(-1), cmap="gray" if image.shape[0] == 1 else None)
+        axes.imshow(image.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray" if image.shape[0] == 1 else None)
         axes.set_title(data.class_names[int(label)], fontsize=6)
     return figure

@@ -99,6 +99,22 @@ def test_a_loss_that_is_not_finite_names_fold_epoch_and_step(
     assert finished == ["fold_0", "fold_2"]
 
 
+@pytest.mark.parametrize("step", [0, 63, 64, 70, 104])
+def test_the_step_is_right_in_a_long_epoch(
+    goes_wrong: dict[str, Any],
+    write_config: Callable[[dict[str, Any]], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    step: int,
+) -> None:
+    """Losses are looked at every 64 steps; here are 105 in an epoch."""
+    goes_wrong["cv"]["holdout"] = 0.3
+    goes_wrong["data"]["init_args"]["batch_size"] = 2
+    monkeypatch.setenv("GOES_WRONG", f"fold_0 1 {step} nan")
+    assert fit.main(["--config", str(write_config(goes_wrong))]) == fit.FOLD_FAILED
+    assert f"the training loss became nan in epoch 1, step {step} (" in capsys.readouterr().err
+
+
 def test_a_huge_learning_rate_is_told_as_such(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
