@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -181,13 +182,9 @@ def _refit(folder: FoldFolder, test: Images | None) -> dict[str, Any] | None:
 
 
 def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Seconds; `train_seconds` is the time in which any fold trained, so that folds side by side count once."""
-    train_seconds, until = 0.0, 0.0
-    intervals = sorted(interval for fold in folds for interval in fold["times"]["train_intervals"])
-    for began, ended, _ in intervals:
-        train_seconds += max(0.0, ended - max(began, until))
-        until = max(until, ended)
-    images = sum(interval[2] for interval in intervals)
+    per_fold = [fold["times"]["train_intervals"] for fold in folds]
+    train_seconds = _shared_seconds(per_fold)
+    images = sum(interval[2] for intervals in per_fold for interval in intervals)
     return {
         "fold_wall_seconds": [fold["times"]["wall_seconds"] for fold in folds],
         "train_seconds": train_seconds,
@@ -195,6 +192,27 @@ def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
         "images_per_second": images / train_seconds if train_seconds else None,
         "peak_memory_mb": max(fold["times"]["peak_memory_mb"] for fold in folds),
     }
+
+
+def _shared_seconds(per_fold: list[list[list[float]]]) -> float:
+    """Wall time spent on training by folds that run side by side.
+
+    Each moment is shared out equally among the folds that run in it, and the shares of those that train just then are
+    added up: one fold that trains while another scores its epoch has half of that moment. For folds one after another
+    this is the plain sum of their training times.
+
+    Args:
+        per_fold: for each fold (began, ended, images) of each epoch's training, seconds.
+    """
+    spans = [(intervals[0][0], intervals[-1][1]) for intervals in per_fold]
+    trains = [(began, ended) for intervals in per_fold for began, ended, _ in intervals]
+    moments = sorted({moment for began, ended in (*spans, *trains) for moment in (began, ended)})
+    seconds = 0.0
+    for began, ended in pairwise(moments):
+        running = sum(b <= began and ended <= e for b, e in spans)
+        training = sum(b <= began and ended <= e for b, e in trains)
+        seconds += (ended - began) * training / max(1, running)
+    return seconds
 
 
 def _caveat(experiment: Experiment, folds: list[dict[str, Any]]) -> str | None:
