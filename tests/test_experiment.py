@@ -710,7 +710,27 @@ def test_precision_is_what_the_device_does_well(
 ) -> None:
     monkeypatch.setattr("fmnist_cv.experiment.has_fast_bf16", lambda accelerator: fast)
     assert parsed(changed(tiny, trainer__precision=REMOVED)).precision() == precision
-    assert parsed(changed(tiny, trainer__precision=64)).precision() == "64"
+    assert parsed(changed(tiny, trainer__precision=16)).precision() == "16"
+
+
+@pytest.mark.parametrize("precision", [64, "64-true", "bf16-true", "16-true"])
+def test_precisions_that_do_not_fit_scaled_images_are_refused(tiny: Config, precision: object) -> None:
+    with pytest.raises(UserError, match=r"trainer\.precision is"):
+        parsed(changed(tiny, trainer__precision=precision))
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("train/loss", "min"), ("val/accuracy", "max")])
+def test_the_mode_follows_from_the_monitor(tiny: Config, monitor: str, mode: str) -> None:
+    assert parsed(changed(tiny, selection__monitor=monitor)).selection.mode == mode
+    wrong = {"min": "max", "max": "min"}[mode]
+    with pytest.raises(UserError, match=r"selection\.mode is"):
+        parsed(changed(tiny, selection__monitor=monitor, selection__mode=wrong))
+
+
+def test_averaging_of_weights_is_refused(tiny: Config) -> None:
+    averaging = [{"class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1}}]
+    with pytest.raises(UserError, match="swaps the weights"):
+        parsed(changed(tiny, trainer__callbacks=averaging))
 
 
 def test_help_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:

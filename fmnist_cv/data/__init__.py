@@ -2,6 +2,7 @@
 
 from fmnist_cv.data.datasets import (
     ArrayDataModule,
+    EMNISTDataModule,
     FashionMNISTDataModule,
     KMNISTDataModule,
     MNISTDataModule,
@@ -14,6 +15,7 @@ from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 
 __all__ = [
     "ArrayDataModule",
+    "EMNISTDataModule",
     "FashionMNISTDataModule",
     "Images",
     "KFoldDataModule",

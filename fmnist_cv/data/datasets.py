@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
-from fmnist_cv.data.sources import load_source
+from fmnist_cv.data.sources import load_emnist, load_source
 from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
 from fmnist_cv.errors import UserError
 
@@ -52,6 +52,31 @@ class QMNISTDataModule(FashionMNISTDataModule):
     """QMNIST: the 60,000 digits of MNIST and 60,000 reconstructed test digits (Yadav and Bottou, 2019)."""
 
     source = "QMNIST"
+
+
+class EMNISTDataModule(KFoldDataModule):
+    """EMNIST: up to 814,255 images of handwritten digits and letters (Cohen, Afshar, Tapson and van Schaik, 2017).
+
+    Args:
+        split: the labelling: "balanced" (47 classes), "letters" (26), "digits", "mnist" (10), "byclass" (62) or
+            "bymerge" (47).
+        root: folder that holds the archive gzip.zip; otherwise $FMNIST_CV_DATA, ./data.
+        download: fetch the archive (560 MB) when it is not there.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(self, split: str = "balanced", root: str | None = None, download: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.emnist_split, self.root, self.download = split, root, download
+
+    @property
+    def data_name(self) -> str:
+        """With its split."""
+        return f"EMNIST {self.emnist_split}"
+
+    def load(self, train: bool) -> Images:
+        """Read and verify the archive (see `fmnist_cv.data.sources`)."""
+        return load_emnist(self.emnist_split, train=train, root=self.root, download=self.download)
 
 
 class ArrayDataModule(KFoldDataModule):

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import socket
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -44,8 +46,8 @@ class Source:
     directory: str
     slug: str
     class_names: tuple[str, ...]
-    train: tuple[IdxFile, IdxFile]
-    test: tuple[IdxFile, IdxFile]
+    train: tuple[IdxFile, ...]
+    test: tuple[IdxFile, ...]
 
 
 def _four_files(dataset: type[tv.MNIST], slug: str, unpacked: list[str | None]) -> Source:
@@ -61,7 +63,7 @@ def _qmnist() -> Source:
         part: tuple(IdxFile(url.rsplit("/", 1)[1], md5, None, (url,)) for url, md5 in tv.QMNIST.resources[part])
         for part in ("train", "test")
     }
-    return Source("QMNIST", "qmnist", tuple(tv.MNIST.classes), pairs["train"], pairs["test"])  # type: ignore[arg-type]
+    return Source("QMNIST", "qmnist", tuple(tv.MNIST.classes), pairs["train"], pairs["test"])
 
 
 SOURCES = {
@@ -107,10 +109,41 @@ def load_source(name: str, *, train: bool, root: str | Path | None = None, downl
         UserError: a file is truncated, corrupt, or belongs to another data set.
     """
     source = SOURCES[name]
-    images, labels = (_read(source, file, root, download) for file in (source.train if train else source.test))
+    files = source.train if train else source.test
+    images, labels = (parse_idx(_content(source, file, root, download)) for file in files)
     if labels.ndim == 2:  # QMNIST's labels carry the writer and more behind the digit
         labels = labels[:, 0]
     return Images.from_arrays(images, labels, source.class_names)
+
+
+_EMNIST_ZIP = IdxFile("gzip.zip", tv.EMNIST.md5, None, (tv.EMNIST.url,))
+_EMNIST = Source("EMNIST", "emnist", (), (_EMNIST_ZIP,), (_EMNIST_ZIP,))
+
+
+def load_emnist(split: str, *, train: bool, root: str | Path | None = None, download: bool = True) -> Images:
+    """Read one part of a split of EMNIST ("balanced", "letters", "digits", "byclass", "bymerge", "mnist").
+
+    EMNIST is published as one archive of all splits, with its images transposed and the letters counted from 1.
+
+    Args:
+        split: which labelling of the characters.
+        train, root, download: as for `load_source`.
+
+    Raises:
+        DataNotFound: the archive is nowhere and cannot be downloaded.
+        UserError: there is no such split, or the archive is damaged.
+    """
+    if split not in tv.EMNIST.splits:
+        raise UserError(f"EMNIST has no split '{split}'; there are {', '.join(tv.EMNIST.splits)}")
+    part = "train" if train else "test"
+    with zipfile.ZipFile(io.BytesIO(_content(_EMNIST, _EMNIST_ZIP, root, download))) as archive:
+        images, labels = (
+            parse_idx(gzip.decompress(archive.read(f"gzip/emnist-{split}-{part}-{kind}-ubyte.gz")))
+            for kind in ("images-idx3", "labels-idx1")
+        )
+    names = [name for name in tv.EMNIST.classes_split_dict[split] if name != "N/A"]
+    first = 1 if split == "letters" else 0
+    return Images.from_arrays(images.transpose(0, 2, 1), labels.astype(np.int64) - first, names)
 
 
 def search_roots(root: str | Path | None = None) -> list[Path]:
@@ -129,7 +162,8 @@ def _candidates(source: Source, roots: list[Path], file: IdxFile) -> Iterator[Pa
             yield folder / file.name.removesuffix(".gz")
 
 
-def _read(source: Source, file: IdxFile, root: str | Path | None, download: bool) -> np.ndarray:
+def _content(source: Source, file: IdxFile, root: str | Path | None, download: bool) -> bytes:
+    """A file's verified content, without its `.gz` packing, from disk or from the network."""
     roots = search_roots(root)
     refused: list[str] = []
     for path in _candidates(source, roots, file):
@@ -139,7 +173,7 @@ def _read(source: Source, file: IdxFile, root: str | Path | None, download: bool
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}") from None
-        expected = file.md5 if path.suffix == ".gz" else file.unpacked_md5
+        expected = file.md5 if path.name == file.name else file.unpacked_md5
         if expected is None:
             refused.append(
                 f"{path} is unpacked, and only the checksum of {file.name} is known; put the .gz file beside it"
@@ -150,7 +184,7 @@ def _read(source: Source, file: IdxFile, root: str | Path | None, download: bool
                 f"its MD5 is {found}, expected {expected}"
             )
         else:
-            return parse_idx(gzip.decompress(content) if path.suffix == ".gz" else content)
+            return gzip.decompress(content) if path.suffix == ".gz" else content
     if refused:
         raise UserError(
             f"{refused[0]}. Replace or remove the file (it is downloaded again when absent), "
@@ -170,7 +204,7 @@ def _truth_about(md5: str) -> str:
     return " (truncated, corrupt or of another data set)"
 
 
-def _download(source: Source, roots: list[Path], file: IdxFile) -> np.ndarray:
+def _download(source: Source, roots: list[Path], file: IdxFile) -> bytes:
     errors = []
     folder = roots[0] / source.directory / "raw"
     made = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -184,7 +218,8 @@ def _download(source: Source, roots: list[Path], file: IdxFile) -> np.ndarray:
                 with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
                     download(url, scratch, filename=file.name, md5=file.md5)
                     os.replace(Path(scratch) / file.name, folder / file.name)
-                return parse_idx(gzip.decompress((folder / file.name).read_bytes()))
+                content = (folder / file.name).read_bytes()
+                return gzip.decompress(content) if file.name.endswith(".gz") else content
             except (OSError, RuntimeError, ValueError, HTTPException) as error:
                 errors.append(f"{url}: {getattr(error, 'reason', error)}")
     finally:
@@ -205,8 +240,8 @@ def _not_found(source: Source, roots: list[Path], file: IdxFile, why: str) -> st
     places = ", ".join(str(root.absolute()) for root in roots)
     return (
         f"{source.directory}: {file.name} not found under {places} (looked in {source.directory}/raw, "
-        f"{source.slug}/, {source.directory}/ and the folder itself), and {why}. Put the four files "
-        f"{', '.join(f.name for f in (*source.train, *source.test))} into one of these folders, or name the "
+        f"{source.slug}/, {source.directory}/ and the folder itself), and {why}. Put "
+        f"{', '.join(dict.fromkeys(f.name for f in (*source.train, *source.test)))} into one of these folders, or name the "
         f"folder that holds them with --data.root or ${DATA_VARIABLE}"
     )
 

@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 import urllib.error
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.client import IncompleteRead
@@ -17,9 +18,18 @@ import numpy as np
 import pytest
 import torchvision.datasets.utils
 
-from fmnist_cv.data import FashionMNISTDataModule, MNISTDataModule
+from fmnist_cv.data import FashionMNISTDataModule, MNISTDataModule, sources
 from fmnist_cv.data.images import Images
-from fmnist_cv.data.sources import DOWNLOAD_TIMEOUT_S, SOURCES, IdxFile, Source, load_source, parse_idx, search_roots
+from fmnist_cv.data.sources import (
+    DOWNLOAD_TIMEOUT_S,
+    SOURCES,
+    IdxFile,
+    Source,
+    load_emnist,
+    load_source,
+    parse_idx,
+    search_roots,
+)
 from fmnist_cv.errors import DataNotFound, UserError
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -473,3 +483,23 @@ def test_mnist_is_whole_and_another_data_set(real_root: str) -> None:
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert train.fingerprint() != real(FashionMNISTDataModule, real_root)[0].fingerprint()
+
+
+def test_emnist_is_read_from_its_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its images are published transposed, and its letters counted from 1."""
+    images = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
+    archive = tmp_path / "root" / "EMNIST" / "raw" / "gzip.zip"
+    archive.parent.mkdir(parents=True)
+    with zipfile.ZipFile(archive, "w") as file:
+        for kind, array in (("images-idx3", images), ("labels-idx1", np.array([1, 26], dtype=np.uint8))):
+            file.writestr(f"gzip/emnist-letters-train-{kind}-ubyte.gz", gzip.compress(idx(array)))
+    with pytest.raises(UserError, match=r"gzip\.zip is not EMNIST's"):  # not the published one, by its checksum
+        load_emnist("letters", train=True, root=tmp_path / "root", download=False)
+    published = replace(sources._EMNIST_ZIP, md5=md5(archive.read_bytes()))
+    monkeypatch.setattr(sources, "_EMNIST_ZIP", published)
+    data = load_emnist("letters", train=True, root=tmp_path / "root", download=False)
+    np.testing.assert_array_equal(data.images[:, 0], images.transpose(0, 2, 1))
+    assert data.labels.tolist() == [0, 25]
+    assert len(data.class_names) == 26
+    with pytest.raises(UserError, match="no split 'capitals'"):
+        load_emnist("capitals", train=True)

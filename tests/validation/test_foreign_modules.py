@@ -156,3 +156,16 @@ def test_torchvisions_resnet18_runs_and_resumes(quick: dict[str, Any]) -> None:
     before = outcome(result.path)
     (result.path / "fold_1" / "metrics.json").unlink()
     assert outcome(cross_validate(quick, resume="resnet").path) == before
+
+
+def test_one_that_views_colour_images_keeps_the_layout_it_knows(quick: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "colour.npz", images=rng.integers(0, 256, (60, 3, 28, 28), np.uint8), labels=np.arange(60) % 3)
+    quick["data"] = {
+        "class_path": "fmnist_cv.data.ArrayDataModule",
+        "init_args": {"path": str(tmp_path / "colour.npz"), "batch_size": 16},
+    }
+    quick["model"] = {"class_path": "users_modules.Viewer"}
+    result = cross_validate(quick)
+    assert result.summary["test"] is None
+    assert not np.isnan(result.out_of_fold()).any()

@@ -16,8 +16,10 @@ from scipy import stats
 
 from fmnist_cv import CrossValidationResult, DenseNetwork, SyntheticDataModule, cross_validate
 from fmnist_cv.errors import UserError
+from fmnist_cv.validation.results import _shared_seconds
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import wilson_interval
+from fmnist_cv.validation.tensorboard import confusion_figure
 
 EPOCHS = ("last", "best")
 
@@ -87,6 +89,7 @@ def test_mean_sd_and_interval_by_hand(standard: Path) -> None:
             assert results["validation"][epoch][metric] == pytest.approx(expected)
     assert results["headline"] == {
         "epoch": "last", "accuracy": results["validation"]["last"]["accuracy"], "caveat": None,
+        "wilson": [list(wilson_interval(round(fold["last"]["validation"]["accuracy"] * 100), 100)) for fold in folds],
     }  # fmt: skip
     gaps = [fold["best"]["validation"]["accuracy"] - fold["last"]["validation"]["accuracy"] for fold in folds]
     assert results["optimism"]["per_fold"] == pytest.approx(gaps)
@@ -218,7 +221,9 @@ def test_a_holdout_is_one_score_without_spread(quick: dict[str, Any]) -> None:
     assert result.summary["out_of_fold_report"]["n"] == 100
     assert result.summary["test"]["last"]["accuracy"]["sd"] is None
     assert result.mean == pytest.approx((out_of_fold[0, :100].argmax(1) == result.labels[:100]).mean())
-    assert f"Validation accuracy, last epoch: {100 * result.mean:.2f}\n" in (result.path / "report.md").read_text()
+    low, high = wilson_interval(round(result.mean * 100), 100)
+    shown = f"{100 * result.mean:.2f} (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+    assert f"Validation accuracy, last epoch: {shown}\n" in (result.path / "report.md").read_text()
 
 
 def test_repeats_draw_the_folds_anew(quick: dict[str, Any]) -> None:
@@ -356,3 +361,34 @@ def test_the_same_experiment_gives_the_same_bits_again(standard: Path, tiny: dic
     tiny["seed"] = 1
     other = cross_validate(tiny, run="other").path
     assert raw_arrays(other / "out_of_fold.npz")["last"] != again["out_of_fold"]["last"]
+
+
+def test_time_side_by_side_is_shared_out() -> None:
+    """Two folds train from 0 to 4; then one scores until 6 while the other trains: half of that time is training."""
+    first, second = [[0.0, 4.0, 10], [6.0, 8.0, 10]], [[0.0, 6.0, 10], [6.0, 8.0, 10]]
+    assert _shared_seconds([first, second]) == pytest.approx(4 + 1 + 2)
+    assert _shared_seconds([first]) == pytest.approx(6)
+    assert _shared_seconds([[[0.0, 2.0, 1]], [[5.0, 6.0, 1]]]) == pytest.approx(3)
+
+
+def test_a_failing_refit_leaves_the_summary(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any) -> Any:
+        raise UserError("no refit today")
+
+    monkeypatch.setattr("fmnist_cv.validation.cross_validation._refit_job", fails)
+    with pytest.raises(UserError, match="no refit today"):
+        cross_validate(quick, run="kept", refit=True)
+    assert CrossValidationResult.load(Path(quick["log_dir"]) / "tiny" / "kept").summary["refit"] is None
+
+
+def test_many_classes_make_no_giant_figure() -> None:
+    n = 300
+    labels = torch.arange(n)
+    report = classification_report(torch.eye(n), labels, tuple(map(str, range(n))))
+    width, height = confusion_figure(report).get_size_inches()
+    assert max(width, height) <= 14
+
+
+def test_macro_f1_is_over_the_classes_that_occur() -> None:
+    report = classification_report(torch.eye(3)[:2], torch.tensor([0, 1]), ("a", "b", "never"))
+    assert report["macro_f1"] == report["balanced_accuracy"] == 1.0

@@ -103,3 +103,21 @@ def test_folds_of_another_config_do_not_join_the_run(
     options = ["--cv.fold=1", "--trainer.max_epochs=2"]
     assert fit.main(["--config", config, "--run", "parts", *options]) == fit.USER_ERROR
     assert "trainer.max_epochs (3 in the run, 2 here)" in capsys.readouterr().err
+
+
+def test_a_run_begun_with_one_fold_goes_on_with_all_from_its_own_config(
+    quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    """What the run saved is the experiment, not which fold that command ran."""
+    assert fit.main(["--config", str(write_config(quick)), "--run", "parts", "--cv.fold=1"]) == fit.OK
+    run = tmp_path / "logs" / "tiny" / "parts"
+    assert not (run / "results.json").exists()
+    assert fit.main(["--resume", str(run), "--cv.workers=1"]) == fit.OK
+    assert (run / "results.json").exists()
+
+
+def test_a_fold_alone_needs_a_named_run(
+    quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit.main(["--config", str(write_config(quick)), "--cv.fold=1"]) == fit.USER_ERROR
+    assert "name it with --run" in capsys.readouterr().err

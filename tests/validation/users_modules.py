@@ -180,3 +180,20 @@ class TellsWhenItTrains(DenseNetwork):
 
     def on_fit_end(self) -> None:
         EVENTS.append(self.names[1])
+
+
+class Viewer(L.LightningModule):
+    """Flattens a convolution's output with `view`, as tutorials do, which needs the ordinary memory layout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.linear = torch.nn.Conv2d(3, 4, 3), torch.nn.Linear(4 * 26 * 26, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(self.convolution(images).view(images.size(0), -1))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.01)
