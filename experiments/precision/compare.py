@@ -4,7 +4,8 @@
     python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 5 --trainer.precision bf16-mixed --run bf16
     python experiments/precision/compare.py lightning_logs/sharifi-cnn
 
-Copies the two runs' results beside this file and writes comparison.json.
+Copies the two runs' results beside this file, or into the folder named there (second argument), and writes
+comparison.json.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def main() -> None:
         "bf16": a.accuracies.tolist(),
         "float32": b.accuracies.tolist(),
     }
+    folder = HERE / sys.argv[2] if len(sys.argv) > 2 else HERE
+    folder.mkdir(exist_ok=True)
     for name, run in runs.items():
-        shutil.copyfile(run.path / "results.json", HERE / f"{name}.json")
-    (HERE / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n")
+        shutil.copyfile(run.path / "results.json", folder / f"{name}.json")
+    (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n")
     print(json.dumps(comparison, indent=2))
 
 
