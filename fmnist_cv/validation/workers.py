@@ -1,4 +1,4 @@
-"""Folds side by side: one fresh process per fold, as many at a time as devices or cores allow."""
+"""Folds side by side, a fresh process each, as many at a time as devices or cores allow; one worker needs none."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def default_workers(n_folds: int, devices: Devices) -> int:
 
 
 def run_jobs(jobs: Sequence[FoldJob], workers: int | None, devices: Devices, handle: Handle) -> None:
-    """Run folds, one process each, several at a time. A process that dies fails its fold alone.
+    """Run folds, several at a time, each in a process of its own; one that dies fails its fold alone.
 
-    With one worker the folds run in this process, one after another.
+    With one worker the folds run in this process, one after another, and end with it.
 
     Args:
         jobs: folds to run; their `device` is set here.
