@@ -192,7 +192,7 @@ class ImageClassifier(L.LightningModule):
 
 class EpochTotals:
     """Sums over an epoch's images, added to in place: a small tensor kept per step would lie between the freed blocks
-    of that step's activations, and the heap would grow by half. torchmetrics' update would cost a tenth of a step.
+    of that step's activations, and the heap would grow by half.
 
     Args:
         device: where the sums are kept.
