@@ -9,30 +9,20 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fmnist_cv.data.images import Images
 
 ScalingName = Literal["unit", "minmax", "standardise", "none"]
 
 
-class _IndexedImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images and labels, indexed by a whole tensor of indices at a time."""
+class ImageBatches:
+    """Goes through the chosen images in whole batches: (images uint8 (b, c, h, w), labels int64 (b,)).
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self._shape = images.shape[1:]
-        self._rows = images.flatten(1)  # rows are copied faster than blocks of several axes
-        self._labels = labels
-
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        rows = self._rows.index_select(0, indices)
-        return rows.unflatten(1, self._shape), self._labels.index_select(0, indices)
-
-
-class IndexBatches(Sampler[Tensor]):
-    """Yields batches as tensors of indices.
+    A plain iterable with a length, as `Trainer.fit` takes it. A torch DataLoader would add the work of collecting
+    single samples, and a record for torch's profiler in each step.
 
     Args:
+        data: the images, on whichever device.
         indices: int64 (n,), the images to go through.
         batch_size: images per batch; the last one may be smaller.
         seed: called at the start of each pass; its value decides the order. None keeps the order given.
@@ -40,32 +30,31 @@ class IndexBatches(Sampler[Tensor]):
     """
 
     def __init__(
-        self, indices: Tensor, batch_size: int, seed: Callable[[], int] | None = None, drop_last: bool = False
+        self,
+        data: Images,
+        indices: Tensor,
+        batch_size: int,
+        seed: Callable[[], int] | None = None,
+        drop_last: bool = False,
     ) -> None:
-        self.indices, self.batch_size, self.seed, self.drop_last = indices, batch_size, seed, drop_last
+        self.data, self.indices = data, indices.to(data.images.device)
+        self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = self.indices
         if self.seed is not None:
             # shuffled on the CPU, so that every device sees the same order
             generator = torch.Generator().manual_seed(self.seed())
             order = order[torch.randperm(len(order), generator=generator).to(order.device)]
+        shape = self.data.images.shape[1:]
+        rows = self.data.images.flatten(1)  # rows are copied faster than blocks of several axes
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield order[start : start + self.batch_size]
+            batch = order[start : start + self.batch_size]
+            yield rows.index_select(0, batch).unflatten(1, shape), self.data.labels.index_select(0, batch)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)
         return full + bool(rest and not self.drop_last)
-
-
-def index_loader(data: Images, batches: IndexBatches) -> DataLoader[tuple[Tensor, Tensor]]:
-    """A DataLoader over whole batches: (images uint8 (b, c, h, w), labels int64 (b,)).
-
-    It has a generator of its own, since a loader draws a base seed at every pass, and from the global
-    generator that draw would shift dropout.
-    """
-    dataset = _IndexedImages(data.images, data.labels)
-    return DataLoader(dataset, sampler=batches, batch_size=None, generator=torch.Generator().manual_seed(0))
 
 
 @dataclass(frozen=True)

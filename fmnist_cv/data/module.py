@@ -10,9 +10,8 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from fmnist_cv.data.batches import IndexBatches, Scaling, ScalingName, index_loader
+from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 from fmnist_cv.errors import UserError
@@ -146,25 +145,26 @@ class KFoldDataModule(L.LightningDataModule):
             device = self.trainer.strategy.root_device
             self.train_images = Images(data.images.to(device), data.labels.to(device), data.class_names, data.groups)
 
-    def train_dataloader(self) -> DataLoader[Any]:
+    def train_dataloader(self) -> ImageBatches:
         """Shuffled anew each epoch, by (seed, epoch) alone."""
-        return self._loader(self.train_images, self.split.train, self.batch_size, shuffle=True)
+        indices = torch.from_numpy(self.split.train)
+        return ImageBatches(self.train_images, indices, self.batch_size, self._shuffle_seed, self.drop_last)
 
-    def val_dataloader(self) -> DataLoader[Any]:
+    def val_dataloader(self) -> ImageBatches:
         """The images on which the epoch is chosen: the inner hold-out where there is one, else the held-out fold."""
         split = self.split
         chosen_on = split.validation if split.inner is None else split.inner
-        return self._loader(self.train_images, chosen_on, self.eval_batch_size)
+        return self._eval_batches(self.train_images, chosen_on)
 
-    def test_dataloader(self) -> DataLoader[Any]:
+    def test_dataloader(self) -> ImageBatches:
         """The test images."""
         if self.test_images is None:
             raise UserError(f"{self.data_name} has no test images")
-        return self._loader(self.test_images, np.arange(len(self.test_images)), self.eval_batch_size)
+        return self._eval_batches(self.test_images, np.arange(len(self.test_images)))
 
-    def predict_dataloader(self) -> DataLoader[Any]:
+    def predict_dataloader(self) -> ImageBatches:
         """The held-out fold, in the order of its indices."""
-        return self._loader(self.train_images, self.split.validation, self.eval_batch_size)
+        return self._eval_batches(self.train_images, self.split.validation)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Both tensors to the device, without the search through nested containers that Lightning does."""
@@ -196,11 +196,8 @@ class KFoldDataModule(L.LightningDataModule):
         if state_dict["scaling"] is not None:
             self.scaling = Scaling.from_state_dict(state_dict["scaling"])
 
-    def _loader(self, data: Images, indices: np.ndarray, batch_size: int, shuffle: bool = False) -> DataLoader[Any]:
-        on_device = torch.from_numpy(indices).to(data.images.device)
-        if not shuffle:
-            return index_loader(data, IndexBatches(on_device, batch_size))
-        return index_loader(data, IndexBatches(on_device, batch_size, self._shuffle_seed, self.drop_last))
+    def _eval_batches(self, data: Images, indices: np.ndarray) -> ImageBatches:
+        return ImageBatches(data, torch.from_numpy(indices), self.eval_batch_size)
 
     def _shuffle_seed(self) -> int:
         # asked of the trainer, not counted here: a resumed epoch must get the order it had

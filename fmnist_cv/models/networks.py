@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist_cv.models.classifier import ImageClassifier
+from fmnist_cv.models.layers import Dropout
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn.Sigmoid}
 
@@ -57,7 +58,7 @@ class BatchNormCNN(ImageClassifier):
         self.classifier = nn.Sequential(
             nn.Linear(64 * pooled_size**2, widths[0]),
             activation(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(widths[0], widths[1]),
             activation(),
             nn.Linear(widths[1], self.n_classes),
@@ -93,7 +94,7 @@ class DenseNetwork(ImageClassifier):
         for next_width in hidden:
             layers += [nn.Linear(width, next_width), _ACTIVATIONS[activation]()]
             if dropout:
-                layers.append(nn.Dropout(dropout))
+                layers.append(Dropout(dropout))
             width = next_width
         self.layers = nn.Sequential(*layers, nn.Linear(width, self.n_classes))
 

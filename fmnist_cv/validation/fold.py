@@ -10,11 +10,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import PassThroughProfiler
 
 from fmnist_cv.data import Split
 from fmnist_cv.errors import UserError
@@ -168,10 +170,21 @@ def make_trainer(job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: 
         options["limit_val_batches"] = 0  # the engine's own pass is the validation
     if options.get("log_every_n_steps") is None:
         options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
+    if options.get("profiler") is None:
+        options["profiler"] = _NoProfiler()
     trainer = L.Trainer(**options)
     # With max_steps, Lightning resumes inside the epoch that the checkpoint finished, and trains a step too many.
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     return trainer
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's default, without a new generator for each of the 36 actions of a step."""
+
+    _nothing = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> Any:
+        return self._nothing
 
 
 def _their_callbacks(parts: FoldParts, job: FoldJob) -> list[Callback]:

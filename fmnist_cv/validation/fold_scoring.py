@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fmnist_cv.data.batches import IndexBatches, index_loader
+from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.data.images import Images
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment, FoldParts
@@ -99,10 +99,9 @@ def _score_checkpoint(
     for part, images, indices in everything:
         if not len(indices):
             continue
-        order = IndexBatches(torch.from_numpy(indices).to(images.images.device), data.eval_batch_size)
-        log_probabilities, labels = predict_log_probabilities(
-            model, data, index_loader(images, order), trainer.precision_plugin.forward_context()
-        )
+        batches = ImageBatches(images, torch.from_numpy(indices), data.eval_batch_size)
+        context = trainer.precision_plugin.forward_context()
+        log_probabilities, labels = predict_log_probabilities(model, data, batches, context)
         right = int((log_probabilities.argmax(1) == labels).sum())
         scores[part] = {"loss": float(F.nll_loss(log_probabilities, labels)), "accuracy": right / len(labels)}
         arrays[part] = log_probabilities.exp().cpu().numpy()

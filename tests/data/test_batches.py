@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fmnist_cv.data.batches import IndexBatches, Scaling, ScalingName, index_loader
+from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.images import Images
 
 NAMES: tuple[ScalingName, ...] = ("unit", "minmax", "standardise", "none")
@@ -23,15 +23,24 @@ def colour_images(n: int = 40, seed: int = 0) -> np.ndarray:
 # -- order --------------------------------------------------------------------------------------------------
 
 
+def order_of(batches: ImageBatches) -> list[int]:
+    """The indices that one pass goes through, where an image's label is its index."""
+    return [int(label) for _, labels in batches for label in labels]
+
+
+def numbered_images(n: int) -> Images:
+    return Images(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), torch.arange(n), ("any",))
+
+
 @settings(max_examples=60, deadline=None)
 @given(n=st.integers(0, 60), size=st.integers(1, 25), seed=st.none() | st.integers(0, 2**40), drop_last=st.booleans())
 def test_every_index_comes_once(n: int, size: int, seed: int | None, drop_last: bool) -> None:
     indices = torch.arange(n) * 3 + 5
-    batches = IndexBatches(indices, size, None if seed is None else lambda: seed, drop_last)
+    batches = ImageBatches(numbered_images(200), indices, size, None if seed is None else lambda: seed, drop_last)
     made = list(batches)
     assert len(made) == len(batches) == (n // size if drop_last else -(-n // size))
-    assert all(len(batch) == size for batch in made[:-1])
-    seen = torch.cat(made).tolist() if made else []
+    assert all(len(images) == len(labels) == size for images, labels in made[:-1])
+    seen = order_of(batches)
     if drop_last:
         assert len(set(seen)) == len(seen) == n // size * size and set(seen) <= set(indices.tolist())
     else:
@@ -41,7 +50,7 @@ def test_every_index_comes_once(n: int, size: int, seed: int | None, drop_last: 
 def test_the_order_depends_on_the_seed_only() -> None:
     def order(seed: int) -> list[int]:
         torch.manual_seed(torch.seed())  # whatever the global generator holds
-        return torch.cat(list(IndexBatches(torch.arange(100), 7, lambda: seed))).tolist()
+        return order_of(ImageBatches(numbered_images(100), torch.arange(100), 7, lambda: seed))
 
     assert order(1) == order(1) != order(2)
     assert order(1) != list(range(100))
@@ -49,35 +58,32 @@ def test_the_order_depends_on_the_seed_only() -> None:
 
 def test_the_seed_is_asked_for_at_each_pass() -> None:
     seeds = iter([1, 2, 1])
-    batches = IndexBatches(torch.arange(50), 8, lambda: next(seeds))
-    first, second, third = (torch.cat(list(batches)).tolist() for _ in range(3))
+    batches = ImageBatches(numbered_images(50), torch.arange(50), 8, lambda: next(seeds))
+    first, second, third = (order_of(batches) for _ in range(3))
     assert first == third != second
 
 
 def test_without_a_seed_the_order_is_kept() -> None:
-    indices = torch.tensor([5, 3, 9, 1])
-    assert torch.cat(list(IndexBatches(indices, 3))).tolist() == [5, 3, 9, 1]
+    assert order_of(ImageBatches(numbered_images(10), torch.tensor([5, 3, 9, 1]), 3)) == [5, 3, 9, 1]
 
 
-# -- loader -------------------------------------------------------------------------------------------------
+# -- batches ------------------------------------------------------------------------------------------------
 
 
-def test_the_loader_cuts_the_images_and_labels_of_the_indices() -> None:
+def test_batches_are_the_images_and_labels_of_the_indices() -> None:
     data = Images.from_arrays(colour_images(), np.arange(40) % 4)
     order = torch.tensor([3, 39, 0, 17, 3])
-    loader = index_loader(data, IndexBatches(order, 2))
-    batches = list(loader)
-    assert len(loader) == len(batches) == 3
+    batches = list(ImageBatches(data, order, 2))
     assert batches[0][0].dtype == torch.uint8 and batches[0][0].shape == (2, 3, 5, 4)
     torch.testing.assert_close(torch.cat([images for images, _ in batches]), data.images[order])
     torch.testing.assert_close(torch.cat([labels for _, labels in batches]), data.labels[order])
 
 
-def test_the_loader_leaves_the_global_generator_alone() -> None:
+def test_going_through_the_images_leaves_the_global_generator_alone() -> None:
     data = Images.from_arrays(colour_images(), np.arange(40) % 4)
-    loader = index_loader(data, IndexBatches(torch.arange(40), 7, lambda: 3))
+    batches = ImageBatches(data, torch.arange(40), 7, lambda: 3)
     before = torch.get_rng_state()
-    assert sum(len(labels) for _ in range(2) for _, labels in loader) == 80
+    assert sum(len(labels) for _ in range(2) for _, labels in batches) == 80
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -15,6 +15,7 @@ from torch.optim import Adam
 
 from fmnist_cv.data import SyntheticDataModule
 from fmnist_cv.models import BatchNormCNN, DenseNetwork, ImageClassifier, LinearClassifier, LogSoftmaxANN
+from fmnist_cv.models.layers import Dropout
 
 NETWORKS = (BatchNormCNN, DenseNetwork, LinearClassifier, LogSoftmaxANN)
 
@@ -86,7 +87,7 @@ def test_the_cnns_head_is_as_asked_for(linear_activation: bool, kinds: list[str]
 def test_dense_layers_are_as_asked_for(activation: Any, kind: type[nn.Module]) -> None:
     layers = DenseNetwork(hidden=[20, 15], activation=activation, dropout=0.3).layers
     assert [type(layer) for layer in layers] == [
-        nn.Flatten, nn.Linear, kind, nn.Dropout, nn.Linear, kind, nn.Dropout, nn.Linear
+        nn.Flatten, nn.Linear, kind, Dropout, nn.Linear, kind, Dropout, nn.Linear
     ]  # fmt: skip
     assert not any(isinstance(layer, nn.Dropout) for layer in DenseNetwork(hidden=[20]).layers)
 
