@@ -1,9 +1,9 @@
 """Speed and memory of fmnist_cv beside a plain PyTorch script, plain Lightning and Keras, in one call.
 
 Every program trains the same network with the same batch size on real Fashion-MNIST, as a process of its own, one
-after the other. Two parts: `throughput`, several rounds in alternating order, all programs for the same number of
-epochs, ours as the whole command with all folds, the others on their first fold; and `whole`, the time of the whole
-cross-validation from start to end of the process, ours and the plain PyTorch script.
+after the other, in rounds of alternating order. Two parts: `throughput`, the training alone, for a few epochs, ours
+with all folds, the others on their first fold; and `whole`, the time of a whole cross-validation from start to end of
+the process.
 
     make bench
     python experiments/speed/benchmark.py --peer-python .venv-bench/bin/python --systems patel-ann --rounds 3
@@ -30,6 +30,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 OURS = "fmnist_cv"
+THROUGHPUT_EPOCHS = {"sharifi-cnn": 2, "patel-ann": 10}  # some ten seconds of training each, not its start alone
 PEERS = {"pytorch": "peer_pytorch.py", "lightning": "peer_lightning.py", "keras": "peer_keras.py"}
 LABELS = {
     OURS: "(a) fmnist_cv, whole command",
@@ -41,7 +42,7 @@ LABELS = {
 
 def main() -> None:
     options = parse_options()
-    settings = {"folds": options.folds, "epochs": options.epochs, "throughput_epochs": options.throughput_epochs}
+    settings = {"folds": options.folds, "epochs": options.epochs, "throughput_epochs": THROUGHPUT_EPOCHS}
     results = json.loads(options.out.read_text()) if options.out.exists() else {"settings": settings, "runs": []}
     if results["settings"] != settings:
         raise SystemExit(f"{options.out} was measured with {results['settings']}, not {settings}: delete or rename it")
@@ -63,33 +64,35 @@ def main() -> None:
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
     """(part, system, program, round) in the order in which they run."""
-    programs = [OURS, *PEERS]
-    for turn in range(options.whole_rounds):
-        for system in options.systems:
-            for program in (OURS, "pytorch"):
-                yield "whole", system, program, turn
-    for turn in range(options.rounds):
-        for system in options.systems:
-            for program in programs if turn % 2 == 0 else programs[::-1]:
-                yield "throughput", system, program, turn
+    parts = {
+        "throughput": (options.rounds, [OURS, *PEERS]),
+        "whole": (options.whole_rounds, [OURS, *options.whole_peers]),
+    }
+    for part, (rounds, programs) in parts.items():
+        for turn in range(rounds):
+            for system in options.systems:
+                for program in programs if turn % 2 == 0 else programs[::-1]:
+                    yield part, system, program, turn
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", required=True, type=Path, help="interpreter of the peers' environment")
-    parser.add_argument("--systems", nargs="+", default=["sharifi-cnn", "patel-ann"])
+    parser.add_argument("--systems", nargs="+", choices=list(THROUGHPUT_EPOCHS), default=list(THROUGHPUT_EPOCHS))
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the throughput part")
     parser.add_argument("--whole-rounds", type=int, default=3, help="rounds of the whole cross-validation")
+    parser.add_argument(
+        "--whole-peers", nargs="*", choices=list(PEERS), default=list(PEERS), help="who takes part in it"
+    )
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of the whole cross-validation")
-    parser.add_argument("--throughput-epochs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "cpu.json")
     return parser.parse_args()
 
 
 def measure(part: str, program: str, system: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run one program once; images per second of training, wall seconds of the whole process, peak memory."""
-    epochs = options.epochs if part == "whole" else options.throughput_epochs
+    epochs = options.epochs if part == "whole" else THROUGHPUT_EPOCHS[system]
     with tempfile.TemporaryDirectory() as scratch:
         if program == OURS:
             command = [sys.executable, "-m", "fmnist_cv.fit", "--config", f"configs/{system}.yaml",
@@ -189,11 +192,12 @@ def git_commit() -> str:
 def tables(results: dict[str, Any]) -> str:
     """Medians over the rounds, and how many times ours is faster than each peer."""
     info, settings, runs = results["machine"], results["settings"], results["runs"]
-    rounds = {part: 1 + max(run["round"] for run in runs if run["part"] == part) for part in ("throughput", "whole")}
+    rounds = {part: len({r["round"] for r in runs if r["part"] == part}) for part in ("throughput", "whole")}
+    epochs = ", ".join(f"{n} epochs of {system}" for system, n in settings["throughput_epochs"].items())
     lines = [
         f"{info['cpu']}, {info['cores']} cores, {info['memory_gib']} GiB, bf16: {', '.join(info['bf16']) or 'none'}; "
         f"Python {info['python']}; commit {', '.join(sorted({run['commit'] for run in runs}))}. Images/s: training only, "
-        f"{settings['throughput_epochs']} epochs, median of {rounds['throughput']} alternating rounds, ours all "
+        f"{epochs}, median of {rounds['throughput']} alternating rounds, ours all "
         f"{settings['folds']} folds side by side, the others their first fold. Whole process: {settings['folds']} folds, "
         f"{settings['epochs']} epochs, validation, scoring and start-up included, median of {rounds['whole']} round(s). "
         "Ours trains sharifi-cnn in bf16; all others, and patel-ann, are float32.",
