@@ -70,7 +70,13 @@ class Experiment:
                             f"the {natural_mode}; leave selection.mode out")  # fmt: skip
         self.selection.mode = self.selection.mode or natural_mode
         self.plan = SplitPlan(
-            self.cv.n_splits, self.cv.n_repeats, self.cv.stratify, self.cv.holdout, self.cv.inner_holdout, self.seed
+            self.cv.n_splits,
+            self.cv.n_repeats,
+            self.cv.stratify,
+            self.cv.holdout,
+            self.cv.inner_holdout,
+            self.seed,
+            self.cv.train_size,
         )
         self._check()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -49,6 +50,7 @@ class CrossValidationSection:
         holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
         inner_holdout: fraction of each training part on which the epoch is chosen, so that the held-out fold chooses
             nothing; the best epoch then becomes the headline.
+        train_size: train on a sample of this many images of each training part, for learning curves; null for all.
         workers: folds run side by side; by default one per GPU, or one per CPU core.
         fold: run this fold alone (repeats counted through), into the run named by --run; the last one to finish
             writes the summary.
@@ -59,6 +61,7 @@ class CrossValidationSection:
     stratify: bool = True
     holdout: float | int | str | None = None
     inner_holdout: float | None = None
+    train_size: int | None = None
     workers: int | None = None
     fold: int | None = None
 
@@ -147,6 +150,11 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
         return parser.parse_args([_find_config(a) for a in _joined(arguments)])
     except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(error, parser)) from None
+
+
+def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
+    """Values of dotted keys as command-line arguments; what is no string is written as JSON, which is YAML."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
 
 
 def config_folders() -> list[Path]:

@@ -285,10 +285,10 @@ def test_synthetic_data_keep_the_batches_and_the_augmentation(tiny: Config, augm
 
 def test_mappings_and_experiments_take_overrides(tiny: Config, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    overrides = {"cv.n_splits": 4, "data.batch_size": 11, "selection.patience": None}
+    overrides = {"name": "other", "cv.n_splits": 4, "data.batch_size": 11, "selection.patience": None}
     for config in (tiny, parsed(tiny), tmp_path / "tiny.yaml", str(tmp_path / "tiny.yaml")):
         experiment = as_experiment(config, overrides)
-        assert experiment.cv.n_splits == 4 and experiment.name == "tiny" and experiment.build(0).data.batch_size == 11
+        assert experiment.cv.n_splits == 4 and experiment.name == "other" and experiment.build(0).data.batch_size == 11
         assert as_experiment(config).cv.n_splits == 3
 
 

@@ -96,7 +96,8 @@ def measure(part: str, program: str, system: str, options: argparse.Namespace) -
     with tempfile.TemporaryDirectory() as scratch:
         if program == OURS:
             command = [sys.executable, "-m", "fmnist_cv.fit", "--config", f"configs/{system}.yaml",
-                       "--cv.n_splits", str(options.folds), "--trainer.max_epochs", str(epochs),
+                       "--cv.holdout", "null", "--cv.n_splits", str(options.folds), "--selection.patience", "null",
+                       "--trainer.max_epochs", str(epochs),
                        "--log_dir", scratch, "--run", "bench"]  # fmt: skip
         else:
             command = [str(options.peer_python.absolute()), str(HERE / PEERS[program]), "--system", system,

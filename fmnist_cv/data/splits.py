@@ -32,8 +32,8 @@ _K_FOLDS = {
     (False, True): GroupKFold,
 }
 
-# Keeps the seeds of hold-outs apart from those of the folds they are cut from.
-_HOLDOUT, _INNER = 1_000, 2_000
+# Keeps the seeds of hold-outs and samples apart from those of the folds they are cut from.
+_HOLDOUT, _INNER, _SAMPLE = 1_000, 2_000, 3_000
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class SplitPlan:
         holdout: one split instead of k: a fraction (0.2), a count (5000), or the first n images ("first:5000").
         inner_holdout: fraction of each training part on which the epoch is chosen instead of on the fold.
         seed: decides every draw.
+        train_size: train on a sample of this many images of each training part, for learning curves.
     """
 
     n_splits: int = 5
@@ -73,6 +74,7 @@ class SplitPlan:
     holdout: float | int | str | None = None
     inner_holdout: float | None = None
     seed: int = 0
+    train_size: int | None = None
 
     def __post_init__(self) -> None:
         if self.holdout is None and self.n_splits < 2:
@@ -85,6 +87,8 @@ class SplitPlan:
             raise UserError("cv.holdout 'first:n' is the same split every time; cv.n_repeats must be 1")
         if self.inner_holdout is not None and not 0 < self.inner_holdout < 1:
             raise UserError(f"cv.inner_holdout is {self.inner_holdout}; it is a fraction between 0 and 1")
+        if self.train_size is not None and self.train_size < 1:
+            raise UserError(f"cv.train_size is {self.train_size}; it is a number of images, or null for all")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
 
@@ -127,7 +131,7 @@ def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None)
     """
     labels = np.asarray(labels)
     outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups)
-    splits = [_cut_inner(split, labels, plan, groups) for split in outer]
+    splits = [_take_sample(_cut_inner(split, labels, plan, groups), labels, plan, groups) for split in outer]
     check_splits(splits, labels, plan, groups)
     return splits
 
@@ -178,6 +182,18 @@ def _cut_inner(split: Split, labels: Indices, plan: SplitPlan, groups: Indices |
     return Split(train, split.validation, inner, split.repeat, split.fold)
 
 
+def _take_sample(split: Split, labels: Indices, plan: SplitPlan, groups: Indices | None) -> Split:
+    if plan.train_size is None or plan.train_size == len(split.train):
+        return split
+    if plan.train_size > len(split.train):
+        raise UserError(f"cv.train_size is {plan.train_size}, but the training part has {len(split.train)} images")
+    if groups is not None:
+        raise UserError("cv.train_size cannot be used with data that bring groups: whole groups miss the count")
+    part = (_SAMPLE, split.repeat, split.fold)
+    _, sample = _shuffled(split.train, plan.train_size, labels, plan, groups, part)
+    return Split(sample, split.validation, split.inner, split.repeat, split.fold)
+
+
 def _shuffled(
     indices: Indices, n_held_out: int, labels: Indices, plan: SplitPlan, groups: Indices | None, part: tuple[int, ...]
 ) -> tuple[Indices, Indices]:
@@ -214,7 +230,11 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         parts = [split.train, split.validation] + ([] if split.inner is None else [split.inner])
         if any(len(part) == 0 for part in parts):
             raise UserError(f"{where}: a part is empty")
-        if not np.array_equal(np.sort(np.concatenate(parts)), everything):
+        indices = np.sort(np.concatenate(parts))
+        if plan.train_size is not None:
+            if len(split.train) != plan.train_size or len(np.unique(indices)) < len(indices) or indices[-1] >= n:
+                raise UserError(f"{where}: its parts overlap, or it trains on {len(split.train)} images")
+        elif not np.array_equal(indices, everything):
             raise UserError(f"{where}: its parts overlap or leave images out")
         if groups is not None and any(
             np.intersect1d(groups[a], groups[b]).size for i, a in enumerate(parts) for b in parts[:i]

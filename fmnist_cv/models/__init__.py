@@ -1,6 +1,16 @@
 """Networks: `ImageClassifier`, the base LightningModule, and its subclasses."""
 
 from fmnist_cv.models.classifier import ImageClassifier
-from fmnist_cv.models.networks import BatchNormCNN, DenseNetwork, LinearClassifier, LogSoftmaxANN
+from fmnist_cv.models.convolutional import BatchNormCNN, ConvBlock, ConvolutionalNetwork, LeNet5
+from fmnist_cv.models.dense import DenseNetwork, LinearClassifier, LogSoftmaxANN
 
-__all__ = ["BatchNormCNN", "DenseNetwork", "ImageClassifier", "LinearClassifier", "LogSoftmaxANN"]
+__all__ = [
+    "BatchNormCNN",
+    "ConvBlock",
+    "ConvolutionalNetwork",
+    "DenseNetwork",
+    "ImageClassifier",
+    "LeNet5",
+    "LinearClassifier",
+    "LogSoftmaxANN",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from fmnist_cv.data import Split
 from fmnist_cv.experiment import Experiment
+from fmnist_cv.options import as_arguments
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare
@@ -82,15 +82,15 @@ def cross_validate(
         warm_up()
     prepared = prepare(experiment, run, resume, console)
     experiment, folder = prepared.experiment, prepared.run
-    all_folds = [_folder(prepared, split) for split in prepared.splits]
+    all_folds = fold_folders(prepared)
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
-    _run([_fold_job(prepared, i) for i in chosen if not all_folds[i].finished], prepared, console)
+    _run([fold_job(prepared, i) for i in chosen if not all_folds[i].finished], prepared, console)
     with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
         if missing := [f.name for f in all_folds if not f.finished]:
             raise FoldsMissing(folder.path, missing)
         write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
         if refit and not folder.refit.finished:
-            _run([_refit_job(prepared, all_folds)], prepared, console)
+            _run([refit_job(prepared)], prepared, console)
             write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
     return CrossValidationResult.load(folder.path)
 
@@ -99,7 +99,7 @@ def as_experiment(
     config: str | Path | Mapping[str, Any] | Experiment, overrides: Mapping[str, Any] | None = None
 ) -> Experiment:
     """An Experiment from a file's name, a mapping, or itself, with values of dotted keys replaced."""
-    options = [f"--{key}={json.dumps(value)}" for key, value in (overrides or {}).items()]  # JSON is YAML
+    options = as_arguments(overrides or {})
     if isinstance(config, str | Path):
         return Experiment.parse([f"--config={config}", *options])
     text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(dict(config))
@@ -111,16 +111,21 @@ def as_experiment(
 # -- running ------------------------------------------------------------------------------------------------
 
 
-def _folder(prepared: PreparedRun, split: Split) -> FoldFolder:
-    return prepared.run.fold(split.repeat, split.fold, prepared.experiment.plan.n_repeats)
+def fold_folders(prepared: PreparedRun) -> list[FoldFolder]:
+    """The folder of each of the run's folds."""
+    n_repeats = prepared.experiment.plan.n_repeats
+    return [prepared.run.fold(split.repeat, split.fold, n_repeats) for split in prepared.splits]
 
 
-def _fold_job(prepared: PreparedRun, index: int) -> FoldJob:
+def fold_job(prepared: PreparedRun, index: int) -> FoldJob:
+    """What a worker needs to run one of the run's folds."""
     split, experiment = prepared.splits[index], prepared.experiment
+    folder = fold_folders(prepared)[index]
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     return FoldJob(
+        name=folder.name,
         config=experiment.to_yaml(),
-        folder=_folder(prepared, split).path,
+        folder=folder.path,
         split=split,
         seed=derive_seed(experiment.seed, split.repeat, split.fold),
         threads=environment["threads_per_fold"],
@@ -130,13 +135,14 @@ def _fold_job(prepared: PreparedRun, index: int) -> FoldJob:
     )
 
 
-def _refit_job(prepared: PreparedRun, folds: list[FoldFolder]) -> FoldJob:
+def refit_job(prepared: PreparedRun) -> FoldJob:
     """A model on all training images, for as many epochs as the folds' best had in the median."""
     experiment = prepared.experiment
-    epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in folds])))
+    epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in fold_folders(prepared)])))
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     everything = Split(np.arange(len(prepared.train)), np.arange(0))
     return FoldJob(
+        name=prepared.run.refit.name,
         config=experiment.replaced(
             trainer__max_epochs=epochs,
             trainer__max_steps=-1,

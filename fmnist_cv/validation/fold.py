@@ -41,6 +41,7 @@ class FoldJob:
     """All that a process needs to run one fold.
 
     Attributes:
+        name: what the display and messages call the fold.
         config: the resolved experiment as YAML.
         folder: the fold's folder.
         split: what to train on and what to score.
@@ -50,6 +51,7 @@ class FoldJob:
         accelerator, device: where to run.
     """
 
+    name: str
     config: str
     folder: Path
     split: Split
@@ -58,10 +60,6 @@ class FoldJob:
     precision: str
     accelerator: str
     device: int
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
 
     @property
     def is_refit(self) -> bool:

@@ -112,10 +112,15 @@ class FoldDisplay:
     def _time_left(self) -> str:
         done = sum(self._share_done.values()) - sum(self._share_at_start.values())
         left = len(self._names) - sum(self._share_done.values())
-        if done <= 0 or left <= 0:
-            return ""
-        seconds = (time.monotonic() - self._began) * left / done
-        return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"
+        return time_left(time.monotonic() - self._began, done, left)
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def time_left(seconds: float, done: float, left: float) -> str:
+    """What to say of the time left, when `done` of the work took so many seconds and `left` of it is still to do."""
+    if done <= 0 or left <= 0:
+        return ""
+    seconds *= left / done
+    return f", about {seconds / 60:.0f} min left" if seconds > 90 else f", about {seconds:.0f} s left"

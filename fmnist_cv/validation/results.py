@@ -67,6 +67,7 @@ def write_results(
             "stratify": experiment.plan.stratify,
             "holdout": experiment.plan.holdout,
             "inner_holdout": experiment.plan.inner_holdout,
+            "train_size": experiment.plan.train_size,
         },
         "headline": {
             "epoch": headline,

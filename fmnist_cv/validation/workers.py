@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
@@ -38,34 +38,40 @@ def default_workers(n_folds: int, devices: Devices) -> int:
     return min(n_folds, cpu_cores() if devices.accelerator == "cpu" else len(devices.indices))
 
 
-def run_jobs(jobs: Sequence[FoldJob], workers: int | None, devices: Devices, handle: Handle) -> None:
+def run_jobs(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handle) -> None:
     """Run folds, several at a time, each in a process of its own; one that dies fails its fold alone.
 
     With one worker the folds run in this process, one after another, and end with it.
 
     Args:
-        jobs: folds to run; their `device` is set here.
+        jobs: folds to run, each asked for when a worker is free; their `device` is set here.
         workers: most folds at a time. None takes one per device or core, and lets the folds left over at the end run
             beside the last of these: 3 folds on 2 cores are over in the time of 1.5, not of 2.
         devices: where they run.
         handle: called in this process with each fold's name and events; the last of a fold is "finished" or "failed".
     """
-    at_once = workers or default_workers(len(jobs), devices)
+    if workers is None:
+        jobs = list(jobs)
+        at_once, unfinished = default_workers(len(jobs), devices), len(jobs)
+    else:
+        at_once, unfinished = workers, None
     if at_once == 1:
         for job in jobs:
             run_fold(job, partial(handle, job.name))
         return
-    waiting = list(jobs)
+    waiting = iter(jobs)
     running: dict[Any, _Child] = {}
     try:
-        while waiting or running:
-            may_run = at_once
-            if workers is None and len(waiting) + len(running) < 2 * at_once:
-                may_run = 2 * at_once - 1
-            while waiting and len(running) < may_run:
+        while True:
+            left_over = unfinished is not None and unfinished < 2 * at_once
+            while len(running) < (2 * at_once - 1 if left_over else at_once):
+                if (upcoming := next(waiting, None)) is None:
+                    break
                 used = [child.job.device for child in running.values()]
-                child = _Child(waiting.pop(0), min(devices.indices, key=used.count))
+                child = _Child(upcoming, min(devices.indices, key=used.count))
                 running[child.events] = child
+            if not running:
+                break
             for connection in wait(list(running)):
                 child = running[connection]
                 event = child.receive()
@@ -73,6 +79,7 @@ def run_jobs(jobs: Sequence[FoldJob], workers: int | None, devices: Devices, han
                 if event["event"] in ("finished", "failed"):
                     child.close()
                     del running[connection]
+                    unfinished = None if unfinished is None else unfinished - 1
     finally:
         for child in running.values():
             child.process.kill()

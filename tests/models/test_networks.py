@@ -14,10 +14,25 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from fmnist_cv.data import SyntheticDataModule
-from fmnist_cv.models import BatchNormCNN, DenseNetwork, ImageClassifier, LinearClassifier, LogSoftmaxANN
-from fmnist_cv.models.layers import Dropout
+from fmnist_cv.errors import UserError
+from fmnist_cv.models import (
+    BatchNormCNN,
+    ConvBlock,
+    ConvolutionalNetwork,
+    DenseNetwork,
+    ImageClassifier,
+    LeNet5,
+    LinearClassifier,
+    LogSoftmaxANN,
+)
+from fmnist_cv.models.layers import Dropout, RBFOutput, initialise
 
-NETWORKS = (BatchNormCNN, DenseNetwork, LinearClassifier, LogSoftmaxANN)
+
+def small_cnn(**kwargs: Any) -> ConvolutionalNetwork:
+    return ConvolutionalNetwork([ConvBlock(8, pool="max"), ConvBlock(8, 4, "same", "max", 0.1)], [32], **kwargs)
+
+
+NETWORKS = (BatchNormCNN, DenseNetwork, LinearClassifier, LogSoftmaxANN, LeNet5, small_cnn)
 
 
 def size(module: nn.Module) -> int:
@@ -152,3 +167,74 @@ def test_inputs_may_be_channels_last() -> None:
     network, images = BatchNormCNN(in_channels=3).eval(), torch.rand(2, 3, 28, 28)
     expected: Tensor = network(images)
     torch.testing.assert_close(network(images.contiguous(memory_format=torch.channels_last)), expected)
+
+
+# -- convolutional networks ---------------------------------------------------------------------------------
+
+
+def test_an_even_kernel_is_padded_as_in_keras() -> None:
+    """k - 1 zeros in all, the odd one at the right and the bottom."""
+    network = ConvolutionalNetwork([ConvBlock(1, 4, "same")])
+    convolution = next(layer for layer in network.features if isinstance(layer, nn.Conv2d))
+    images = torch.rand(2, 1, 28, 28)
+    expected = F.conv2d(F.pad(images, (1, 2, 1, 2)), convolution.weight, convolution.bias).relu()
+    torch.testing.assert_close(network.features(images), expected.flatten(1))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+def test_pooling_before_or_after_the_activation_is_the_same(activation: Any) -> None:
+    network = ConvolutionalNetwork([ConvBlock(4, 3, "same", pool="max")], activation=activation)
+    convolution = next(layer for layer in network.features if isinstance(layer, nn.Conv2d))
+    function = {"relu": F.relu, "tanh": torch.tanh, "gelu": F.gelu}[activation]
+    images = torch.randn(3, 1, 28, 28)
+    torch.testing.assert_close(network.features(images), F.max_pool2d(function(convolution(images)), 2).flatten(1))
+
+
+def test_blocks_that_shrink_the_image_to_nothing_are_refused() -> None:
+    with pytest.raises(UserError, match="28 pixels is too small for these 2 blocks"):
+        ConvolutionalNetwork([ConvBlock(2, 15), ConvBlock(2, 15)])
+
+
+def test_making_a_network_leaves_batch_statistics_alone() -> None:
+    network = ConvolutionalNetwork([ConvBlock(3)], batch_norm=True)
+    norm = next(layer for layer in network.features if isinstance(layer, nn.BatchNorm2d))
+    assert norm.running_mean is not None and not norm.running_mean.any() and network.features.training
+
+
+def test_lenet5_s_output_is_minus_half_the_squared_distance() -> None:
+    network = LeNet5().eval()
+    images = torch.rand(4, 1, 28, 28)
+    features = network.classifier[:-1](network.features(images))
+    distances = torch.cdist(features, network.classifier[-1].centres) ** 2
+    torch.testing.assert_close(network(images), -0.5 * distances, rtol=1e-4, atol=1e-4)
+
+
+def test_keras_s_clipping_stops_the_gradient_of_far_centres() -> None:
+    plain, clipped = RBFOutput(3, 2), RBFOutput(3, 2, clip=True)
+    for output in (plain, clipped):
+        output.centres.data = torch.tensor([[0.0, 0, 0], [6.0, 0, 0]])  # squared distances 0 and 36
+        F.cross_entropy(output(torch.zeros(1, 3)), torch.tensor([1])).backward()
+    assert plain.centres.grad is not None and plain.centres.grad[1].any()
+    assert clipped.centres.grad is not None and not clipped.centres.grad[1].any()
+
+
+@pytest.mark.parametrize(
+    ("how", "std"), [("glorot_uniform", (2 / (400 + 300)) ** 0.5), ("he_normal", (2 / 400) ** 0.5), ("unit_normal", 1.0),
+                     ("small_normal", 0.01)]
+)  # fmt: skip
+def test_initial_weights_have_the_named_distribution(how: Any, std: float) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(400, 300)
+    initialise(layer, how)
+    assert float(layer.weight.std()) == pytest.approx(std, rel=0.02) and not layer.bias.any()
+    if how == "he_normal":
+        assert float(layer.weight.abs().max()) <= 2 * std / 0.879 + 1e-6
+    if how == "glorot_uniform":
+        assert float(layer.weight.abs().max()) <= 3**0.5 * std + 1e-6
+
+
+def test_torch_s_initial_weights_are_left_alone() -> None:
+    layer = nn.Linear(5, 4)
+    before = layer.weight.clone(), layer.bias.clone()
+    initialise(layer, "torch")
+    assert torch.equal(layer.weight, before[0]) and torch.equal(layer.bias, before[1])

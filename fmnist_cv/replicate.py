@@ -1,0 +1,96 @@
+"""`python -m fmnist_cv.replicate`: run published systems, and put their numbers beside the reported ones."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.replication.rows import Row, choose_rows, load_rows
+from fmnist_cv.replication.runs import RowsFailed, run_rows
+from fmnist_cv.replication.tables import write_tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 if a run failed, 2 for a user's mistake, 130 for Ctrl-C."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    options = _parser().parse_args(arguments)
+    try:
+        rows = _chosen(options)
+        if rows:
+            run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
+        written = write_tables(options.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except RowsFailed as error:
+        for name, (reason, traceback) in error.failures.items():
+            print(f"\n{traceback}{name} failed: {reason}", file=sys.stderr)
+        print("\nAll other runs are kept; the same command tries the failed ones again", file=sys.stderr)
+        return FOLD_FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last finished epochs", file=sys.stderr)
+        return INTERRUPTED
+    console.print(f"tables: {written}", highlight=False, markup=False, soft_wrap=True)
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fmnist_cv.replicate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        epilog="rows and studies:\n" + "\n".join(f"  {line}" for line in map(_describe, load_rows().values())),
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--only", nargs="+", metavar="ROW", help="run these rows")
+    what.add_argument("--all", action="store_true", help="run every row and study")
+    what.add_argument("--tables", action="store_true", help="run nothing; make the page anew from the rows' JSON files")
+    parser.add_argument(
+        "--seeds", type=_positive, metavar="N", help="seeds 0 to N-1 of each variant (default: the row's own, 3)"
+    )
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="folds side by side (default: one per GPU or core)"
+    )
+    parser.add_argument(
+        "--log_dir",
+        type=Path,
+        default=Path("lightning_logs/replication"),
+        metavar="DIR",
+        help="where runs are kept and resumed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("experiments/replication"),
+        metavar="DIR",
+        help="where the rows' JSON files and the page go (default: %(default)s)",
+    )
+    return parser
+
+
+def _chosen(options: argparse.Namespace) -> list[Row]:
+    if options.tables:
+        return []
+    return choose_rows(load_rows() if options.all else options.only)
+
+
+def _describe(row: Row) -> str:
+    minutes = row.minutes * row.seeds * len(row.variants)
+    return f"{row.name:20} {len(row.variants)} variants x {row.seeds} seeds, about {minutes:.0f} min on one core"
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 up")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

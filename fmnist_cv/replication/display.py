@@ -1,0 +1,109 @@
+"""Progress of many runs: how many are done, what trains just now, and the time left."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from fmnist_cv.validation.progress import time_left
+
+
+class RunDisplay:
+    """A bar for everything and a line for each fold that trains; plain lines where the output is no terminal.
+
+    Args:
+        minutes: the runs, with about how long each takes.
+        console: where to print.
+    """
+
+    def __init__(self, minutes: dict[str, float], console: Console) -> None:
+        self._minutes, self._console, self._live = minutes, console, console.is_terminal
+        self._began = time.monotonic()
+        self._skipped = 0.0  # minutes of runs that were there
+        self._done: set[str] = set()
+        self._shares: dict[str, float] = {}  # of the minutes of its run, by fold
+        self._parts: dict[str, int] = {}  # folds still to run of each run
+        self._sizes: dict[str, tuple[int, int]] = {}  # (epochs, steps per epoch) of each fold
+        self._lines: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._progress.start()
+            self._lines[""] = self._progress.add_task("all runs", total=sum(self._minutes.values()), note="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def skip(self, run: str) -> None:
+        """The run was there before."""
+        self._skipped += self._minutes[run]
+        self._done.add(run)
+        self._update()
+
+    def start(self, run: str, n_parts: int) -> None:
+        """The run is about to train this many folds."""
+        self._parts[run] = max(1, n_parts)
+
+    def finish(self, run: str) -> None:
+        """The run has its results."""
+        self._done.add(run)
+        self._update()
+        self._print(f"{run}: done, {len(self._done)} of {len(self._minutes)} runs{self._time_left()}")
+
+    def handle(self, run: str, part: str, event: dict[str, Any]) -> None:
+        """Take one event of one fold of a run."""
+        name = f"{run}, {part}"
+        match event["event"]:
+            case "started":
+                self._sizes[name] = max(1, event["max_epochs"]), max(1, event["steps"])
+                if self._live:
+                    self._lines[name] = self._progress.add_task(name, total=1.0, note="")
+            case "step":
+                epochs, steps = self._sizes[name]
+                self._advance(run, name, (event["epoch"] + min(1.0, event["step"] / steps)) / epochs)
+            case "epoch":
+                self._advance(run, name, (event["epoch"] + 1) / self._sizes[name][0])
+                if self._live:
+                    accuracy = event.get("val/accuracy", event.get("train/accuracy"))
+                    note = f"epoch {event['epoch'] + 1}/{self._sizes[name][0]}, accuracy {accuracy or 0:.4f}"
+                    self._progress.update(self._lines[name], note=note)
+            case "finished" | "failed":
+                self._advance(run, name, 1.0)
+                if line := self._lines.pop(name, None):
+                    self._progress.remove_task(line)
+                if event["event"] == "failed":
+                    self._print(f"{name} FAILED: {event['reason']}")
+
+    def _advance(self, run: str, name: str, share: float) -> None:
+        self._shares[name] = share * self._minutes[run] / self._parts.get(run, 1)
+        if self._live:
+            if name in self._lines:
+                self._progress.update(self._lines[name], completed=share)
+            self._update()
+
+    def _update(self) -> None:
+        if self._live:
+            note = f"{len(self._done)} of {len(self._minutes)} runs{self._time_left()}"
+            self._progress.update(self._lines[""], completed=self._skipped + sum(self._shares.values()), note=note)
+
+    def _time_left(self) -> str:
+        done, total = sum(self._shares.values()), sum(self._minutes.values()) - self._skipped
+        return time_left(time.monotonic() - self._began, done, total - done)
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,91 @@
+"""Rows of the replication: a config, what its account reported, and the variants to run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmnist_cv.errors import UserError, did_you_mean
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.options import as_arguments, config_folders
+
+PUBLISHED, STUDIES = "published", "studies"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row, as `configs/replication/*.yaml` describes it.
+
+    Attributes:
+        name: the system's id, or the study's.
+        table: "published" or "studies".
+        variants: overrides of dotted keys for each variant; the key "config" names another config.
+        config: the config that variants start from; by default the row's name.
+        overrides: what holds for all variants.
+        account: who published it.
+        reported: accuracies in %, by "train", "validation" and "test".
+        compare: which of the reported numbers the difference is taken of.
+        epoch: "last" or "best", the epoch that is compared.
+        seeds: how many seeds are run where the command does not say.
+        minutes: about how long one seed of a variant takes on one core.
+        refit: also train a model on all training images.
+        claims: what the account claims beyond its numbers.
+        reason: why ours differs, in words.
+        reported_per_class: precision and recall of the ten classes on the test set, in [0, 1].
+    """
+
+    name: str
+    table: str
+    variants: dict[str, dict[str, Any]]
+    config: str
+    overrides: dict[str, Any] = field(default_factory=dict)
+    account: str = ""
+    reported: dict[str, float] = field(default_factory=dict)
+    compare: str = "test"
+    epoch: str = "last"
+    seeds: int = 3
+    minutes: float = 1.0
+    refit: bool = False
+    claims: str = ""
+    reason: str = ""
+    reported_per_class: dict[str, list[float]] = field(default_factory=dict)
+
+    def experiment(self, variant: str, seed: int, log_dir: Path, workers: int) -> Experiment:
+        """The experiment of one variant and seed; its folds have the threads that `workers` at a time leave them."""
+        overrides = self.overrides | self.variants[variant]
+        config = overrides.pop("config", self.config)
+        slug = re.sub(r"[^\w.+-]+", "-", f"{self.name}.{variant}").strip("-")
+        overrides |= {"name": slug, "seed": seed, "log_dir": str(log_dir), "cv.workers": workers}
+        return Experiment.parse([f"--config={config}", *as_arguments(overrides)])
+
+
+def load_rows() -> dict[str, Row]:
+    """All rows, published ones first, by name."""
+    rows: dict[str, Row] = {}
+    for table in (PUBLISHED, STUDIES):
+        for name, entry in yaml.safe_load(_file(table).read_text()).items():
+            rows[name] = Row(name=name, table=table, **{"config": name, **entry})
+    return rows
+
+
+def choose_rows(names: Iterable[str]) -> list[Row]:
+    """The rows of these names.
+
+    Raises:
+        UserError: there is no such row.
+    """
+    rows = load_rows()
+    for name in names:
+        if name not in rows:
+            raise UserError(f"there is no row '{name}'{did_you_mean(name, rows)}; there are {', '.join(rows)}")
+    return [row for row in rows.values() if row.name in set(names)]
+
+
+def _file(table: str) -> Path:
+    folder = next(folder for folder in config_folders() if (folder / "replication").is_dir())
+    return folder / "replication" / f"{table}.yaml"

@@ -1,0 +1,95 @@
+"""Numbers of a row's JSON: what the tables and pictures show, over its seeds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fmnist_cv.replication.rows import Row
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean and standard deviation (ddof 1; None for one value) over seeds, in %."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}" if self.sd is None else f"{self.mean:.2f} ± {self.sd:.2f}"
+
+
+def score_of(values: list[float]) -> Score:
+    """The score of fractions in [0, 1]."""
+    return Score(
+        100 * float(np.mean(values)), 100 * float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values)
+    )
+
+
+class RowResults:
+    """What came out of a row.
+
+    Args:
+        row: the row.
+        path: its JSON.
+    """
+
+    def __init__(self, row: Row, path: Path) -> None:
+        self.row = row
+        content = json.loads(path.read_text())
+        self.variants: dict[str, dict[str, Any]] = content["variants"]
+
+    def runs(self, variant: str) -> list[dict[str, Any]]:
+        """A record per seed."""
+        return self.variants[variant]["runs"]
+
+    def accuracy(self, variant: str, part: str, epoch: str) -> Score:
+        """Accuracy on "validation" or "test" after the "last" or the "best" epoch; the mean of a run's folds.
+
+        Of "train" it is the accuracy in the epoch's training.
+        """
+        if part == "train":
+            return score_of([_mean(run, lambda fold: fold["train_accuracy"]) for run in self.runs(variant)])
+        return score_of([_mean(run, lambda fold: fold[epoch][part]["accuracy"]) for run in self.runs(variant)])
+
+    def per_class(self, variant: str) -> dict[str, dict[str, float]]:
+        """Precision, recall and F1 on the test set of each class, the mean over seeds and folds, in [0, 1]."""
+        reports = [fold["test_report"]["per_class"] for run in self.runs(variant) for fold in run["folds"]]
+        return {
+            name: {key: float(np.mean([report[name][key] for report in reports])) for key in scores}
+            for name, scores in reports[0].items()
+        }
+
+    def confusion_report(self, variant: str) -> dict[str, Any]:
+        """A report like `classification_report`'s, with the matrix summed over seeds and folds."""
+        reports = [fold["test_report"] for run in self.runs(variant) for fold in run["folds"]]
+        matrix = np.sum([report["confusion_matrix"] for report in reports], axis=0)
+        accuracy = float(np.trace(matrix) / matrix.sum())
+        return {**reports[0], "confusion_matrix": matrix.tolist(), "accuracy": accuracy, "n": int(matrix.sum())}
+
+    def seconds_per_epoch(self, variant: str) -> float:
+        """Training time of one fold's epoch, the median over seeds."""
+        return float(
+            np.median(
+                [run["times"]["train_seconds"] / sum(f["epochs"] for f in run["folds"]) for run in self.runs(variant)]
+            )
+        )
+
+    def parameters(self, variant: str) -> int:
+        """Weights of the network."""
+        return self.runs(variant)[0]["n_parameters"]
+
+
+def load_results(rows: dict[str, Row], out: Path) -> dict[str, RowResults]:
+    """The results that are there, by row."""
+    paths = {name: out / row.table / f"{name}.json" for name, row in rows.items()}
+    return {name: RowResults(rows[name], path) for name, path in paths.items() if path.is_file()}
+
+
+def _mean(run: dict[str, Any], of_fold: Any) -> float:
+    return float(np.mean([of_fold(fold) for fold in run["folds"]]))

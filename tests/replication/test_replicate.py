@@ -1,0 +1,152 @@
+"""`python -m fmnist_cv.replicate` as a process, on small rows of drawn garments."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fmnist_cv.replication.scores import Score
+from fmnist_cv.replication.tables import verdict
+
+TINY = {
+    "name": "tiny",
+    "cv": {"holdout": 0.3, "stratify": False},
+    "model": {
+        "class_path": "fmnist_cv.models.DenseNetwork",
+        "init_args": {"hidden": [8], "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}},
+    },
+    "data": {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": {"n_train": 200, "n_test": 60}},
+    "trainer": {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true"},
+}
+PUBLISHED = {
+    "alpha": {
+        "config": "tiny",
+        "account": "Somebody",
+        "reported": {"test": 50.0},
+        "seeds": 2,
+        "minutes": 0.1,
+        "reported_per_class": {"precision": [0.5] * 10, "recall": [0.4] * 10},
+        "variants": {"as described": {}, "wider": {"model.hidden": [16]}},
+    },
+    "beta": {
+        "config": "tiny", "account": "Somebody", "reported": {"test": 90, "validation": 12}, "compare": "validation",
+        "epoch": "best", "seeds": 1, "claims": "the moon", "variants": {"as described": {}},
+    },
+}  # fmt: skip
+FOLDS = {"cv.holdout": None, "cv.n_splits": 3, "cv.stratify": True}
+STUDIES = {
+    "equal-terms": {
+        "config": "tiny",
+        "seeds": 1,
+        "overrides": {
+            **FOLDS,
+            "model.optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}},
+            "data.batch_size": 32,
+            "trainer.max_epochs": 1,
+        },
+        "variants": {"small": {}, "large": {"model.hidden": [32]}},
+    },
+    "cross-validation": {
+        "config": "tiny", "seeds": 2, "refit": True, "variants": {"hold-out": {}, "k = 3": FOLDS},
+    },
+    "learning-curve": {
+        "config": "tiny", "seeds": 1, "overrides": {"cv.stratify": True},
+        "variants": {"50 images": {"cv.train_size": 50}, "all": {"cv.train_size": None}},
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with configs of small rows."""
+    (tmp_path / "configs" / "replication").mkdir(parents=True)
+    for name, content in (("tiny", TINY), ("replication/published", PUBLISHED), ("replication/studies", STUDIES)):
+        write_config(tmp_path, name, content)
+    return tmp_path
+
+
+def write_config(project: Path, name: str, content: Any) -> None:
+    (project / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def replicate(project: Path, *arguments: str, status: int = 0) -> str:
+    command = [sys.executable, "-m", "fmnist_cv.replicate", *arguments]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def test_rows_are_run_once_and_stand_beside_the_reported_numbers(project: Path) -> None:
+    out = project / "experiments" / "replication"
+    said = replicate(project, "--only", "beta", "alpha", "--workers", "2")
+    assert "alpha (wider), seed 1: done, 5 of 5 runs" in said or "beta (as described), seed 0: done, 5 of 5" in said
+    alpha = json.loads((out / "published" / "alpha.json").read_text())
+    assert [len(variant["runs"]) for variant in alpha["variants"].values()] == [2, 2]
+    run = alpha["variants"]["wider"]["runs"][1]
+    assert (run["seed"], run["n_parameters"]) == (1, 784 * 16 + 16 + 170)
+    assert alpha["variants"]["wider"]["settings"]["model"]["init_args"]["hidden"] == [16]
+    assert run["environment"]["versions"]["torch"] and run["times"]["train_seconds"] > 0
+    page = (out / "README.md").read_text()
+    mean = 50 * sum(r["folds"][0]["last"]["test"]["accuracy"] for r in alpha["variants"]["as described"]["runs"])
+    assert f"| 50.00 | {mean:.2f} ±" in page and f"| {mean - 50:+.2f} |" in page
+    assert "Not what it claims: the moon" in page and "(1 seeds)" not in page
+    assert (out / "figures" / "alpha.png").stat().st_size > 10_000
+
+    before = (out / "published" / "alpha.json").read_bytes()
+    again = replicate(project, "--only", "alpha", "--workers", "2")
+    assert "done" not in again and (out / "published" / "alpha.json").read_bytes() == before
+    more = replicate(project, "--only", "beta", "--seeds", "2", "--workers", "1")
+    assert "beta (as described), seed 1: done, 2 of 2 runs" in more and "seed 0" not in more
+
+    changed = PUBLISHED | {"beta": PUBLISHED["beta"] | {"variants": {"as described": {"trainer.max_epochs": 1}}}}
+    write_config(project, "replication/published", changed)
+    refused = replicate(project, "--only", "beta", status=2)
+    assert "was run with other settings: trainer.max_epochs (2 in the run, 1 here)" in refused
+
+
+def test_studies_become_sections(project: Path) -> None:
+    replicate(project, "--only", "equal-terms", "cross-validation", "learning-curve")
+    out = project / "experiments" / "replication"
+    page = (out / "README.md").read_text()
+    for heading in ("## On equal terms", "## Does cross-validation raise accuracy?", "## Would more images help?"):
+        assert heading in page
+    studied = json.loads((out / "studies" / "cross-validation.json").read_text())
+    run = studied["variants"]["k = 3"]["runs"][0]
+    assert f"{100 * run['refit']['test_accuracy']:.2f}"[:4] and len(run["folds"]) == 3
+    assert [len(v["runs"][0]["folds"][0]["curves"]["epoch"]) for v in studied["variants"].values()] == [2, 2]
+    sizes = json.loads((out / "studies" / "learning-curve.json").read_text())["variants"]
+    assert [v["runs"][0]["folds"][0]["n_train"] for v in sizes.values()] == [50, 140]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--only", "alpa"], "there is no row 'alpa'"),
+        ([], "one of the arguments --only --all --tables is required"),
+        (["--all", "--seeds", "0"], "is not a number from 1 up"),
+        (["--all", "--seed", "3"], "unrecognized arguments"),
+    ],
+)
+def test_mistakes_are_named(project: Path, arguments: list[str], reason: str) -> None:
+    assert reason in replicate(project, *arguments, status=2)
+
+
+@pytest.mark.parametrize(
+    ("ours", "words"),
+    [
+        (Score(88.9, 0.2, 3), "reproduced"),
+        (Score(89.2, 0.2, 3), "better"),
+        (Score(86.9, 0.6, 3), "reproduced"),  # within two standard deviations
+        (Score(86.9, None, 1), "worse"),
+    ],
+)
+def test_the_verdict_follows_its_rule(ours: Score, words: str) -> None:
+    assert verdict(ours, 88.0) == words
