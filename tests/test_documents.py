@@ -4,21 +4,47 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from fmnist_cv.replication.rows import load_rows
+from fmnist_cv.replication.scores import RowResults
+from fmnist_cv.replication.tables import write_tables
+
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "experiments" / "cross_validation"
-CLAIM = re.compile(r"expect +validation accuracy ([\d.]+) % \(sd ([\d.]+)\) +\((experiments/[\w./-]+\.json)\)")
+REPLICATION = ROOT / "experiments" / "replication"
+CLAIM = re.compile(
+    r"expect +(test|validation) accuracy ([\d.]+) % \(sd ([\d.]+)(?:, \d seeds)?\) +\((experiments/[\w./-]+)\)"
+)
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
-def test_a_config_expects_what_its_kept_run_found(config: Path) -> None:
+def test_a_config_expects_what_its_run_found(config: Path) -> None:
+    row = load_rows().get(config.stem)
+    if "expect    not run yet" in config.read_text():
+        assert row and not (REPLICATION / row.table / f"{row.name}.json").exists()
+        return
     claim = CLAIM.search(config.read_text())
     assert claim, f"{config.name}: its header names no expected score and the result file it comes from"
-    accuracy = json.loads((ROOT / claim[3]).read_text())["headline"]["accuracy"]
-    assert (claim[1], claim[2]) == (f"{100 * accuracy['mean']:.2f}", f"{100 * accuracy['sd']:.2f}")
+    if claim[4].startswith("experiments/replication"):
+        assert row
+        results = RowResults(row, REPLICATION)
+        assert results.path == ROOT / claim[4]
+        found = results.accuracy(next(iter(results.variants)), row.compare, row.epoch)
+        assert claim[1] == row.compare and f"{claim[2]} ± {claim[3]}" == str(found)
+    else:
+        accuracy = json.loads((ROOT / claim[4]).read_text())["headline"]["accuracy"]
+        assert (claim[2], claim[3]) == (f"{100 * accuracy['mean']:.2f}", f"{100 * accuracy['sd']:.2f}")
+
+
+def test_the_replication_page_is_the_one_that_its_results_make(tmp_path: Path) -> None:
+    for table in ("published", "studies"):
+        if (REPLICATION / table).exists():
+            shutil.copytree(REPLICATION / table, tmp_path / table)
+    assert write_tables(tmp_path).read_text() == (REPLICATION / "README.md").read_text()
 
 
 def test_the_readme_shows_the_kept_three_fold_run() -> None:
@@ -38,7 +64,7 @@ def test_kept_results_are_of_real_data_and_a_committed_state() -> None:
 
 
 def test_the_speed_table_in_the_readme_is_the_measured_one() -> None:
-    measured = (ROOT / "experiments" / "speed" / "cpu.md").read_text()
+    measured = (ROOT / "experiments" / "speed" / "cpu-epyc.md").read_text()
     readme = (ROOT / "README.md").read_text()
     rows = [line for line in measured.splitlines() if line.startswith("| (")]
     assert rows

@@ -21,7 +21,7 @@ from fmnist_cv.options import RESERVED_TRAINER_OPTIONS, CrossValidationSection, 
 from fmnist_cv.validation.cross_validation import as_experiment
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 Config = dict[str, Any]
 

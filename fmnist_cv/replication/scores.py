@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fmnist_cv.replication.records import RowRecords
 from fmnist_cv.replication.rows import Row
 
 
@@ -31,22 +31,8 @@ def score_of(values: list[float]) -> Score:
     )
 
 
-class RowResults:
-    """What came out of a row.
-
-    Args:
-        row: the row.
-        path: its JSON.
-    """
-
-    def __init__(self, row: Row, path: Path) -> None:
-        self.row = row
-        content = json.loads(path.read_text())
-        self.variants: dict[str, dict[str, Any]] = content["variants"]
-
-    def runs(self, variant: str) -> list[dict[str, Any]]:
-        """A record per seed."""
-        return self.variants[variant]["runs"]
+class RowResults(RowRecords):
+    """A row's records as scores."""
 
     def accuracy(self, variant: str, part: str, epoch: str) -> Score:
         """Accuracy on "validation" or "test" after the "last" or the "best" epoch; the mean of a run's folds.
@@ -54,7 +40,7 @@ class RowResults:
         Of "train" it is the accuracy in the epoch's training.
         """
         if part == "train":
-            return score_of([_mean(run, lambda fold: fold["train_accuracy"]) for run in self.runs(variant)])
+            return score_of([_mean(run, lambda fold: fold["train_accuracy"][epoch]) for run in self.runs(variant)])
         return score_of([_mean(run, lambda fold: fold[epoch][part]["accuracy"]) for run in self.runs(variant)])
 
     def per_class(self, variant: str) -> dict[str, dict[str, float]]:
@@ -87,8 +73,8 @@ class RowResults:
 
 def load_results(rows: dict[str, Row], out: Path) -> dict[str, RowResults]:
     """The results that are there, by row."""
-    paths = {name: out / row.table / f"{name}.json" for name, row in rows.items()}
-    return {name: RowResults(rows[name], path) for name, path in paths.items() if path.is_file()}
+    results = {name: RowResults(row, out) for name, row in rows.items()}
+    return {name: found for name, found in results.items() if found.variants}
 
 
 def _mean(run: dict[str, Any], of_fold: Any) -> float:

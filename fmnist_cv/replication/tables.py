@@ -56,7 +56,12 @@ def published_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list
         if row.name not in results:
             lines.append(f"| {row.name} | | {row.compare} | {reported:.2f} | not run yet | | |")
             continue
-        for variant in results[row.name].variants:
+        for variant in row.variants:
+            if variant not in results[row.name].variants:
+                lines.append(
+                    f"| {name} | {variant} | {row.compare}, {row.epoch} epoch | {reported:.2f} | not run yet | | |"
+                )
+                continue
             ours = results[row.name].accuracy(variant, row.compare, row.epoch)
             lines.append(
                 f"| {name} | {variant} | {row.compare}, {row.epoch} epoch | {reported:.2f} | {ours} ({ours.n} seed{'s' if ours.n > 1 else ''}) | "

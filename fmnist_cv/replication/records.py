@@ -1,0 +1,117 @@
+"""A row's JSON: a record per run, added as soon as the run is over. What is in it is not run again."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.replication.rows import Row
+from fmnist_cv.validation.cross_validation import fold_folders
+from fmnist_cv.validation.preparation import PreparedRun
+from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.scoring import classification_report
+
+CURVE_POINTS = 100  # epochs kept of a longer history
+
+
+class RowRecords:
+    """The records of a row, by variant and seed.
+
+    Args:
+        row: the row.
+        out: the folder of all rows' JSON files.
+    """
+
+    def __init__(self, row: Row, out: Path) -> None:
+        self.row, self.path = row, out / row.table / f"{row.name}.json"
+        found = json.loads(self.path.read_text())["variants"] if self.path.is_file() else {}
+        self.variants: dict[str, dict[str, Any]] = {name: found[name] for name in row.variants if name in found}
+
+    def runs(self, variant: str) -> list[dict[str, Any]]:
+        """A record per seed, in the order of the seeds."""
+        return self.variants[variant]["runs"]
+
+    def has(self, variant: str, experiment: Experiment) -> bool:
+        """Whether this variant was run with the experiment's seed.
+
+        Raises:
+            UserError: it was, but with other settings.
+        """
+        if variant not in self.variants or experiment.seed not in [run["seed"] for run in self.runs(variant)]:
+            return False
+        settings = self.variants[variant]["settings"] | {"seed": experiment.seed}
+        if differences := experiment.differences(Experiment.from_yaml(yaml.safe_dump(settings))):
+            raise UserError(
+                f"{self.row.name} ({variant}) was run with other settings: {'; '.join(differences[:5])}; "
+                f"remove it from {self.path} to run it anew"
+            )
+        return True
+
+    def add(self, variant: str, prepared: PreparedRun) -> None:
+        """Add a finished run and write the file."""
+        settings = yaml.safe_load(prepared.experiment.to_yaml())
+        del settings["log_dir"], settings["seed"]
+        entry = self.variants.setdefault(variant, {"runs": []})
+        entry |= {"overrides": self.row.variants[variant], "settings": settings}
+        record = _record(prepared, self.row.epoch)
+        entry["runs"] = sorted([*entry["runs"], record], key=lambda run: run["seed"])
+        ordered = {name: self.variants[name] for name in self.row.variants if name in self.variants}
+        content = {
+            "row": self.row.name,
+            "epoch": self.row.epoch,
+            "overrides": self.row.overrides,
+            "variants": ordered,
+        }
+        # a line for each list of numbers, not for each number
+        text = re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), json.dumps(content, indent=1))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, lambda file: file.write(text.encode() + b"\n"))
+
+
+def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
+    """What the tables and pictures need of a finished run; `epoch` says of which the test report is."""
+    results = json.loads(prepared.run.results.read_text())
+    if prepared.test is None:
+        raise UserError(f"{prepared.experiment.name}: its data have no test images to be compared on")
+    test, folds = prepared.test, []
+    for folder in fold_folders(prepared):
+        metrics = folder.read_metrics()
+        history = metrics["history"]
+        step = max(1, len(history) // CURVE_POINTS)
+        kept = history[step - 1 :: step]
+        probabilities = torch.from_numpy(folder.read_probabilities()[f"{epoch}_test"])
+        folds.append(
+            {
+                "name": folder.name,
+                "n_train": metrics["n_train"],
+                "n_validation": metrics["n_validation"],
+                "epochs": metrics["epochs"],
+                "best_epoch": metrics["best_epoch"] + 1,
+                "last": metrics["last"],
+                "best": metrics["best"],
+                "train_accuracy": {
+                    "last": history[-1]["train/accuracy"],
+                    "best": history[metrics["best_epoch"]]["train/accuracy"],
+                },
+                "test_report": classification_report(probabilities, test.labels.cpu(), test.class_names),
+                "curves": {
+                    "epoch": list(range(step, len(history) + 1, step)),
+                    **{key: [round(e[key], 5) for e in kept] for key in kept[0] if key != "lr"},
+                },
+            }
+        )
+    model = prepared.experiment.build(seed=0).model
+    shared = ("data", "environment", "times", "headline", "ensemble", "best_fold", "refit")
+    return {
+        "seed": prepared.experiment.seed,
+        "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **{key: results[key] for key in shared},
+        "folds": folds,
+    }
