@@ -51,6 +51,7 @@ def score_fold(
         "fold": split.fold,
         "seed": seed,
         "threads": threads,
+        "device": experiment.devices().description,
         "n_train": len(split.train),
         "n_inner": 0 if split.inner is None else len(split.inner),
         "n_validation": len(split.validation),

@@ -100,7 +100,8 @@ def write_results(
         "out_of_fold_report": _out_of_fold_report(out_of_fold[headline], train),
         "test_report": None if test is None else _ensemble_report(probabilities, headline, test),
         "refit": _refit(run.refit, test),
-        "environment": info["environment"],
+        # folds may have been run on several machines
+        "environment": info["environment"] | {"device": " + ".join(dict.fromkeys(fold["device"] for fold in folds))},
         "times": _times(folds),
     }
     run.link_best(checkpoint)
