@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="rows and studies:\n" + "\n".join(f"  {line}" for line in map(_describe, load_rows().values())),
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--only", nargs="+", metavar="ROW", help="run these rows")
+    what.add_argument("--only", nargs="+", metavar="ROW", help="run these rows, in this order")
     what.add_argument("--all", action="store_true", help="run every row and study")
     what.add_argument("--tables", action="store_true", help="run nothing; make the page anew from the rows' JSON files")
     parser.add_argument(

@@ -74,7 +74,7 @@ def load_rows() -> dict[str, Row]:
 
 
 def choose_rows(names: Iterable[str]) -> list[Row]:
-    """The rows of these names.
+    """The rows of these names, in this order.
 
     Raises:
         UserError: there is no such row.
@@ -83,7 +83,7 @@ def choose_rows(names: Iterable[str]) -> list[Row]:
     for name in names:
         if name not in rows:
             raise UserError(f"there is no row '{name}'{did_you_mean(name, rows)}; there are {', '.join(rows)}")
-    return [row for row in rows.values() if row.name in set(names)]
+    return [rows[name] for name in dict.fromkeys(names)]
 
 
 def _file(table: str) -> Path:
