@@ -71,6 +71,17 @@ def test_the_speed_table_in_the_readme_is_the_measured_one() -> None:
     assert [row for row in rows if row not in readme] == []
 
 
+def test_the_cost_of_bf16_is_the_measured_one() -> None:
+    found = json.loads((ROOT / "experiments" / "precision" / "annealed" / "comparison.json").read_text())
+    low, high = found["corrected_interval_95"]
+    assert found["inside_margin"] and found["margin"] == 0.003
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert (
+        f"{100 * found['difference']:.3f} points, corrected 95 % interval {100 * low:.3f} to +{100 * high:.3f}"
+        in readme
+    )
+
+
 def test_every_link_in_the_readme_leads_somewhere() -> None:
     readme = (ROOT / "README.md").read_text()
     targets = [t for t in re.findall(r"\]\(([^)]+)\)", readme) if not t.startswith("http")]
