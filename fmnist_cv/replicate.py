@@ -22,9 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         rows = _chosen(options)
-        if rows:
-            run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
-        written = write_tables(options.out)
+        try:
+            if rows:
+                run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
+        finally:  # the page shows what is there, whatever failed
+            page = write_tables(options.out)
+            console.print(f"tables: {page}", highlight=False, markup=False, soft_wrap=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -36,7 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last finished epochs", file=sys.stderr)
         return INTERRUPTED
-    console.print(f"tables: {written}", highlight=False, markup=False, soft_wrap=True)
     return OK
 
 

@@ -23,10 +23,11 @@ class RunDisplay:
     def __init__(self, minutes: dict[str, float], console: Console) -> None:
         self._minutes, self._console, self._live = minutes, console, console.is_terminal
         self._began = time.monotonic()
-        self._skipped = 0.0  # minutes of runs that were there
+        self._skipped = 0.0  # minutes of what was there before
+        self._share_at_start: dict[str, float] = {}  # of each fold's epochs
         self._done: set[str] = set()
         self._shares: dict[str, float] = {}  # of the minutes of its run, by fold
-        self._parts: dict[str, int] = {}  # folds still to run of each run
+        self._parts: dict[str, int] = {}  # folds of each run
         self._sizes: dict[str, tuple[int, int]] = {}  # (epochs, steps per epoch) of each fold
         self._lines: dict[str, TaskID] = {}
         self._progress = Progress(
@@ -55,9 +56,10 @@ class RunDisplay:
         self._done.add(run)
         self._update()
 
-    def start(self, run: str, n_parts: int) -> None:
-        """The run is about to train this many folds."""
-        self._parts[run] = max(1, n_parts)
+    def start(self, run: str, n_folds: int, n_left: int) -> None:
+        """The run has so many folds, of which so many are still to train."""
+        self._parts[run] = n_folds
+        self._skipped += self._minutes[run] * (1 - n_left / n_folds)
 
     def finish(self, run: str) -> None:
         """The run has its results."""
@@ -65,12 +67,13 @@ class RunDisplay:
         self._update()
         self._print(f"{run}: done, {len(self._done)} of {len(self._minutes)} runs{self._time_left()}")
 
-    def handle(self, run: str, part: str, event: dict[str, Any]) -> None:
-        """Take one event of one fold of a run."""
-        name = f"{run}, {part}"
+    def handle(self, run: str, name: str, event: dict[str, Any]) -> None:
+        """Take one event of one fold, named after its run."""
         match event["event"]:
             case "started":
                 self._sizes[name] = max(1, event["max_epochs"]), max(1, event["steps"])
+                self._share_at_start[name] = event["epoch"] / self._sizes[name][0]
+                self._skipped += self._share_at_start[name] * self._minutes[run] / self._parts[run]
                 if self._live:
                     self._lines[name] = self._progress.add_task(name, total=1.0, note="")
             case "step":
@@ -90,7 +93,8 @@ class RunDisplay:
                     self._print(f"{name} FAILED: {event['reason']}")
 
     def _advance(self, run: str, name: str, share: float) -> None:
-        self._shares[name] = share * self._minutes[run] / self._parts.get(run, 1)
+        done = max(0.0, share - self._share_at_start.get(name, 0.0))
+        self._shares[name] = done * self._minutes[run] / self._parts[run]
         if self._live:
             if name in self._lines:
                 self._progress.update(self._lines[name], completed=share)

@@ -12,9 +12,9 @@ from fmnist_cv.replication.scores import RowResults
 from fmnist_cv.validation.tensorboard import draw_confusion
 
 
-def draw_row(results: RowResults, path: Path) -> None:
-    """The first reading's confusion matrix on the test set, and its curves over the seeds."""
-    variant = next(iter(results.variants))
+def draw_row(results: RowResults, path: Path, variant: str | None = None) -> None:
+    """A reading's confusion matrix on the test set, and its curves over seeds and folds; by default the first's."""
+    variant = variant or next(iter(results.variants))
     figure = Figure(figsize=(13.5, 5.6), layout="constrained")
     loss, accuracy, confusion = figure.subplots(1, 3, width_ratios=[0.8, 0.8, 1.15])
     for run in results.runs(variant):
@@ -24,7 +24,7 @@ def draw_row(results: RowResults, path: Path) -> None:
                 scale = 100 if name == "accuracy" else 1
                 for part, style in (("train", "--"), ("val", "-")):
                     values = scale * np.array(curves[f"{part}/{name}"])
-                    colour = "tab:gray" if part == "train" else f"C{run['seed']}"
+                    colour = "tab:gray" if part == "train" else f"C{run['seed'] % 10}"
                     axes.plot(curves["epoch"], values, style, color=colour, linewidth=1.2)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy, %")):
         axes.set_xlabel("epoch")
@@ -35,7 +35,7 @@ def draw_row(results: RowResults, path: Path) -> None:
     loss.legend(fontsize=8)
     accuracy.set_title(f"{results.row.name}: {variant}")
     draw_confusion(confusion, results.confusion_report(variant))
-    confusion.set_title(f"test set, all {len(results.runs(variant))} seeds")
+    confusion.set_title(f"test set, {results.row.epoch} epoch, all seeds and folds")
     _save(figure, path)
 
 
@@ -51,13 +51,11 @@ def draw_k(results: RowResults, path: Path) -> None:
             axes.plot(shift, np.mean(folds), "_", color="tab:blue", markersize=14, markeredgewidth=2)
             test = 100 * np.mean([fold["last"]["test"]["accuracy"] for fold in run["folds"]])
             axes.plot(shift, test, "x", color="tab:orange", markersize=7)
-            axes.plot(shift, 100 * run["refit"]["test_accuracy"], "^", color="tab:green", markersize=6)
     axes.plot([], [], "o", color="tab:blue", alpha=0.35, label="a fold's validation score")
     axes.plot(
         [], [], "_", color="tab:blue", markersize=14, markeredgewidth=2, label="a run's validation score: the estimate"
     )
     axes.plot([], [], "x", color="tab:orange", label="its folds' models on the test set, mean")
-    axes.plot([], [], "^", color="tab:green", label="its refit on all images, on the test set")
     axes.set_xticks(range(len(results.variants)), list(results.variants))
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3, axis="y")
@@ -83,29 +81,28 @@ def draw_learning_curve(results: RowResults, path: Path) -> None:
 
 
 def draw_sensitivity(results: dict[str, RowResults], path: Path) -> None:
-    """smith-dense's validation accuracy over L2 and over the learning rate."""
+    """smith-dense's validation accuracy over L2 and over the learning rate; 1e-4 of both is the account's own."""
     base = results["smith-dense"]
+    own = base.accuracy(next(iter(base.row.variants)), "validation", "last")
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, study, label, own in (
-        (panels[0], results["smith-dense-l2"], "L2 coefficient", 1e-4),
-        (panels[1], results["smith-dense-lr"], "learning rate", 1e-4),
+    for axes, study, label in (
+        (panels[0], results["smith-dense-l2"], "L2 coefficient"),
+        (panels[1], results["smith-dense-lr"], "learning rate"),
     ):
-        points = [(own, base.accuracy(next(iter(base.variants)), "validation", "last"))]
-        for variant in study.variants:
-            points.append((float(variant.split()[-1]), study.accuracy(variant, "validation", "last")))
-        points.sort(key=lambda point: point[0])
+        points = [(float(name.split()[-1]), study.accuracy(name, "validation", "last")) for name in study.variants]
+        points = sorted([(1e-4, own), *points], key=lambda point: point[0])
         axes.errorbar(
             [x for x, _ in points], [s.mean for _, s in points], [s.sd or 0 for _, s in points],
-            marker="o", capsize=3, label="ours, over seeds",
+            marker="o", capsize=3, label="ours, mean and sd over seeds",
         )  # fmt: skip
-        reported = study.row.reported["validation"]
-        first = float(next(iter(study.variants)).split()[-1])
-        axes.plot([own, first], [87, reported], "s--", color="tab:orange", label="reported (about)")
+        for name in study.variants:
+            if (reported := study.row.reported_of(name)) is not None:
+                axes.plot(float(name.split()[-1]), reported, "s", color="tab:orange", label="reported (about)")
         axes.set_xscale("log")
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(fontsize=8)
     panels[0].set_ylabel("validation accuracy, %")
     _save(figure, path)
 

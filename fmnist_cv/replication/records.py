@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from fmnist_cv.experiment import Experiment
 from fmnist_cv.replication.rows import Row
 from fmnist_cv.validation.cross_validation import fold_folders
 from fmnist_cv.validation.preparation import PreparedRun
-from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.run_folder import locked, replace_file
 from fmnist_cv.validation.scoring import classification_report
 
 CURVE_POINTS = 100  # epochs kept of a longer history
@@ -31,8 +32,18 @@ class RowRecords:
 
     def __init__(self, row: Row, out: Path) -> None:
         self.row, self.path = row, out / row.table / f"{row.name}.json"
-        found = json.loads(self.path.read_text())["variants"] if self.path.is_file() else {}
-        self.variants: dict[str, dict[str, Any]] = {name: found[name] for name in row.variants if name in found}
+        self.variants: dict[str, dict[str, Any]] = {}
+        self._read()
+
+    def _read(self) -> None:
+        if not self.path.is_file():
+            return
+        content = json.loads(self.path.read_text())
+        if content["epoch"] != self.row.epoch:
+            raise UserError(f"{self.path} reports the {content['epoch']} epoch, but the row says {self.row.epoch}")
+        if strange := content["variants"].keys() - self.row.variants.keys():
+            raise UserError(f"{self.path} has variants that the row has not: {', '.join(sorted(strange))}; remove them")
+        self.variants = content["variants"]
 
     def runs(self, variant: str) -> list[dict[str, Any]]:
         """A record per seed, in the order of the seeds."""
@@ -50,7 +61,7 @@ class RowRecords:
         if differences := experiment.differences(Experiment.from_yaml(yaml.safe_dump(settings))):
             raise UserError(
                 f"{self.row.name} ({variant}) was run with other settings: {'; '.join(differences[:5])}; "
-                f"remove it from {self.path} to run it anew"
+                f"remove it from {self.path}, and its folder from the log folder, to run it anew"
             )
         return True
 
@@ -58,9 +69,15 @@ class RowRecords:
         """Add a finished run and write the file."""
         settings = yaml.safe_load(prepared.experiment.to_yaml())
         del settings["log_dir"], settings["seed"]
+        record = _record(prepared, self.row.epoch)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.with_suffix(".lock"), wait=True, what=str(self.path)):
+            self._read()  # another command may have added to it
+            self._add(variant, settings, record)
+
+    def _add(self, variant: str, settings: dict[str, Any], record: dict[str, Any]) -> None:
         entry = self.variants.setdefault(variant, {"runs": []})
         entry |= {"overrides": self.row.variants[variant], "settings": settings}
-        record = _record(prepared, self.row.epoch)
         entry["runs"] = sorted([*entry["runs"], record], key=lambda run: run["seed"])
         ordered = {name: self.variants[name] for name in self.row.variants if name in self.variants}
         content = {
@@ -71,7 +88,6 @@ class RowRecords:
         }
         # a line for each list of numbers, not for each number
         text = re.sub(r"\[[^][{}]*\]", lambda match: " ".join(match[0].split()), json.dumps(content, indent=1))
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path, lambda file: file.write(text.encode() + b"\n"))
 
 
@@ -93,13 +109,11 @@ def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
                 "n_train": metrics["n_train"],
                 "n_validation": metrics["n_validation"],
                 "epochs": metrics["epochs"],
+                "seconds_per_epoch": mean(ended - began for began, ended, _ in metrics["times"]["train_intervals"]),
                 "best_epoch": metrics["best_epoch"] + 1,
                 "last": metrics["last"],
                 "best": metrics["best"],
-                "train_accuracy": {
-                    "last": history[-1]["train/accuracy"],
-                    "best": history[metrics["best_epoch"]]["train/accuracy"],
-                },
+                "train_accuracy": history[-1]["train/accuracy"],
                 "test_report": classification_report(probabilities, test.labels.cpu(), test.class_names),
                 "curves": {
                     "epoch": list(range(step, len(history) + 1, step)),
@@ -108,7 +122,7 @@ def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
             }
         )
     model = prepared.experiment.build(seed=0).model
-    shared = ("data", "environment", "times", "headline", "ensemble", "best_fold", "refit")
+    shared = ("data", "environment", "times", "headline", "ensemble", "best_fold")
     return {
         "seed": prepared.experiment.seed,
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),

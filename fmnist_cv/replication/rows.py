@@ -24,7 +24,8 @@ class Row:
     Attributes:
         name: the system's id, or the study's.
         table: "published" or "studies".
-        variants: overrides of dotted keys for each variant; the key "config" names another config.
+        variants: overrides of dotted keys for each variant; the key "config" names another config, the key "reported"
+            other reported accuracies, None where the account prints none for it.
         config: the config that variants start from; by default the row's name.
         overrides: what holds for all variants.
         account: who published it.
@@ -33,9 +34,7 @@ class Row:
         epoch: "last" or "best", the epoch that is compared.
         seeds: how many seeds are run where the command does not say.
         minutes: about how long one seed of a variant takes on one core.
-        refit: also train a model on all training images.
         claims: what the account claims beyond its numbers.
-        reason: why ours differs, in words.
         reported_per_class: precision and recall of the ten classes on the test set, in [0, 1].
     """
 
@@ -50,18 +49,22 @@ class Row:
     epoch: str = "last"
     seeds: int = 3
     minutes: float = 1.0
-    refit: bool = False
     claims: str = ""
-    reason: str = ""
     reported_per_class: dict[str, list[float]] = field(default_factory=dict)
 
     def experiment(self, variant: str, seed: int, log_dir: Path, workers: int) -> Experiment:
         """The experiment of one variant and seed; its folds have the threads that `workers` at a time leave them."""
         overrides = self.overrides | self.variants[variant]
         config = overrides.pop("config", self.config)
+        overrides.pop("reported", None)
         slug = re.sub(r"[^\w.+-]+", "-", f"{self.name}.{variant}").strip("-")
         overrides |= {"name": slug, "seed": seed, "log_dir": str(log_dir), "cv.workers": workers}
         return Experiment.parse([f"--config={config}", *as_arguments(overrides)])
+
+    def reported_of(self, variant: str) -> float | None:
+        """The number that a variant is compared with, in %; None where none was printed for it."""
+        reported = self.variants[variant].get("reported", self.reported)
+        return None if reported is None else reported[self.compare]
 
 
 def load_rows() -> dict[str, Row]:

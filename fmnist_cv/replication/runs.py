@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from fmnist_cv.data import Images
+from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.replication.display import RunDisplay
 from fmnist_cv.replication.records import RowRecords
 from fmnist_cv.replication.rows import Row
 from fmnist_cv.runtime import find_devices
-from fmnist_cv.validation.cross_validation import fold_folders, fold_job, refit_job
+from fmnist_cv.validation.cross_validation import fold_folders, fold_job
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.results import write_results
@@ -55,35 +55,24 @@ class Task:
 
 @dataclass
 class OpenRun:
-    """A run some of whose jobs are still to finish.
+    """A run some of whose folds are still to finish.
 
     Attributes:
         task: what runs.
         prepared: its folder, splits and images.
-        left: names of the jobs still to finish.
+        left: names of the folds still to finish.
     """
 
     task: Task
     prepared: PreparedRun
-    left: set[str] = field(default_factory=set)
-
-    @property
-    def images(self) -> tuple[Images, Images | None]:
-        return self.prepared.train, self.prepared.test
-
-    def open(self, jobs: list[FoldJob], open_runs: dict[str, OpenRun]) -> list[FoldJob]:
-        """Note the jobs, named after the run, as still to finish."""
-        named = [replace(job, name=f"{self.task.name}, {job.name}") for job in jobs]
-        self.left = {job.name for job in named}
-        open_runs.update(dict.fromkeys(self.left, self))
-        return named
+    left: set[str]
 
 
 class RowsFailed(Exception):
     """Some runs did not finish.
 
     Attributes:
-        failures: for each fold that failed, the reason and the traceback.
+        failures: for each fold or run that failed, the reason and the traceback ("" where there is none to show).
     """
 
     def __init__(self, failures: dict[str, tuple[str, str]]) -> None:
@@ -105,8 +94,8 @@ def run_rows(
         console: for the progress.
 
     Raises:
-        UserError: a row cannot be run as it is, e.g. since its config has changed after a seed was run.
-        RowsFailed: a fold did not finish.
+        RowsFailed: a fold did not finish, or a run cannot be made, e.g. since its config has changed after a seed was
+            run; all others were run.
     """
     devices = find_devices("auto", "auto")
     workers = workers or default_workers(10**6, devices)
@@ -121,42 +110,48 @@ def run_rows(
     records = {row.name: RowRecords(row, out) for row in rows}
     failures: dict[str, tuple[str, str]] = {}
     with RunDisplay({task.name: task.row.minutes for task in tasks}, console) as display:
-        open_runs: dict[str, OpenRun] = {}  # by the names of the jobs still to finish
-        refits: list[OpenRun] = []
+        open_runs: dict[str, OpenRun] = {}  # by the names of the folds still to finish
 
         def close(run: OpenRun) -> None:
-            """All folds are there: write the run's results and, after its refit, its record."""
-            write_results(run.prepared.run, run.prepared.experiment, run.prepared.splits, *run.images)
-            if run.task.row.refit and not run.prepared.run.refit.finished:
-                refits.append(run)
-                return
-            records[run.task.row.name].add(run.task.variant, run.prepared)
+            """All folds are there: write the run's results and its record."""
+            prepared = run.prepared
+            write_results(prepared.run, prepared.experiment, prepared.splits, prepared.train, prepared.test)
+            records[run.task.row.name].add(run.task.variant, prepared)
             display.finish(run.task.name)
 
         def folds() -> Iterator[FoldJob]:
             for task in tasks:
-                if records[task.row.name].has(task.variant, task.experiment):
+                try:
+                    if records[task.row.name].has(task.variant, task.experiment):
+                        display.skip(task.name)
+                        continue
+                    prepared = task.prepare()
+                except UserError as error:  # this run cannot be made; the others can
+                    failures[task.name] = (str(error), "")
                     display.skip(task.name)
                     continue
-                run = OpenRun(task, task.prepare())
-                left = [i for i, folder in enumerate(fold_folders(run.prepared)) if not folder.finished]
-                display.start(task.name, len(left))
-                if not left:
+                folders = fold_folders(prepared)
+                jobs = [fold_job(prepared, i) for i, folder in enumerate(folders) if not folder.finished]
+                jobs = [replace(job, name=f"{task.name}, {job.name}") for job in jobs]
+                run = OpenRun(task, prepared, {job.name for job in jobs})
+                open_runs.update(dict.fromkeys(run.left, run))
+                display.start(task.name, len(folders), len(jobs))
+                if not jobs:
                     close(run)
-                yield from run.open([fold_job(run.prepared, i) for i in left], open_runs)
+                yield from jobs
 
         def handle(name: str, event: dict[str, Any]) -> None:
             run = open_runs[name]
-            display.handle(run.task.name, name.rsplit(", ", 1)[1], event)
+            display.handle(run.task.name, name, event)
             if event["event"] == "failed":
                 failures[name] = (event["reason"], event["traceback"])
+                del open_runs[name]
             elif event["event"] == "finished":
+                del open_runs[name]  # with its last fold go the run's images
                 run.left.discard(name)
                 if not run.left:
                     close(run)
 
         run_jobs(folds(), workers, devices, handle)
-        last = [job for run in refits for job in run.open([refit_job(run.prepared)], open_runs)]
-        run_jobs(last, workers, devices, handle)
     if failures:
         raise RowsFailed(failures)

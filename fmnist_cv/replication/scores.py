@@ -37,10 +37,10 @@ class RowResults(RowRecords):
     def accuracy(self, variant: str, part: str, epoch: str) -> Score:
         """Accuracy on "validation" or "test" after the "last" or the "best" epoch; the mean of a run's folds.
 
-        Of "train" it is the accuracy in the epoch's training.
+        Of "train" it is the accuracy while the last epoch was trained.
         """
         if part == "train":
-            return score_of([_mean(run, lambda fold: fold["train_accuracy"][epoch]) for run in self.runs(variant)])
+            return score_of([_mean(run, lambda fold: fold["train_accuracy"]) for run in self.runs(variant)])
         return score_of([_mean(run, lambda fold: fold[epoch][part]["accuracy"]) for run in self.runs(variant)])
 
     def per_class(self, variant: str) -> dict[str, dict[str, float]]:
@@ -58,13 +58,17 @@ class RowResults(RowRecords):
         accuracy = float(np.trace(matrix) / matrix.sum())
         return {**reports[0], "confusion_matrix": matrix.tolist(), "accuracy": accuracy, "n": int(matrix.sum())}
 
+    def never_found(self, variant: str) -> list[list[int]]:
+        """For each seed, the classes of which not one test image in a hundred is found."""
+        return [
+            [i for i, scores in enumerate(fold["test_report"]["per_class"].values()) if scores["recall"] < 0.01]
+            for run in self.runs(variant)
+            for fold in run["folds"]
+        ]
+
     def seconds_per_epoch(self, variant: str) -> float:
-        """Training time of one fold's epoch, the median over seeds."""
-        return float(
-            np.median(
-                [run["times"]["train_seconds"] / sum(f["epochs"] for f in run["folds"]) for run in self.runs(variant)]
-            )
-        )
+        """Training time of a fold's epoch, as it ran beside others, the median over seeds and folds."""
+        return float(np.median([fold["seconds_per_epoch"] for run in self.runs(variant) for fold in run["folds"]]))
 
     def parameters(self, variant: str) -> int:
         """Weights of the network."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.replication.records import RowRecords
 from fmnist_cv.replication.rows import PUBLISHED, choose_rows, load_rows
 
 ROWS = load_rows()
@@ -51,7 +54,7 @@ def test_every_published_system_has_its_row() -> None:
     assert {row.name for row in ROWS.values() if row.table == PUBLISHED} == {
         "biswas-single-layer", "biswas-mlp", "biswas-cnn", "patel-ann", "patel-cnn", "smith-dense", "smith-dense-l2",
         "smith-dense-lr", "smith-cnn", "smith-cnn-digits", "blog-dense", "blog-cnn1", "blog-cnn2", "blog-lenet5",
-        "blog-lenet5-relu", "sharifi-cnn",
+        "blog-lenet5-relu", "sharifi-cnn", "sharifi-new-data",
     }  # fmt: skip
     assert {name for name, _ in PARAMETERS} >= {row.config for row in ROWS.values() if row.table == PUBLISHED}
 
@@ -103,3 +106,33 @@ def test_keras_agrees_with_our_networks() -> None:
         assert differences["outputs"] < 1e-5 and differences["gradients"] < 1e-5, name
     for name, variant in (("smith-cnn", "listing"), ("blog-cnn2", "as listed"), ("smith-dense", "listing, 1 x 700")):
         assert found[name]["parameters"] == PARAMETERS[name, variant]
+
+
+def test_equal_terms_are_equal(tmp_path: Path) -> None:
+    """All that is shared is the same, down to the optimiser's last setting."""
+    row = ROWS["equal-terms"]
+    shared = []
+    for variant in row.variants:
+        settings = yaml.safe_load(row.experiment(variant, 0, tmp_path, 1).to_yaml())
+        model = settings["model"]["init_args"]
+        shared.append(
+            (model["optimizer"], model["lr_scheduler"], *(settings[key] for key in ("cv", "data", "trainer")))
+        )
+    assert all(other == shared[0] for other in shared[1:])
+
+
+def test_every_sample_of_the_learning_curve_has_as_many_steps(tmp_path: Path) -> None:
+    row = ROWS["learning-curve"]
+    for variant in row.variants:
+        experiment = row.experiment(variant, 0, tmp_path, 1)
+        parts = experiment.build(0)
+        assert experiment.cv.train_size * parts.trainer["max_epochs"] == 3000 * parts.data.batch_size
+
+
+def test_what_is_recorded_was_run_as_the_rows_say(tmp_path: Path) -> None:
+    for row in ROWS.values():
+        records = RowRecords(row, KERAS_CHECK.parents[1])
+        for variant in records.variants:
+            for run in records.runs(variant):
+                assert records.has(variant, row.experiment(variant, run["seed"], tmp_path, 1))
+                assert re.fullmatch("[0-9a-f]{40}", run["environment"]["commit"]), (row.name, variant)

@@ -6,7 +6,8 @@
 For each system the network of its config is made here, its weights, a batch of 32 real images, the outputs and the
 gradients of the training loss (L2 included, dropout off) go to a file, and `in_keras.py` builds the listing's network
 with Keras in the benchmark's environment, takes the same weights and batch, and compares. results.json holds the largest
-differences, relative to the largest value; float32 rounding is some 1e-6.
+differences, relative to the largest value; float32 rounding is some 1e-6. blog-lenet5 is compared twice: with its
+initial centres, and with centres so far away that Keras's clipping takes the gradient of some of them.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ SYSTEMS = {
     "blog-cnn1": ("blog-cnn1", []),
     "blog-cnn2": ("blog-cnn2", []),
     "blog-lenet5": ("blog-lenet5", ["--model.clip=true"]),
+    "blog-lenet5-far": ("blog-lenet5", ["--model.clip=true"]),
     "blog-lenet5-relu": ("blog-lenet5", ["--model.activation=relu", "--model.output=linear"]),
 }
 TOLERANCE = 1e-5
@@ -43,7 +45,7 @@ def main() -> None:
     for system, (config, overrides) in SYSTEMS.items():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "ours.npz"
-            np.savez(path, **outputs_and_gradients(config, overrides))
+            np.savez(path, **outputs_and_gradients(config, overrides, 22.0 if system.endswith("far") else 1.0))
             command = [options.peer_python.absolute(), HERE / "in_keras.py", system, path]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         results["systems"][system] = found
@@ -54,10 +56,18 @@ def main() -> None:
         raise SystemExit(f"a difference of {worst:.1e} is more than rounding")
 
 
-def outputs_and_gradients(config: str, overrides: list[str]) -> dict[str, np.ndarray]:
-    """What a network makes of 32 training images: its probabilities, and the gradient of each parameter."""
+def outputs_and_gradients(config: str, overrides: list[str], spread: float) -> dict[str, np.ndarray]:
+    """What a network makes of 32 training images: its probabilities, and the gradient of each parameter.
+
+    Args:
+        config: the system's config.
+        overrides: options in addition.
+        spread: how much farther from the origin than at first the centres of an RBF output lie.
+    """
     parts = Experiment.parse([f"--config={config}", *overrides]).build(seed=1)
     model, data = parts.model.eval(), parts.data
+    if spread != 1:
+        model.classifier[-1].centres.data *= spread
     data.setup("fit")
     images, labels = data.scale(data.train_images.images[:32]), data.train_images.labels[:32]
     logits = model(images)

@@ -76,6 +76,7 @@ SYSTEMS = {
     "blog-cnn1": blog_cnn1,
     "blog-cnn2": blog_cnn2,
     "blog-lenet5": lambda: lenet5("tanh", RBFLayer(10, 0.5)),
+    "blog-lenet5-far": lambda: lenet5("tanh", RBFLayer(10, 0.5)),
     "blog-lenet5-relu": lambda: lenet5("relu", layers.Dense(10, activation="softmax")),
 }
 
