@@ -171,7 +171,7 @@ class LeNet5(ConvolutionalNetwork):
 
     Two zeros around the image; convolutions 5x5 to 6 and 16 channels that keep the image's size, each with 2x2
     average pooling; a convolution 5x5 to 120 channels without padding; a hidden layer of 84; 212,896 weights. The
-    LeNet-5 of LeCun et al. (1998) has no padding in its second convolution, and 61,000 weights.
+    LeNet-5 of LeCun et al. (1998) has no padding in its second convolution, and some 61,700 weights.
 
     Args:
         activation: after each convolution and the hidden layer.

@@ -22,7 +22,7 @@ class RunDisplay:
 
     def __init__(self, minutes: dict[str, float], console: Console) -> None:
         self._minutes, self._console, self._live = minutes, console, console.is_terminal
-        self._began = time.monotonic()
+        self._began: float | None = None  # when the first fold started to train
         self._skipped = 0.0  # minutes of what was there before
         self._share_at_start: dict[str, float] = {}  # of each fold's epochs
         self._done: set[str] = set()
@@ -72,6 +72,7 @@ class RunDisplay:
         match event["event"]:
             case "started":
                 self._sizes[name] = max(1, event["max_epochs"]), max(1, event["steps"])
+                self._began = self._began or time.monotonic()
                 self._share_at_start[name] = event["epoch"] / self._sizes[name][0]
                 self._skipped += self._share_at_start[name] * self._minutes[run] / self._parts[run]
                 if self._live:
@@ -107,7 +108,7 @@ class RunDisplay:
 
     def _time_left(self) -> str:
         done, total = sum(self._shares.values()), sum(self._minutes.values()) - self._skipped
-        return time_left(time.monotonic() - self._began, done, total - done)
+        return "" if self._began is None else time_left(time.monotonic() - self._began, done, total - done)
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
