@@ -35,6 +35,7 @@ class Row:
         seeds: how many seeds are run where the command does not say.
         minutes: about how long one seed of a variant takes on one core.
         claims: what the account claims beyond its numbers.
+        reason: why ours differs, as far as the other readings show it.
         reported_per_class: precision and recall of the ten classes on the test set, in [0, 1].
     """
 
@@ -50,6 +51,7 @@ class Row:
     seeds: int = 3
     minutes: float = 1.0
     claims: str = ""
+    reason: str = ""
     reported_per_class: dict[str, list[float]] = field(default_factory=dict)
 
     def experiment(self, variant: str, seed: int, log_dir: Path, workers: int) -> Experiment:

@@ -69,17 +69,20 @@ def published_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list
             else:
                 ours = found.accuracy(variant, row.compare, row.epoch)
                 seeds = f"{ours.n} seed{'s' if ours.n > 1 else ''}"
-                lines.append(f"{line} {ours} ({seeds}) | {_compared(ours, reported, row)} |")
+                notes = _notes(row) if variant == next(iter(row.variants)) else ""
+                lines.append(f"{line} {ours} ({seeds}) | {_compared(ours, reported)}{notes} |")
             name = ""
     return lines
 
 
-def _compared(ours: Score, reported: float | None, row: Row) -> str:
+def _compared(ours: Score, reported: float | None) -> str:
     """The table's cells of difference and verdict."""
-    if reported is None:
-        return " | "
-    claim = f"; not what it claims: {row.claims}" if row.claims else ""
-    return f"{ours.mean - reported:+.2f} | {verdict(ours, reported)}{claim}"
+    return " | " if reported is None else f"{ours.mean - reported:+.2f} | {verdict(ours, reported)}"
+
+
+def _notes(row: Row) -> str:
+    """What goes with a row's verdict."""
+    return "".join([f": {row.reason}" * bool(row.reason), f"; not what it claims: {row.claims}" * bool(row.claims)])
 
 
 def verdict(ours: Score, reported: float) -> str:
