@@ -1,7 +1,7 @@
 # make demo: install, and cross-validate the batchnorm + dropout CNN on Fashion-MNIST
 # make test: install with the test extra, and run the tests
 # make lint: ruff and mypy
-# make bench: install the benchmark's peers in an environment of their own, and run it (takes about an hour)
+# make bench: install the benchmark's peers in an environment of their own, and run it (takes about two hours)
 
 PYTHON ?= python3
 VENV := .venv

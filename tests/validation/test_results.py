@@ -375,7 +375,7 @@ def test_a_failing_refit_leaves_the_summary(quick: dict[str, Any], monkeypatch: 
     def fails(*arguments: Any) -> Any:
         raise UserError("no refit today")
 
-    monkeypatch.setattr("fmnist_cv.validation.cross_validation._refit_job", fails)
+    monkeypatch.setattr("fmnist_cv.validation.cross_validation.refit_job", fails)
     with pytest.raises(UserError, match="no refit today"):
         cross_validate(quick, run="kept", refit=True)
     assert CrossValidationResult.load(Path(quick["log_dir"]) / "tiny" / "kept").summary["refit"] is None
