@@ -41,8 +41,8 @@ def main() -> None:
 
 INTRODUCTION = """# Runs worth keeping
 
-Each JSON is the `results.json` of a run on the real Fashion-MNIST with a committed config; this page is made from them
-by `keep.py`. Accuracies in %; validation is the last epoch on the held-out folds, with the corrected 95 % interval of
+Each JSON is the `results.json` of a run on the real Fashion-MNIST with a config of the commit named; this page is made
+from them by `keep.py`. Accuracies in %; validation is the last epoch on the held-out folds, with the corrected 95 % interval of
 the mean; the ensemble is the soft vote of the folds' models on the test set.
 
 """

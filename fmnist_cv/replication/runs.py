@@ -98,7 +98,7 @@ def run_rows(
             run; all others were run.
     """
     devices = find_devices("auto", "auto")
-    workers = workers or default_workers(10**6, devices)
+    workers = workers or default_workers(None, devices)
     tasks = [
         Task(row, variant, seed, log_dir, workers)
         for row in rows

@@ -59,7 +59,7 @@ class RowResults(RowRecords):
         return {**reports[0], "confusion_matrix": matrix.tolist(), "accuracy": accuracy, "n": int(matrix.sum())}
 
     def never_found(self, variant: str) -> list[list[int]]:
-        """For each seed, the classes of which not one test image in a hundred is found."""
+        """For each seed and fold, the classes of which not one test image in a hundred is found."""
         return [
             [i for i, scores in enumerate(fold["test_report"]["per_class"].values()) if scores["recall"] < 0.01]
             for run in self.runs(variant)

@@ -101,7 +101,8 @@ def write_results(
         "test_report": None if test is None else _ensemble_report(probabilities, headline, test),
         "refit": _refit(run.refit, test),
         # folds may have been run on several machines
-        "environment": info["environment"] | {"device": " + ".join(dict.fromkeys(fold["device"] for fold in folds))},
+        "environment": info["environment"]
+        | {"device": " + ".join(dict.fromkeys(fold.get("device", info["environment"]["device"]) for fold in folds))},
         "times": _times(folds),
     }
     run.link_best(checkpoint)

@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 SYSTEMS = {
     "smith-dense": ("smith-dense", []),
     "smith-cnn": ("smith-cnn", []),
+    "blog-dense": ("blog-dense", []),
     "blog-cnn1": ("blog-cnn1", []),
     "blog-cnn2": ("blog-cnn2", []),
     "blog-lenet5": ("blog-lenet5", ["--model.clip=true"]),

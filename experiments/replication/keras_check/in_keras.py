@@ -43,6 +43,11 @@ def smith_cnn() -> list[Any]:
     ]  # fmt: skip
 
 
+def blog_dense() -> list[Any]:
+    dense = partial(layers.Dense, activation="relu")
+    return [layers.Flatten(), dense(units=300), dense(units=100), dense(units=10, activation="softmax")]
+
+
 def blog_cnn1() -> list[Any]:
     conv = partial(layers.Conv2D, kernel_size=(3, 3), activation="relu")
     return [
@@ -73,6 +78,7 @@ def lenet5(activation: str, output: Any) -> list[Any]:
 SYSTEMS = {
     "smith-dense": smith_dense,
     "smith-cnn": smith_cnn,
+    "blog-dense": blog_dense,
     "blog-cnn1": blog_cnn1,
     "blog-cnn2": blog_cnn2,
     "blog-lenet5": lambda: lenet5("tanh", RBFLayer(10, 0.5)),
