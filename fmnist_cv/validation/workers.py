@@ -31,7 +31,7 @@ def warm_up() -> None:
 
 
 def default_workers(n_folds: int | None, devices: Devices) -> int:
-    """Folds side by side where nothing is said: one per GPU, or one per core, and no more than folds where these are few.
+    """Folds side by side where nothing is said: one per GPU, or one per core, but no more than there are folds.
 
     Folds with a thread each train more images per second than one fold on all cores.
     """
