@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--all", action="store_true", help="run every row and study")
     what.add_argument("--tables", action="store_true", help="run nothing; make the page anew from the rows' JSON files")
     parser.add_argument(
-        "--seeds", type=_positive, metavar="N", help="seeds 0 to N-1 of each variant (default: the row's own, 3)"
+        "--seeds",
+        type=_positive,
+        metavar="N",
+        help="seeds 0 to N-1 of each variant (default: 3; 1 in equal-terms and of readings without a printed number)",
     )
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="folds side by side (default: one per GPU or core)"
@@ -84,8 +87,8 @@ def _chosen(options: argparse.Namespace) -> list[Row]:
 
 
 def _describe(row: Row) -> str:
-    minutes = row.minutes * row.seeds * len(row.variants)
-    return f"{row.name:20} {len(row.variants)} variants x {row.seeds} seeds, about {minutes:.0f} min on one core"
+    runs = sum(row.seeds_of(variant) for variant in row.variants)
+    return f"{row.name:20} {len(row.variants)} variants, {runs} runs, about {row.minutes * runs:.0f} min on one core"
 
 
 def _positive(text: str) -> int:

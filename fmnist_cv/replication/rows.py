@@ -32,7 +32,8 @@ class Row:
         reported: accuracies in %, by "train", "validation" and "test".
         compare: which of the reported numbers the difference is taken of.
         epoch: "last" or "best", the epoch that is compared.
-        seeds: how many seeds are run where the command does not say.
+        seeds: how many seeds are run where the command does not say; of a variant for which the account prints no
+            number, one.
         minutes: about how long one seed of a variant takes on one core.
         claims: what the account claims beyond its numbers.
         reason: why ours differs, as far as the other readings show it.
@@ -67,6 +68,10 @@ class Row:
         """The number that a variant is compared with, in %; None where none was printed for it."""
         reported = self.variants[variant].get("reported", self.reported)
         return None if reported is None else reported[self.compare]
+
+    def seeds_of(self, variant: str) -> int:
+        """How many seeds of a variant are run where the command does not say."""
+        return self.seeds if self.variants[variant].get("reported", self.reported) is not None else 1
 
 
 def load_rows() -> dict[str, Row]:

@@ -87,7 +87,7 @@ def run_rows(
 
     Args:
         rows: the rows.
-        seeds: how many seeds of each variant, counted from 0; None for each row's own number.
+        seeds: how many seeds of each variant, counted from 0; None for the rows' own numbers.
         workers: folds at a time; None for one per GPU or core.
         log_dir: where the runs go.
         out: the folder of the rows' JSON files.
@@ -103,7 +103,7 @@ def run_rows(
         Task(row, variant, seed, log_dir, workers)
         for row in rows
         for variant in row.variants
-        for seed in range(seeds or row.seeds)
+        for seed in range(seeds or row.seeds_of(variant))
     ]
     if workers > 1:
         warm_up()
