@@ -47,16 +47,17 @@ def draw_k(results: RowResults, path: Path) -> None:
         for run in results.runs(name):
             folds = [100 * fold["last"]["validation"]["accuracy"] for fold in run["folds"]]
             shift = x + 0.12 * (run["seed"] - 1)
-            axes.plot([shift] * len(folds), folds, "o", color="tab:blue", alpha=0.35, markersize=4)
-            axes.plot(shift, np.mean(folds), "_", color="tab:blue", markersize=14, markeredgewidth=2)
+            if not name.startswith("all images"):  # which hold out too few for an estimate
+                axes.plot([shift] * len(folds), folds, "o", color="tab:blue", alpha=0.35, markersize=4)
+                axes.plot(shift, np.mean(folds), "_", color="tab:blue", markersize=14, markeredgewidth=2)
             test = 100 * np.mean([fold["last"]["test"]["accuracy"] for fold in run["folds"]])
             axes.plot(shift, test, "x", color="tab:orange", markersize=7)
     axes.plot([], [], "o", color="tab:blue", alpha=0.35, label="a fold's validation score")
     axes.plot(
         [], [], "_", color="tab:blue", markersize=14, markeredgewidth=2, label="a run's validation score: the estimate"
     )
-    axes.plot([], [], "x", color="tab:orange", label="its folds' models on the test set, mean")
-    axes.set_xticks(range(len(results.variants)), list(results.variants))
+    axes.plot([], [], "x", color="tab:orange", label="its models on the test set, mean")
+    axes.set_xticks(range(len(results.variants)), [name.replace(", ", ",\n") for name in results.variants])
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3, axis="y")
     axes.legend(fontsize=8)

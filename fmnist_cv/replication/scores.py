@@ -70,6 +70,18 @@ class RowResults(RowRecords):
         """Training time of a fold's epoch, as it ran beside others, the median over seeds and folds."""
         return float(np.median([fold["seconds_per_epoch"] for run in self.runs(variant) for fold in run["folds"]]))
 
+    def seconds(self) -> float:
+        """Wall time of all folds, one after another.
+
+        A resumed fold's wall time is that of its last process alone: it counts as no less than its training.
+        """
+        return sum(
+            max(wall, fold["epochs"] * fold["seconds_per_epoch"])
+            for variant in self.variants
+            for run in self.runs(variant)
+            for wall, fold in zip(run["times"]["fold_wall_seconds"], run["folds"], strict=True)
+        )
+
     def parameters(self, variant: str) -> int:
         """Weights of the network."""
         return self.runs(variant)[0]["n_parameters"]

@@ -20,6 +20,8 @@ times, curves and per-class scores of every run. Accuracies in %; mean ± standa
 own initial weights, order of images and, where it is drawn at random, split. What each row is:
 [published.yaml](../../configs/replication/published.yaml) and the configs it names.
 
+{{cost}}
+
 ## As published
 
 Each system under its account's own protocol. The compared epoch is the last one, or, where the account stopped early
@@ -39,7 +41,7 @@ def write_tables(out: Path) -> Path:
     rows = load_rows()
     results = load_results(rows, out)
     published = [row for row in rows.values() if row.table == PUBLISHED]
-    parts = [INTRODUCTION + "\n".join(published_table(published, results))]
+    parts = [INTRODUCTION.format(cost=_cost(results)) + "\n".join(published_table(published, results))]
     for row in published:
         if row.name in results:
             figures.draw_row(results[row.name], out / "figures" / f"{row.name}.png")
@@ -49,6 +51,13 @@ def write_tables(out: Path) -> Path:
     page.parent.mkdir(parents=True, exist_ok=True)
     replace_file(page, lambda file: file.write(("\n\n".join(parts).rstrip() + "\n").encode()))
     return page
+
+
+def _cost(results: dict[str, RowResults]) -> str:
+    """How long everything took."""
+    runs = sum(len(found.runs(variant)) for found in results.values() for variant in found.variants)
+    hours = sum(found.seconds() for found in results.values()) / 3600
+    return f"The {runs} runs took {hours:.1f} hours of one core, half as long on two."
 
 
 def published_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list[str]:
