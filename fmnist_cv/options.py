@@ -84,7 +84,7 @@ class SelectionSection:
     min_delta: float = 0.0
 
 
-class _HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
+class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the description's lines as they are."""
 
 
@@ -105,7 +105,7 @@ def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
         prog=prog,
         usage=f"{prog} --config CONFIG [--KEY VALUE ...] [--run NAME | --resume RUN] [--refit]",
         description=DESCRIPTION,
-        formatter_class=_HelpFormatter,
+        formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,
     )
@@ -140,14 +140,19 @@ def add_run_options(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "") -> Namespace:
     """Parse, with one clear message for whatever is wrong.
+
+    Args:
+        parser: the parser.
+        arguments: the command line's.
+        subfolder: where in configs/ the bare name of a config is looked up.
 
     Raises:
         UserError: an unknown key, a wrong type, a missing or unreadable config.
     """
     try:
-        return parser.parse_args([_find_config(a) for a in _joined(arguments)])
+        return parser.parse_args([_find_config(a, subfolder) for a in _joined(arguments)])
     except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(error, parser)) from None
 
@@ -174,7 +179,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def _find_config(argument: str) -> str:
+def _find_config(argument: str, subfolder: str) -> str:
     if not argument.startswith("--config="):
         return argument
     name = argument.removeprefix("--config=")
@@ -182,12 +187,14 @@ def _find_config(argument: str) -> str:
         return argument
     if Path(name).is_file():
         return f"--config={_check_config(Path(name))}"
-    relative = Path(*Path(name).parts[1:]) if Path(name).parts[:1] == ("configs",) else Path(name)
-    for folder in config_folders():
+    home = Path("configs", subfolder)
+    relative = Path(name).relative_to(home) if Path(name).is_relative_to(home) else Path(name)
+    folders = [folder / subfolder for folder in config_folders()]
+    for folder in folders:
         for path in (folder / relative, folder / f"{relative}.yaml"):
             if path.is_file():
                 return f"--config={_check_config(path)}"
-    known = sorted({p.stem for folder in config_folders() for p in folder.glob("*.yaml")})
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     problem = "is a folder" if Path(name).is_dir() else "does not exist"
     raise UserError(
         f"config {name} {problem}{did_you_mean(relative.stem, known)}; give a YAML file, or one of {', '.join(known)}"

@@ -49,6 +49,7 @@ class FoldJob:
         threads: CPU threads; part of the run, since sums in another order round differently.
         precision: the Trainer's precision.
         accelerator, device: where to run.
+        score_test: score the test set when the fold is over; a search must not.
     """
 
     name: str
@@ -60,6 +61,7 @@ class FoldJob:
     precision: str
     accelerator: str
     device: int
+    score_test: bool = True
 
     @property
     def is_refit(self) -> bool:
@@ -117,7 +119,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     fit(trainer, parts, folder, keeper, timer, notify)
     notify({"event": "scoring"})
     times = {"train_intervals": timer.train_intervals, "began": began}
-    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads)
+    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test)
 
 
 def fit(

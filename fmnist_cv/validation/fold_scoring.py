@@ -32,6 +32,7 @@ def score_fold(
     times: dict[str, Any],
     seed: int,
     threads: int,
+    score_test: bool,
 ) -> None:
     """Score a trained fold and write its probabilities and, last of all, its metrics.
 
@@ -43,6 +44,7 @@ def score_fold(
         keeper: knows the history and the best epoch.
         times: when each epoch's training began and ended, and when the fold began.
         seed, threads: the fold's, for its metrics.
+        score_test: score the test set, too.
     """
     began = time.perf_counter()
     split, last_epoch = parts.data.split, len(keeper.history) - 1
@@ -60,10 +62,10 @@ def score_fold(
         "best_epoch": keeper.best_epoch,
         "monitor": keeper.monitor,
     }
-    metrics["last"], arrays = _score_checkpoint(folder.last_checkpoint, last_epoch, parts, trainer)
+    metrics["last"], arrays = _score_checkpoint(folder.last_checkpoint, last_epoch, parts, trainer, score_test)
     best, best_arrays = metrics["last"], arrays
     if keeper.best_epoch != last_epoch:
-        best, best_arrays = _score_checkpoint(folder.best_checkpoint, keeper.best_epoch, parts, trainer)
+        best, best_arrays = _score_checkpoint(folder.best_checkpoint, keeper.best_epoch, parts, trainer, score_test)
     metrics["best"] = best
     metrics["history"] = keeper.history
     if parts.trainer.get("logger") is not False and len(split.validation):
@@ -83,7 +85,7 @@ def score_fold(
 
 
 def _score_checkpoint(
-    path: Path, epoch: int, parts: FoldParts, trainer: L.Trainer
+    path: Path, epoch: int, parts: FoldParts, trainer: L.Trainer, score_test: bool
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(loss and accuracy, probabilities float32 (n, n_classes)) of one epoch's model, by part: validation, test."""
     model, data = parts.model, parts.data
@@ -93,7 +95,7 @@ def _score_checkpoint(
     data.load_state_dict(checkpoint[type(data).__qualname__])
     scores: dict[str, Any] = {"epoch": epoch}
     arrays: dict[str, np.ndarray] = {}
-    test = data.test_images
+    test = data.test_images if score_test else None
     everything: list[tuple[str, Images, np.ndarray]] = [("validation", data.train_images, data.split.validation)]
     if test is not None:
         everything.append(("test", test, np.arange(len(test))))

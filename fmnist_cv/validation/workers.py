@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from fmnist_cv.runtime import Devices, cpu_cores
 from fmnist_cv.validation.fold import FoldJob, run_fold
@@ -61,30 +62,71 @@ def run_jobs(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, han
             run_fold(job, partial(handle, job.name))
         return
     waiting = iter(jobs)
-    running: dict[Any, _Child] = {}
-    try:
+    with WorkerPool(devices) as pool:
         while True:
             left_over = unfinished is not None and unfinished < 2 * at_once
-            while len(running) < (2 * at_once - 1 if left_over else at_once):
+            while pool.n_running < (2 * at_once - 1 if left_over else at_once):
                 if (upcoming := next(waiting, None)) is None:
                     break
-                used = [child.job.device for child in running.values()]
-                child = _Child(upcoming, min(devices.indices, key=used.count))
-                running[child.events] = child
-            if not running:
+                pool.start(upcoming)
+            if not pool.n_running:
                 break
-            for connection in wait(list(running)):
-                child = running[connection]
-                event = child.receive()
-                handle(child.job.name, event)
+            for name, event in pool.wait():
+                handle(name, event)
                 if event["event"] in ("finished", "failed"):
-                    child.close()
-                    del running[connection]
                     unfinished = None if unfinished is None else unfinished - 1
-    finally:
-        for child in running.values():
+
+
+class WorkerPool:
+    """Folds in processes of their own, spread evenly over the devices; leaving its `with` block kills what still runs.
+
+    Args:
+        devices: where the folds run.
+    """
+
+    def __init__(self, devices: Devices) -> None:
+        self._devices = devices
+        self._running: dict[Any, _Child] = {}  # by the pipe on which each tells of itself
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        for child in self._running.values():
             child.process.kill()
             child.close()
+        self._running.clear()
+
+    @property
+    def n_running(self) -> int:
+        return len(self._running)
+
+    def start(self, job: FoldJob) -> None:
+        """Start a fold on the device that has the fewest."""
+        used = [child.job.device for child in self._running.values()]
+        child = _Child(job, min(self._devices.indices, key=used.count))
+        self._running[child.events] = child
+
+    def wait(self, timeout: float | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The folds' next events, by the folds' names, as soon as there is one; nothing after `timeout` seconds."""
+        for connection in wait(list(self._running), timeout):
+            if (child := self._running.get(connection)) is None:  # stopped by who took an event before
+                continue
+            event = child.receive()
+            if event["event"] in ("finished", "failed"):
+                child.close()
+                del self._running[connection]
+            yield child.job.name, event
+
+    def stop(self, name: str) -> None:
+        """Kill a fold; it tells no more."""
+        for connection, child in list(self._running.items()):
+            if child.job.name == name:
+                child.process.kill()
+                child.close()
+                del self._running[connection]
 
 
 class _Child:
@@ -107,7 +149,7 @@ class _Child:
             code = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
             hint = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return {"event": "failed", "reason": f"its process {how}{hint}", "traceback": ""}
+            return {"event": "failed", "reason": f"its process {how}{hint}", "traceback": "", "died": True}
 
     def close(self) -> None:
         self.process.join()
