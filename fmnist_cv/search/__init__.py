@@ -1,0 +1,1 @@
+"""Optuna searches an experiment's hyperparameters over folds."""

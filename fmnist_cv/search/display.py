@@ -1,0 +1,132 @@
+"""Progress of a search: trials finished, running and given up, the best so far, and the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from statistics import stdev
+from types import TracebackType
+from typing import Any, Self
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from fmnist_cv.search.trials import GIVEN_UP, fold_scores, ranked
+from fmnist_cv.validation.progress import time_left
+
+
+class SearchDisplay:
+    """A bar for the search and a line for each running trial; plain lines where the output is no terminal.
+
+    Args:
+        n_trials: trials asked for.
+        trials: those that the study has already.
+        console: where to print; None prints nothing.
+    """
+
+    def __init__(self, n_trials: int, trials: Sequence[FrozenTrial], console: Console | None) -> None:
+        self._n, self._console = n_trials, console
+        self._live = console is not None and console.is_terminal
+        self._began, self._finished_before = time.monotonic(), _count(trials)
+        self._trials: Sequence[FrozenTrial] = trials
+        self._folds: dict[int, tuple[int, int]] = {}  # of each running trial: (folds, epochs per fold)
+        self._done: dict[int, float] = {}  # share of each running trial
+        self._at_start: dict[int, float] = {}
+        self._lines: dict[int | None, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._progress.start()
+            self._lines[None] = self._progress.add_task("trials", total=self._n, note="")
+            self._update()
+        elif self._finished_before:
+            self._print(f"{self._finished_before} of {self._n} trials are finished already{self._best()}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def started(self, number: int, n_folds: int, n_done: int) -> None:
+        """A trial runs."""
+        self._folds[number] = (n_folds, 1)
+        self._done[number] = self._at_start[number] = n_done / n_folds
+        if self._live:
+            self._lines[number] = self._progress.add_task(f"trial {number}", total=1.0, note="")
+
+    def fold_event(self, number: int, fold: int, event: dict[str, Any]) -> None:
+        """An event of a trial's fold."""
+        n_folds, epochs = self._folds[number]
+        match event["event"]:
+            case "started":
+                self._folds[number] = (n_folds, max(1, event["max_epochs"]))
+            case "epoch":
+                self._done[number] = (fold + (event["epoch"] + 1) / epochs) / n_folds
+                note = f"fold {fold + 1}/{n_folds}, epoch {event['epoch'] + 1}, accuracy {event['val/accuracy']:.4f}"
+                if self._live:
+                    self._progress.update(self._lines[number], completed=self._done[number], note=note)
+                    self._update()
+            case "failed" if event.get("died"):
+                self._print(f"trial {number}: fold {fold + 1}: {event['reason']}; it goes on after its last epoch")
+
+    def told(self, number: int, trials: Sequence[FrozenTrial]) -> None:
+        """A trial is over."""
+        self._trials = trials
+        for share in (self._done, self._at_start, self._folds):
+            share.pop(number, None)
+        if self._live and number in self._lines:
+            self._progress.remove_task(self._lines.pop(number))
+        self._update()
+        trial = next(t for t in trials if t.number == number)
+        if trial.state == TrialState.COMPLETE:
+            scores, how = fold_scores(trial), trial.user_attrs.get(GIVEN_UP)
+            what = f"{trial.value:.4f}, " + (f"given up {how}" if how else f"{len(scores)} folds")
+        else:
+            what = f"FAILED: {trial.user_attrs.get('failed', 'ended')}"
+        self._print(f"trial {number}: {what}; {self._counts()}{self._best()}{self._time_left()}")
+
+    def _update(self) -> None:
+        if self._live:
+            note = f"{self._counts()}{self._best()}{self._time_left()}"
+            self._progress.update(
+                self._lines[None], completed=_count(self._trials) + sum(self._done.values()), note=note
+            )
+
+    def _counts(self) -> str:
+        given_up = sum(t.state == TrialState.COMPLETE and bool(t.user_attrs.get(GIVEN_UP)) for t in self._trials)
+        failed = sum("failed" in t.user_attrs for t in self._trials)
+        return (
+            f"{_count(self._trials)} of {self._n} finished, {given_up} of them given up, {len(self._done)} running"
+            + (f", {failed} failed" if failed else "")
+        )
+
+    def _best(self) -> str:
+        best = next(iter(ranked(self._trials)), None)
+        if best is None:
+            return ""
+        scores = fold_scores(best)
+        spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
+        return f", best {best.value:.4f}{spread} (trial {best.number})"
+
+    def _time_left(self) -> str:
+        done = _count(self._trials) - self._finished_before + sum(self._done.values()) - sum(self._at_start.values())
+        left = self._n - _count(self._trials) - sum(self._done.values())
+        return time_left(time.monotonic() - self._began, done, left)
+
+    def _print(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _count(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state == TrialState.COMPLETE for trial in trials)

@@ -1,0 +1,95 @@
+"""The study to look at: an HTML page of Optuna's plots and the trials' fold scores, and TensorBoard's HParams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from torch.utils.tensorboard import SummaryWriter
+
+from fmnist_cv.search.settings import Search
+from fmnist_cv.search.trials import CURVES, GIVEN_UP, fold_scores
+from fmnist_cv.validation.run_folder import replace_file
+
+TEMPLATE = Path(__file__).with_name("study.html.jinja")
+
+
+def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> Path:
+    """Write log_dir/name/study.html, which needs no network."""
+    trials = _finished(study)
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        TEMPLATE.read_text()
+    )
+    text = template.render(
+        search=search,
+        summary=summary,
+        plots=_plots(study),
+        trials=[_row(trial, search.n_folds) for trial in sorted(trials, key=lambda t: -float(t.value or 0))],
+        n_folds=search.n_folds,
+        parameters=sorted({name for trial in trials for name in trial.params}),
+    )
+    path = search.folder / "study.html"
+    replace_file(path, lambda file: file.write(text.encode()))
+    return path
+
+
+def _plots(study: optuna.Study) -> list[tuple[str, str]]:
+    """(title, HTML) of each plot that this study has enough trials for; the first brings plotly along."""
+    from optuna import visualization
+
+    makers: list[tuple[str, Callable[[optuna.Study], Any]]] = [
+        ("History", visualization.plot_optimization_history),
+        ("Importance of the parameters", visualization.plot_param_importances),
+        ("Parallel coordinates", visualization.plot_parallel_coordinate),
+        ("Slices", visualization.plot_slice),
+    ]
+    made: list[tuple[str, str]] = []
+    for title, make in makers:
+        try:
+            figure = make(study)
+        except (ValueError, RuntimeError) as error:  # too few trials, or all of them alike
+            made.append((title, f"<p>No plot: {error}</p>"))
+            continue
+        figure.update_layout(template="plotly_white", title=None, margin={"t": 20})
+        made.append((title, figure.to_html(full_html=False, include_plotlyjs=not any("<script" in m for _, m in made))))
+    return made
+
+
+def _row(trial: FrozenTrial, n_folds: int) -> dict[str, Any]:
+    scores = fold_scores(trial)
+    return {
+        "number": trial.number,
+        "mean": float(trial.value or 0),
+        "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        "folds": [*scores, *[None] * (n_folds - len(scores))],
+        "given_up": trial.user_attrs.get(GIVEN_UP),
+        "parameters": trial.params,
+    }
+
+
+def write_tensorboard(search: Search, study: optuna.Study) -> None:
+    """A run per finished trial under log_dir/name/tensorboard: its parameters, score, and mean curve."""
+    for trial in _finished(study):
+        folder = search.folder / "tensorboard" / f"trial_{trial.number:04}"
+        if folder.exists():  # a finished trial does not change
+            continue
+        with SummaryWriter(str(folder)) as writer:
+            curves = [curve for curve in trial.user_attrs.get(CURVES, []) if curve]
+            if curves:
+                n = min(map(len, curves))
+                for epoch, accuracy in enumerate(np.mean([curve[:n] for curve in curves], axis=0)):
+                    writer.add_scalar("accuracy/held_out_mean_of_folds", accuracy, epoch)
+            parameters = {
+                name: value if isinstance(value, int | float | str | bool) else str(value)
+                for name, value in trial.params.items()
+            }
+            writer.add_hparams(parameters, {"accuracy": float(trial.value or 0)}, run_name=".")
+
+
+def _finished(study: optuna.Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

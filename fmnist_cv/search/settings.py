@@ -1,0 +1,317 @@
+"""A search as its YAML file describes it: read, checked against the experiment it searches, and saved resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import optuna
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import register_type
+
+from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.options import HelpFormatter, as_arguments, parse
+from fmnist_cv.runtime import derive_seed
+from fmnist_cv.search.sampling import quiet_optuna
+from fmnist_cv.search.space import corners, grid, grid_size, read_space
+
+GRID = "grid"
+SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler", "CmaEsSampler")  # that draw anew for each trial
+# What a continued study may not change: all else than how many trials and how long afterwards.
+NOT_IDENTITY = ("trials", "confirm")
+
+
+class Tree:
+    """A mapping that the parser takes as it is; it would fill a class_path in it with that class's defaults."""
+
+    def __init__(self, content: object = None) -> None:
+        if not isinstance(content, Mapping | None):
+            raise ValueError(f"{content!r} is no mapping of keys to values")
+        self.content = dict(content or {})
+
+
+register_type(Tree, serializer=lambda tree: tree.content, deserializer=Tree)
+
+
+@dataclass
+class PruningSection:
+    """When a trial is given up after some of its folds (Optuna's WilcoxonPruner).
+
+    Attributes:
+        p_threshold: given up when the folds so far are worse than the best trial's with a p below this. The smallest p
+            that n folds can have is 1/2^n: 0.25 after 2, 0.125 after 3, 0.0625 after 4.
+        n_startup_folds: folds that each trial runs.
+    """
+
+    p_threshold: float
+    n_startup_folds: int = 2
+
+
+@dataclass
+class EpochRuleSection:
+    """When a fold's training is cut off, and its trial given up, though no fold is finished.
+
+    Attributes:
+        min_epochs: epochs that each fold is trained.
+        quantile: cut off below this quantile of what the finished trials had in the same fold after the same epoch.
+        min_trials: finished trials that there must be first.
+    """
+
+    min_epochs: int = 1
+    quantile: float = 0.25
+    min_trials: int = 5
+
+
+@dataclass
+class ConfirmSection:
+    """How the best configurations are cross-validated again, on splits and seeds that the search never saw.
+
+    Attributes:
+        top: how many configurations; the first is the winner, whatever the others turn out to be. 0 for none.
+        n_splits: folds; null for as many as the search had.
+        n_repeats: how often the folds are drawn anew.
+        seed: decides splits, initial weights and epochs; null for the experiment's seed + 1.
+        baseline: cross-validate the experiment as its config has it on the same folds, and test the difference.
+    """
+
+    top: int = 1
+    n_splits: int | None = None
+    n_repeats: int = 2
+    seed: int | None = None
+    baseline: bool = True
+
+
+@dataclass
+class SearchSettings:
+    """Search an experiment's hyperparameters.
+
+    Attributes:
+        name: names the study and its folder, log_dir/name.
+        experiment: the experiment that is searched: a YAML file, or the name of one in configs/.
+        space: dotted keys of the experiment and what each is searched over: float: [low, high] or int: [low, high] (with
+            log: true or step: n), or choices, a list of values or a mapping of labels to value and space, which holds
+            what is searched under that choice alone.
+        overrides: dotted keys of the experiment that are set for all trials, e.g. cv.n_splits or trainer.max_epochs.
+        trials: how many trials are to be finished, with all folds or given up; null for the whole grid.
+        seed: decides, with a trial's number, what the sampler draws.
+        sampler: TPESampler, RandomSampler, GPSampler or CmaEsSampler of Optuna's, or grid.
+        sampler_options: its arguments.
+        pruning: when a trial is given up after some folds; null for never.
+        epoch_rule: when a fold's training is cut off; null for never.
+        confirm: what follows the search.
+        nested: put so many outer folds around the whole search, for an estimate that no choice has touched; null for none.
+        log_dir: folder under which the study's folder is.
+    """
+
+    name: str
+    experiment: str
+    space: Tree
+    overrides: Tree = field(default_factory=Tree)
+    trials: int | None = None
+    seed: int = 0
+    sampler: str = "TPESampler"
+    sampler_options: dict[str, Any] = field(default_factory=dict)
+    pruning: PruningSection | None = None
+    epoch_rule: EpochRuleSection | None = None
+    confirm: ConfirmSection = field(default_factory=ConfirmSection)
+    nested: int | None = None
+    log_dir: str = "lightning_logs"
+
+
+DESCRIPTION = """
+Search an experiment's hyperparameters with Optuna. A trial is one configuration, cross-validated fold by fold; one that
+is clearly worse than the best is given up after some folds. Afterwards the winner is cross-validated again on splits the
+search never saw, beside the experiment as its config has it. Everything lands in lightning_logs/<name>/.
+
+  python -m fmnist_cv.tune --config configs/search/sharifi-cnn-tpe.yaml
+  python -m fmnist_cv.tune --config configs/search/biswas-mlp-grid.yaml --workers 2
+  python -m fmnist_cv.tune --config my-search.yaml --trials 100 --storage postgresql://user@host/studies
+
+The same command again goes on with the study: only what is missing is run.
+"""
+
+
+def make_parser(prog: str = "python -m fmnist_cv.tune") -> ArgumentParser:
+    """The parser of a search: every option is also a key of the YAML file."""
+    parser = ArgumentParser(
+        prog=prog,
+        usage=f"{prog} --config CONFIG [--KEY VALUE ...] [--workers N] [--storage URL]",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", action="config", help="YAML file; a bare name is also looked up in configs/search/."
+    )
+    parser.add_class_arguments(SearchSettings)
+    return parser
+
+
+def add_run_options(parser: ArgumentParser) -> None:
+    """The options that say where the search runs, and are no part of it."""
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="Trials side by side; by default one per GPU, or one per CPU core. More share a GPU.",
+    )
+    parser.add_argument(
+        "--storage", type=str,
+        help="postgresql://... for several machines, or the path of a journal file; by default study.journal in the "
+        "study's folder.",
+    )  # fmt: skip
+
+
+class Search:
+    """A search that is checked: its space fits its experiment.
+
+    Args:
+        settings: what the parser returned.
+
+    Raises:
+        UserError: settings that contradict each other, name what is not there, or give an experiment that cannot run.
+    """
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.settings = settings
+        self.name = settings.name
+        if settings.name == Experiment.parse([f"--config={settings.experiment}"]).name:
+            raise UserError(f"name is '{settings.name}', which is the experiment's: their runs would share a folder")
+        self.space = read_space(settings.space.content)
+        self.base = self.experiment({})
+        self.folder = self.base.log_dir / self.name
+        self._check()
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Search:
+        """From command-line arguments, `--config` among them."""
+        return cls.from_namespace(parse(make_parser(), arguments, "search"))
+
+    @classmethod
+    def from_namespace(cls, options: Namespace) -> Search:
+        """From what the parser returned, options that say where it runs and all."""
+        names = {f.name for f in fields(SearchSettings)}
+        given = {key: value for key, value in options.as_dict().items() if key in names}
+        sections = {"pruning": PruningSection, "epoch_rule": EpochRuleSection, "confirm": ConfirmSection}
+        return cls(SearchSettings(**given | {
+            key: None if given[key] is None else section(**given[key]) for key, section in sections.items()
+        }))  # fmt: skip
+
+    def experiment(self, values: Mapping[str, Any], **overrides: Any) -> Experiment:
+        """The experiment with these values of dotted keys; `overrides` come last, with `__` for the dots."""
+        last = {key.replace("__", "."): value for key, value in overrides.items()}
+        options = {
+            **self.settings.overrides.content,
+            **values,
+            "name": self.name,
+            "log_dir": self.settings.log_dir,
+            **last,
+        }
+        return Experiment.parse([f"--config={self.settings.experiment}", *as_arguments(options)])
+
+    @property
+    def n_folds(self) -> int:
+        return self.base.plan.n_folds
+
+    @property
+    def is_grid(self) -> bool:
+        return self.settings.sampler == GRID
+
+    @property
+    def n_trials(self) -> int:
+        """Trials to finish."""
+        return self.settings.trials if self.settings.trials is not None else grid_size(self.space)
+
+    def sampler(self, trial: int) -> optuna.samplers.BaseSampler:
+        """The sampler for one trial: what it draws depends on (seed, trial) and the trials before."""
+        options = self.settings.sampler_options
+        if self.is_grid:
+            return optuna.samplers.GridSampler(grid(self.space), seed=self.settings.seed)
+        return getattr(optuna.samplers, self.settings.sampler)(**options, seed=derive_seed(self.settings.seed, trial))
+
+    def pruner(self) -> optuna.pruners.BasePruner:
+        """What gives a trial up after some folds."""
+        pruning = self.settings.pruning
+        if pruning is None:
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.WilcoxonPruner(p_threshold=pruning.p_threshold, n_startup_steps=pruning.n_startup_folds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {k: v.content if isinstance(v, Tree) else v for k, v in asdict(self.settings).items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two searches one study: the settings, and the experiment as its file has it now."""
+        settings = {key: value for key, value in self.as_dict().items() if key not in NOT_IDENTITY}
+        experiment = yaml.safe_load(self.base.to_yaml())
+        for key in ("name", "log_dir"):
+            del experiment[key]
+        experiment["cv"].pop("workers")
+        return {**settings, "experiment": experiment}
+
+    # -- checks ---------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        settings = self.settings
+        if settings.trials is None and not self.is_grid:
+            raise UserError("trials is not set; say how many are to be finished, e.g. --trials 30")
+        if settings.trials is not None and settings.trials < 1:
+            raise UserError(f"trials is {settings.trials}; it must be at least 1")
+        if self.is_grid and settings.sampler_options:
+            raise UserError("sampler_options have no effect on a grid; leave them out")
+        if self.is_grid and (size := grid_size(self.space)) < self.n_trials:
+            raise UserError(f"trials is {settings.trials}, but the grid has {size} points; leave trials out for all")
+        if settings.sampler not in (GRID, *SAMPLERS):
+            raise UserError(f"sampler is '{settings.sampler}'{did_you_mean(settings.sampler, SAMPLERS)}; there are grid, "
+                            f"{', '.join(SAMPLERS)}")  # fmt: skip
+        try:
+            with quiet_optuna():
+                self.sampler(0)
+        except (TypeError, ValueError, ImportError) as error:
+            raise UserError(f"sampler {settings.sampler} cannot be made: {error}") from None
+        for key in ("name", "log_dir", "cv.fold", "cv.workers"):
+            if key in settings.overrides.content:
+                raise UserError(f"overrides.{key} cannot be given: the search sets it itself")
+        self._check_rules()
+        if (confirm := settings.confirm).top < 0 or confirm.n_repeats < 1:
+            raise UserError(f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at "
+                            "least 0 and 1")  # fmt: skip
+        if confirm.seed == self.base.seed:
+            raise UserError(f"confirm.seed is {confirm.seed}, the search's own: its splits would be the same")
+        if settings.nested is not None and settings.nested < 2:
+            raise UserError(f"nested is {settings.nested}; outer folds must be at least 2")
+        self._check_space()
+
+    def _check_rules(self) -> None:
+        pruning, rule, n = self.settings.pruning, self.settings.epoch_rule, self.n_folds
+        if pruning is not None:
+            if n < 3:
+                raise UserError(f"pruning has no effect with {n} fold(s): a trial is given up after 2 at the earliest")
+            if not 0 < pruning.p_threshold <= 1:
+                raise UserError(f"pruning.p_threshold is {pruning.p_threshold}; it must be above 0 and at most 1")
+            if not 2 <= pruning.n_startup_folds < n:
+                raise UserError(f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one "
+                                "less than there are folds")  # fmt: skip
+            if pruning.p_threshold <= 0.5 ** (n - 1):
+                raise UserError(
+                    f"pruning.p_threshold is {pruning.p_threshold}, but after {n - 1} of {n} folds the smallest p is "
+                    f"{0.5 ** (n - 1):g}, so that no trial would ever be given up; raise it, or take more folds"
+                )
+        if rule is not None and (rule.min_epochs < 1 or rule.min_trials < 1 or not 0 < rule.quantile <= 1):
+            raise UserError(
+                f"epoch_rule: min_epochs is {rule.min_epochs}, min_trials {rule.min_trials} and quantile {rule.quantile}; "
+                "the first two must be at least 1, the last above 0 and at most 1"
+            )
+
+    def _check_space(self) -> None:
+        """Build the experiment at the ends of each range and with each choice."""
+        for what, values in corners(self.space):
+            try:
+                self.experiment(values).check_parts()
+            except DataNotFound:
+                raise
+            except UserError as error:
+                raise UserError(f"space: {what}: {error}") from None

@@ -1,0 +1,238 @@
+"""The search space: which keys of an experiment vary, over which values, under which choice."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from fmnist_cv.errors import UserError, did_you_mean
+
+KINDS = ("float", "int", "choices")
+# Searching these would compare trials on other folds or other images, or run them elsewhere.
+NOT_SEARCHED = {
+    "cv": "the folds must be the same for all trials",
+    "seed": "the folds and initial weights must be the same for all trials",
+    "name": "it names the folder of the trials",
+    "log_dir": "it is the folder of the trials",
+    "synthetic_fallback": "all trials must see the same images",
+    "data.class_path": "all trials must see the same images",
+    "data.root": "all trials must see the same images",
+    "data.path": "all trials must see the same images",
+    "trainer.accelerator": "all trials run on the same devices",
+    "trainer.devices": "all trials run on the same devices",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a parameter's choices.
+
+    Attributes:
+        value: what the key is set to.
+        space: parameters that there are only under this choice.
+    """
+
+    value: Any
+    space: tuple[Parameter, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched key.
+
+    Attributes:
+        key: the experiment's dotted key.
+        name: the parameter's name in the study: the key, below a choice with that choice's label before it.
+        distribution: where values come from; of choices it holds their labels.
+        choices: the choices by label; empty for numbers.
+    """
+
+    key: str
+    name: str
+    distribution: BaseDistribution
+    choices: dict[Any, Choice] = field(default_factory=dict)
+
+    def extremes(self) -> list[Any]:
+        """The values that a check must try: both ends, or every choice's label."""
+        if isinstance(self.distribution, FloatDistribution | IntDistribution):
+            return [self.distribution.low, self.distribution.high]
+        return list(self.choices)
+
+
+def read_space(content: Any, where: str = "space", prefix: str = "") -> tuple[Parameter, ...]:
+    """Parameters from YAML: a mapping of dotted keys to `float: [low, high]`, `int: [low, high]` or `choices`.
+
+    Args:
+        content: e.g. {"model.dropout": {"float": [0.0, 0.5]}, "model.optimizer": {"choices": {...}}}.
+        where: how messages name the place.
+        prefix: put before the parameters' names.
+
+    Raises:
+        UserError: whatever is wrong with it, with the place.
+    """
+    if not isinstance(content, Mapping) or not content:
+        raise UserError(f"{where} is {content!r}; it maps keys of the experiment to what they are searched over")
+    return tuple(_parameter(str(key), entry, f"{where}.{key}", prefix) for key, entry in content.items())
+
+
+def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
+    plain = key.replace(".init_args", "")
+    for fixed, why in NOT_SEARCHED.items():
+        if plain == fixed or plain.startswith(f"{fixed}.") or (fixed.startswith("data.") and plain == "data"):
+            raise UserError(f"{where} cannot be searched: {why}")
+    kinds = [kind for kind in KINDS if isinstance(entry, Mapping) and kind in entry]
+    if len(kinds) != 1:
+        raise UserError(f"{where} is {entry!r}; give one of float: [low, high], int: [low, high], choices: [...]")
+    kind = kinds[0]
+    if kind == "choices":
+        _only(entry, ("choices",), where)
+        choices = _choices(entry["choices"], where)
+        return Parameter(key, prefix + key, CategoricalDistribution(list(choices)), choices)
+    _only(entry, (kind, "log", "step"), where)
+    return Parameter(key, prefix + key, _range(kind, entry, where))
+
+
+def _range(kind: str, entry: Mapping[str, Any], where: str) -> BaseDistribution:
+    ends, log, step = entry[kind], entry.get("log", False), entry.get("step")
+    numbers = (int,) if kind == "int" else (int, float)
+    if not isinstance(ends, list) or len(ends) != 2 or not all(type(end) in numbers for end in ends):
+        raise UserError(f"{where}.{kind} is {ends!r}; give [low, high]{', whole numbers' if kind == 'int' else ''}")
+    if ends[0] >= ends[1]:
+        raise UserError(f"{where}.{kind} is {ends!r}; the low end must be below the high one")
+    if not isinstance(log, bool):
+        raise UserError(f"{where}.log is {log!r}; give true or false")
+    if step is not None and (type(step) not in numbers or not 0 < step <= ends[1] - ends[0]):
+        raise UserError(f"{where}.step is {step!r}; it must be above 0 and fit between {ends[0]} and {ends[1]}")
+    if log and step is not None:
+        raise UserError(f"{where} has both log and step; one of them must go")
+    if log and ends[0] <= 0:
+        raise UserError(f"{where}.{kind} is {ends!r}; a logarithmic range begins above 0")
+    try:
+        if kind == "int":
+            return IntDistribution(ends[0], ends[1], log=log, step=1 if step is None else step)
+        return FloatDistribution(float(ends[0]), float(ends[1]), log=log, step=step)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+def _choices(entry: Any, where: str) -> dict[Any, Choice]:
+    """Plain values are their own labels, lists and mappings are labelled by their JSON; a mapping brings labels."""
+    if not isinstance(entry, list | Mapping) or len(entry) < 1:
+        raise UserError(f"{where}.choices is {entry!r}; give a list of values, or a mapping of labels to values")
+    if isinstance(entry, list):
+        labels = [
+            value if value is None or isinstance(value, str | int | float) else json.dumps(value) for value in entry
+        ]
+        if len(set(labels)) < len(labels):
+            raise UserError(f"{where}.choices has a value twice: {entry!r}")
+        return {label: Choice(value) for label, value in zip(labels, entry, strict=True)}
+    return {str(label): _choice(str(label), value, f"{where}.choices.{label}") for label, value in entry.items()}
+
+
+def _choice(label: str, entry: Any, where: str) -> Choice:
+    if not isinstance(entry, Mapping) or "value" not in entry:
+        raise UserError(f"{where} is {entry!r}; give value: ..., and space: ... for what is searched under it alone")
+    _only(entry, ("value", "space"), where)
+    space = read_space(entry["space"], f"{where}.space", f"{label}/") if "space" in entry else ()
+    return Choice(entry["value"], space)
+
+
+def _only(entry: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in entry:
+        if key not in known:
+            raise UserError(
+                f"{where}.{key} is not an option{did_you_mean(str(key), known)}; there are {', '.join(known)}"
+            )
+
+
+# -- values -------------------------------------------------------------------------------------------------
+
+
+def suggest(space: tuple[Parameter, ...], trial: optuna.trial.BaseTrial) -> dict[str, Any]:
+    """The trial's values by dotted key, in an order in which they can be set one after another."""
+    values: dict[str, Any] = {}
+    for parameter in space:
+        drawn = _draw(trial, parameter)
+        values |= _value(parameter, drawn)
+        if parameter.choices:
+            values |= suggest(parameter.choices[drawn].space, trial)
+    return values
+
+
+def values_of(space: tuple[Parameter, ...], params: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by dotted key of a finished trial's parameters."""
+    return suggest(space, optuna.trial.FixedTrial(dict(params)))
+
+
+def _draw(trial: optuna.trial.BaseTrial, parameter: Parameter) -> Any:
+    match parameter.distribution:
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(parameter.name, low, high, log=log, step=step)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(parameter.name, low, high, log=log, step=step)
+    return trial.suggest_categorical(parameter.name, list(parameter.choices))
+
+
+def _value(parameter: Parameter, drawn: Any) -> dict[str, Any]:
+    return {parameter.key: parameter.choices[drawn].value if parameter.choices else drawn}
+
+
+def corners(space: tuple[Parameter, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each parameter at its extremes while the others stay at their first: (what is tried, values by dotted key)."""
+    for i, parameter in enumerate(space):
+        before, after = _first(space[:i]), _first(space[i + 1 :])
+        for drawn in parameter.extremes():
+            here = _value(parameter, drawn)
+            below = parameter.choices[drawn].space if parameter.choices else ()
+            yield f"{parameter.name} = {drawn}", {**before, **here, **_first(below), **after}
+            for what, values in corners(below):
+                yield what, {**before, **here, **values, **after}
+
+
+def _first(space: tuple[Parameter, ...]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter in space:
+        drawn = parameter.extremes()[0]
+        values |= _value(parameter, drawn)
+        if parameter.choices:
+            values |= _first(parameter.choices[drawn].space)
+    return values
+
+
+def grid(space: tuple[Parameter, ...]) -> dict[str, list[Any]]:
+    """Every parameter's values, for a grid.
+
+    Raises:
+        UserError: a parameter has no finite number of values, or there only is under a choice.
+    """
+    values: dict[str, list[Any]] = {}
+    for parameter in space:
+        distribution = parameter.distribution
+        if any(choice.space for choice in parameter.choices.values()):
+            raise UserError(f"space.{parameter.key}: a grid has no spaces under choices; take another sampler")
+        if isinstance(distribution, CategoricalDistribution):
+            values[parameter.name] = list(distribution.choices)
+        elif isinstance(distribution, IntDistribution) and not distribution.log:
+            values[parameter.name] = list(range(distribution.low, distribution.high + 1, distribution.step))
+        elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
+            n = round((distribution.high - distribution.low) / distribution.step) + 1
+            values[parameter.name] = [distribution.low + i * distribution.step for i in range(n)]
+        else:
+            raise UserError(f"space.{parameter.key} has no end of values; for a grid give it a step, or choices")
+    return values
+
+
+def grid_size(space: tuple[Parameter, ...]) -> int:
+    """Points of the grid."""
+    return len(list(itertools.product(*grid(space).values())))

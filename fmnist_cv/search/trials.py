@@ -1,0 +1,333 @@
+"""Runs a study's trials: hands them out, runs their folds side by side, gives hopeless ones up, tells the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from statistics import mean
+from typing import Any, Protocol
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.search.sampling import SeededByTrial
+from fmnist_cv.search.settings import Search
+from fmnist_cv.search.space import suggest, values_of
+from fmnist_cv.search.storage import (
+    ENDED,
+    HEARTBEAT_SECONDS,
+    StudyStorage,
+    end_trials,
+    is_dead,
+    retry_one_ended,
+    sign,
+    this_process,
+)
+from fmnist_cv.validation.cross_validation import fold_folders, fold_job
+from fmnist_cv.validation.fold import FoldJob
+from fmnist_cv.validation.preparation import PreparedRun, prepare
+from fmnist_cv.validation.run_folder import FoldFolder
+from fmnist_cv.validation.workers import WorkerPool
+
+# user attributes of a trial
+RUN = "run"  # name of its run's folder
+FOLDS = "folds"  # how many it finished
+GIVEN_UP = "given_up"  # "after folds", "in an epoch", or null
+CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
+FAILED = "failed"  # why its configuration cannot be run
+
+MAX_DEATHS = 5  # of a fold's process, without an epoch in between
+MAX_FAILED_IN_A_ROW = 5
+ASK_AGAIN_SECONDS = 2.0
+
+
+class TrialsFailed(Exception):
+    """One trial after another failed; the study is as it was left."""
+
+
+class Watcher(Protocol):
+    """Who is told how the search goes."""
+
+    def started(self, number: int, n_folds: int, n_done: int) -> None:
+        """A trial runs; of its folds so many were finished before."""
+
+    def fold_event(self, number: int, fold: int, event: dict[str, Any]) -> None:
+        """An event of the trial's fold."""
+
+    def told(self, number: int, trials: Sequence[FrozenTrial]) -> None:
+        """A trial is over; all trials as they are now."""
+
+
+def open_study(search: Search, store: StudyStorage) -> optuna.Study:
+    """Make the study, or go on with it.
+
+    Raises:
+        UserError: it is another search's.
+    """
+    study = optuna.create_study(
+        storage=store.storage,
+        study_name=search.name,
+        direction="maximize",
+        sampler=SeededByTrial(search.sampler),
+        pruner=search.pruner(),
+        load_if_exists=True,
+    )
+    mine, theirs = search.identity(), study.user_attrs.get("search")
+    if theirs is None:
+        study.set_user_attr("search", mine)
+        study.set_metric_names(["accuracy"])
+    elif differences := [key for key in mine if mine[key] != theirs.get(key)]:
+        raise UserError(
+            f"study {search.name} in {store.shown} was made with another {', '.join(differences)}; go on with the "
+            "settings it was made with, or choose another name"
+        )
+    return study
+
+
+@dataclass
+class RunningTrial:
+    """A trial whose folds run one after another.
+
+    Attributes:
+        trial: Optuna's.
+        prepared: its run.
+        scores: accuracy on the held-out images of each fold that is finished.
+        curves: the same after each epoch of these folds.
+        deaths: of the running fold's process since its last epoch.
+    """
+
+    trial: optuna.Trial
+    prepared: PreparedRun
+    scores: list[float] = field(default_factory=list)
+    curves: list[list[float]] = field(default_factory=list)
+    deaths: int = 0
+
+    @property
+    def fold(self) -> int:
+        """The fold that runs, or is next."""
+        return len(self.scores)
+
+    @property
+    def folder(self) -> FoldFolder:
+        return fold_folders(self.prepared)[self.fold]
+
+    def job(self) -> FoldJob:
+        job = fold_job(self.prepared, self.fold)
+        return replace(job, name=f"{self.trial.number}/{job.name}", score_test=False)
+
+
+class TrialRunner:
+    """Runs trials until as many are finished as were asked for.
+
+    Args:
+        search: what is searched.
+        study: the opened study.
+        store: its storage.
+        workers: trials side by side.
+        watcher: told how it goes.
+    """
+
+    def __init__(
+        self, search: Search, study: optuna.Study, store: StudyStorage, workers: int, watcher: Watcher
+    ) -> None:
+        self.search, self.study, self.store, self.workers, self.watcher = search, study, store, workers, watcher
+        self._running: dict[int, RunningTrial] = {}
+        self._failed_in_a_row = 0
+        self._reference: list[list[list[float]]] = []  # curves of the trials with all folds, for the epoch rule
+        self._ask_again_at = self._heartbeat_at = 0.0
+        self._all_done = False
+
+    def run(self) -> None:
+        """Run what is missing.
+
+        Raises:
+            TrialsFailed: too many trials failed one after another.
+            UserError: the data or the storage are not there.
+        """
+        try:
+            with WorkerPool(self.search.base.devices()) as self._pool:
+                while True:
+                    self._start_trials()
+                    if self._all_done and not self._running:
+                        return
+                    for name, event in self._pool.wait(timeout=1.0):
+                        self._handle(int(name.split("/")[0]), name, event)
+                    self._beat()
+        finally:  # whatever happened, none of this process's trials stays behind
+            self.store.patiently(self._end_unfinished)
+
+    # -- handing out ----------------------------------------------------------------------------------------
+
+    def _start_trials(self) -> None:
+        while len(self._running) < self.workers and time.monotonic() >= self._ask_again_at:
+            trial = self.store.patiently(self._hand_out)
+            if trial is None:  # all are handed out; those of other processes may still fail
+                self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
+                return
+            self._start(trial)
+
+    def _hand_out(self) -> optuna.Trial | None:
+        """The next trial, as long as fewer are finished or running than were asked for."""
+        with self.store.handing_out(self.study.study_name):
+            end_trials(self.study, "its process died", is_dead)
+            trials = self.study.get_trials(deepcopy=False)
+            self._remember_curves(trials)
+            states = [trial.state for trial in trials]
+            wanted = self.search.n_trials
+            if self.search.is_grid:  # a point that cannot be run is not run again
+                wanted -= sum(t.state == TrialState.FAIL and not t.user_attrs.get(ENDED) for t in trials)
+            finished = states.count(TrialState.COMPLETE)
+            self._all_done = finished >= wanted
+            if finished + states.count(TrialState.RUNNING) >= wanted:
+                return None
+            if TrialState.WAITING not in states:
+                retry_one_ended(self.study)
+            trial = self.study.ask()
+            sign(trial)
+            suggest(self.search.space, trial)
+            if RUN not in trial.user_attrs:
+                trial.set_user_attr(RUN, f"trial_{trial.number:04}")
+            return trial
+
+    def _start(self, trial: optuna.Trial) -> None:
+        options: dict[str, Any] = {"cv__workers": self.workers}
+        if self.search.base.config.trainer.logger in (None, True):
+            options["trainer__logger"] = False  # a fold's figures take longer than a small network's epoch
+        experiment = self.search.experiment(values_of(self.search.space, trial.params), **options)
+        name = trial.user_attrs[RUN]
+        exists = (experiment.log_dir / experiment.name / name).exists()
+        try:
+            prepared = prepare(experiment, None if exists else name, name if exists else None, None)
+        except DataNotFound:  # which no other trial would find
+            raise
+        except UserError as error:
+            self._fail(trial, str(error))
+            return
+        running = self._running[trial.number] = RunningTrial(trial, prepared)
+        folders = fold_folders(prepared)
+        self.watcher.started(trial.number, len(folders), sum(folder.finished for folder in folders))
+        self._go_on(running)
+
+    # -- a trial's course -----------------------------------------------------------------------------------
+
+    def _handle(self, number: int, name: str, event: dict[str, Any]) -> None:
+        if (running := self._running.get(number)) is None:
+            return
+        self.watcher.fold_event(number, running.fold, event)
+        match event["event"]:
+            case "epoch":
+                running.deaths = 0
+                if self._is_hopeless(running, event["epoch"], event["val/accuracy"]):
+                    self._pool.stop(name)
+                    self._tell(running, [*running.scores, event["val/accuracy"]], given_up="in an epoch")
+            case "finished":
+                running.deaths = 0
+                self._go_on(running)
+            case "failed" if event.get("died") and running.deaths < MAX_DEATHS:
+                running.deaths += 1
+                self._pool.start(running.job())  # goes on after its last epoch
+            case "failed":
+                del self._running[number]
+                self._fail(running.trial, event["reason"])
+
+    def _go_on(self, running: RunningTrial) -> None:
+        """Take the scores of finished folds, then tell the outcome or start the next fold."""
+        n_folds, epoch = self.search.n_folds, "last" if self.search.base.cv.inner_holdout is None else "best"
+        while running.fold < n_folds and running.folder.finished:
+            metrics, step = running.folder.read_metrics(), running.fold
+            score = metrics[epoch]["validation"]["accuracy"]
+            running.scores.append(score)
+            running.curves.append([round(e["val/accuracy"], 5) for e in metrics["history"] if "val/accuracy" in e])
+            self.store.patiently(partial(_report, running.trial, score, step))
+            if running.fold < n_folds and self.store.patiently(running.trial.should_prune):
+                self._tell(running, running.scores, given_up="after folds")
+                return
+        if running.fold == n_folds:
+            self._tell(running, running.scores, given_up=None)
+        else:
+            self._pool.start(running.job())
+
+    def _tell(self, running: RunningTrial, scores: list[float], given_up: str | None) -> None:
+        """Complete the trial with the mean of its scores; given up, it is complete for the sampler, but never wins."""
+        trial = running.trial
+
+        def tell() -> None:
+            for key, value in ((FOLDS, running.fold), (GIVEN_UP, given_up), (CURVES, running.curves)):
+                trial.set_user_attr(key, value)
+            self.study.tell(trial, mean(scores), state=TrialState.COMPLETE, skip_if_finished=True)
+
+        self._finish(trial, tell)
+        del self._running[trial.number]
+        self._failed_in_a_row = 0
+
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        """The configuration cannot be run; it is not tried again."""
+
+        def tell() -> None:
+            trial.set_user_attr(FAILED, reason)
+            self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+        self._finish(trial, tell)
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+            raise TrialsFailed(f"{MAX_FAILED_IN_A_ROW} trials failed one after another; the last one: {reason}")
+
+    def _finish(self, trial: optuna.Trial, tell: Callable[[], None]) -> None:
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended by others, for want of heartbeats
+            self.store.patiently(tell)
+        trials = self.store.patiently(lambda: self.study.get_trials(deepcopy=False))
+        self._remember_curves(trials)
+        self._ask_again_at = 0.0
+        self.watcher.told(trial.number, trials)
+
+    def _end_unfinished(self) -> None:
+        with self.store.handing_out(self.study.study_name):
+            end_trials(self.study, "the search was interrupted", lambda owner: owner == this_process())
+
+    def _beat(self) -> None:
+        if time.monotonic() >= self._heartbeat_at:
+            self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
+            self.store.patiently(lambda: self.store.heartbeat([r.trial for r in self._running.values()]))
+
+    # -- the epoch rule -------------------------------------------------------------------------------------
+
+    def _remember_curves(self, trials: Sequence[FrozenTrial]) -> None:
+        self._reference = [trial.user_attrs[CURVES] for trial in trials if has_all_folds(trial)]
+
+    def _is_hopeless(self, running: RunningTrial, epoch: int, accuracy: float) -> bool:
+        """Whether the fold is, after this epoch (counted from 0), below the rule's quantile of the finished trials."""
+        rule, last = self.search.settings.epoch_rule, (self.search.base.config.trainer.max_epochs or 0) - 1
+        if rule is None or epoch + 1 < rule.min_epochs or epoch == last:
+            return False
+        others = [curves[running.fold][epoch] for curves in self._reference if len(curves[running.fold]) > epoch]
+        if len(others) < rule.min_trials or accuracy >= float(np.quantile(others, rule.quantile)):
+            return False
+        return mean([*running.scores, accuracy]) < self.study.best_value  # what is given up must not look the best
+
+
+def _report(trial: optuna.Trial, score: float, step: int) -> None:
+    if step not in trial.storage.get_trial(trial._trial_id).intermediate_values:
+        trial.report(score, step)
+
+
+# -- reading a study ----------------------------------------------------------------------------------------
+
+
+def has_all_folds(trial: FrozenTrial) -> bool:
+    """Whether a trial ran to its end; only such a trial can win."""
+    return trial.state == TrialState.COMPLETE and trial.user_attrs.get(GIVEN_UP) is None
+
+
+def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials with all folds, the best first, of equal ones the first."""
+    return sorted(filter(has_all_folds, trials), key=lambda trial: (-float(trial.value or 0), trial.number))
+
+
+def fold_scores(trial: FrozenTrial) -> list[float]:
+    """Scores of the trial's finished folds, in order."""
+    return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]

@@ -1,0 +1,108 @@
+"""After the search: the best configurations on splits and seeds that the search never saw, and what the search flattered."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.search.settings import Search
+from fmnist_cv.search.space import values_of
+from fmnist_cv.search.trials import fold_scores, ranked
+from fmnist_cv.validation.cross_validation import cross_validate
+from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.statistics import corrected_t_test, summarise
+
+
+def find_winner(search: Search, study: optuna.Study) -> FrozenTrial:
+    """The trial with all folds whose mean is the highest.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not (trials := ranked(study.get_trials(deepcopy=False))):
+        raise UserError(f"study {search.name} has no trial that ran all its folds")
+    return trials[0]
+
+
+def write_winner(search: Search, winner: FrozenTrial) -> Path:
+    """The winner's experiment as a config for `fit`: log_dir/name/winner.yaml."""
+    values = values_of(search.space, winner.params)
+    experiment = search.experiment(values, name=f"{search.name}-winner")
+    path = search.folder / "winner.yaml"
+    header = (
+        f"# Trial {winner.number} of study {search.name}: accuracy {100 * float(winner.value or 0):.2f} % on the folds "
+        f"that chose it.\n#\n#   command   python -m fmnist_cv.fit --config {path}\n"
+    )
+    replace_file(path, lambda file: file.write((header + experiment.to_yaml()).encode()))
+    return path
+
+
+def confirm(search: Search, study: optuna.Study, workers: int, console: Console | None) -> dict[str, Any]:
+    """Cross-validate the best configurations, and the experiment as its config has it, on fresh splits.
+
+    Which of them is the winner is settled before: by the search. So the score here is no longer that of a choice.
+
+    Args:
+        search: what was searched.
+        study: with its finished trials.
+        workers: folds side by side.
+        console: where progress is shown; None shows nothing.
+
+    Returns:
+        For the winner, the runners-up and the baseline: the search's score, the fresh one with its interval, and their
+        gap; and the corrected t-test of winner against baseline.
+    """
+    section, trials = search.settings.confirm, ranked(study.get_trials(deepcopy=False))[: search.settings.confirm.top]
+    found: dict[str, Any] = {"seed": fresh_seed(search), "n_repeats": section.n_repeats, "configurations": []}
+    runs = []
+    for trial in trials:
+        values = values_of(search.space, trial.params)
+        runs.append(_cross_validate(search, f"trial_{trial.number:04}", values, workers, console))
+        searched, fresh = _score(fold_scores(trial), search), runs[-1].summary["headline"]["accuracy"]
+        found["configurations"].append(
+            {
+                "trial": trial.number,
+                "parameters": trial.params,
+                "run": runs[-1].path.name,
+                "search": searched,
+                "fresh": fresh,
+                "gap": searched["mean"] - fresh["mean"],
+            }
+        )
+    if section.baseline and runs:
+        baseline = _cross_validate(search, "baseline", {}, workers, console)
+        ratio = mean(fold["n_validation"] / fold["n_train"] for fold in runs[0].summary["folds"])
+        test = corrected_t_test(list(runs[0].accuracies), list(baseline.accuracies), ratio)
+        found["baseline"] = {"run": baseline.path.name, "fresh": baseline.summary["headline"]["accuracy"]}
+        found["winner_against_baseline"] = asdict(test)
+    return found
+
+
+def fresh_seed(search: Search) -> int:
+    """The seed of splits that the search never saw."""
+    return search.base.seed + 1 if search.settings.confirm.seed is None else search.settings.confirm.seed
+
+
+def _cross_validate(
+    search: Search, name: str, values: dict[str, Any], workers: int, console: Console | None
+) -> CrossValidationResult:
+    section, seed = search.settings.confirm, fresh_seed(search)
+    n_splits = section.n_splits or search.base.cv.n_splits
+    experiment = search.experiment(
+        values, seed=seed, cv__n_splits=n_splits, cv__n_repeats=section.n_repeats, cv__holdout=None, cv__workers=workers
+    )
+    run = f"confirm_{name}_{n_splits}x{section.n_repeats}_seed_{seed}"
+    exists = (search.folder / run).exists()
+    return cross_validate(experiment, run=None if exists else run, resume=run if exists else None, console=console)
+
+
+def _score(scores: list[float], search: Search) -> dict[str, Any]:
+    return summarise(scores, 1 / (search.base.plan.n_splits - 1)).as_dict()  # a hold-out's one score has no interval

@@ -1,0 +1,96 @@
+"""`python -m fmnist_cv.tune`: search an experiment's hyperparameters from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.validation.cross_validation import FoldsFailed
+
+if TYPE_CHECKING:
+    from fmnist_cv.search.study import SearchResult
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
+    from fmnist_cv.options import parse  # here, since each fold's process imports this module and needs none of it
+    from fmnist_cv.search.settings import Search, add_run_options, make_parser
+    from fmnist_cv.search.study import tune
+    from fmnist_cv.search.trials import TrialsFailed
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        parser = make_parser()
+        add_run_options(parser)
+        options = parse(parser, sys.argv[1:] if arguments is None else list(arguments), "search")
+        search = Search.from_namespace(options)
+        result = tune(search, workers=options.workers, storage=options.storage, console=console)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except (TrialsFailed, FoldsFailed) as error:
+        print(f"\n{error}\nWhat is finished is kept; the same command goes on", file=sys.stderr)
+        return FOLD_FAILED
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on with the study", file=sys.stderr)
+        return INTERRUPTED
+    show(result, console)
+    return OK
+
+
+def show(result: SearchResult, console: Console) -> None:
+    """Print the winner, its score on fresh splits, and where everything lies."""
+    summary = result.summary
+    trials = summary["trials"]
+    console.print()
+    console.print(
+        f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were run to their end",
+        highlight=False,
+    )
+    if confirmed := summary.get("confirmed"):
+        table = Table(title=f"{summary['study']}: accuracy in %", title_justify="left")
+        for column in ("", "search", "fresh splits", "95 % interval", "gap"):
+            table.add_column(column, justify="left" if not column else "right")
+        for i, entry in enumerate(confirmed["configurations"]):
+            name = f"trial {entry['trial']}" + (" (winner)" if i == 0 else "")
+            table.add_row(
+                name, _percent(entry["search"]["mean"]), *_fresh(entry["fresh"]), f"{100 * entry['gap']:+.2f}"
+            )
+        if baseline := confirmed.get("baseline"):
+            table.add_row("the config as it is", "", *_fresh(baseline["fresh"]), "")
+        console.print(table)
+        if test := confirmed.get("winner_against_baseline"):
+            console.print(
+                f"Winner against the config as it is: {100 * test['difference']:+.2f} points, corrected 95 % interval "
+                f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}, p = {test['p']:.3g}",
+                highlight=False,
+            )
+    else:
+        console.print(
+            f"winner: trial {result.winner.number}, {_percent(summary['winner']['accuracy'])} %", highlight=False
+        )
+    for name, value in summary["winner"]["parameters"].items():
+        console.print(f"  {name} = {value}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"\nStudy:       {result.path}", highlight=False, markup=False, soft_wrap=True)
+    for title, file in (("Page:", "study.html"), ("Config:", "winner.yaml"), ("Numbers:", "search.json")):
+        console.print(f"{title:12} {result.path / file}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _fresh(summary: dict[str, float | None]) -> tuple[str, str]:
+    if summary["low"] is None or summary["high"] is None:
+        return _percent(summary["mean"]), ""
+    return _percent(summary["mean"]), f"{100 * summary['low']:.2f} to {100 * summary['high']:.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

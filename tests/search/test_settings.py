@@ -1,0 +1,95 @@
+"""A search is checked against its experiment before a study is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.search.sampling import SeededByTrial
+from fmnist_cv.search.settings import Search
+from fmnist_cv.search.space import suggest
+from fmnist_cv.search.study import as_search
+
+PRUNING = {"p_threshold": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"trials": None}, "trials is not set"),
+        ({"trials": 0}, "trials is 0"),
+        ({"experiment": "quickstrat"}, "did you mean 'quickstart'?"),
+        ({"sampler": "TPE"}, "sampler is 'TPE'; there are grid, TPESampler,"),
+        ({"sampler": "TPESampelr"}, "did you mean 'TPESampler'?"),
+        ({"sampler_options": {"candidates": 3}}, "sampler TPESampler cannot be made"),
+        ({"sampler": "grid"}, "space.model.dropout has no end of values"),
+        ({"space": {"model.droput": {"float": [0.0, 0.5]}}}, "space: model.droput = 0.0"),
+        ({"space": {"model.dropout": {"float": [0.0, 1.5]}}}, "space: model.dropout = 1.5"),
+        ({"space": {"data.batch_size": {"int": [0, 64]}}}, "space: data.batch_size = 0"),
+        ({"overrides": {"cv.fold": 1}}, "overrides.cv.fold cannot be given"),
+        ({"overrides": {"trainer.max_epoch": 1}}, "trainer.max_epoch"),
+        ({"pruning": {"p_threshold": 0.25}}, "pruning.p_threshold is 0.25, but after 2 of 3 folds the smallest p is 0.25"),
+        ({"pruning": {"p_threshold": 0.0}}, "pruning.p_threshold is 0.0"),
+        ({"pruning": {"p_threshold": 0.3, "n_startup_folds": 3}}, "pruning.n_startup_folds is 3"),
+        ({"pruning": PRUNING, "overrides": {"cv.holdout": 0.2}}, "pruning has no effect with 1 fold"),
+        ({"epoch_rule": {"quantile": 0.0}}, "epoch_rule: min_epochs is 1"),
+        ({"confirm": {"top": -1}}, "confirm.top is -1"),
+        ({"confirm": {"seed": 0}}, "confirm.seed is 0, the search's own"),
+        ({"nested": 1}, "nested is 1"),
+        ({"trails": 3}, "trails"),
+        ({"name": "a/b"}, "name is 'a/b'"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_refused_before_a_study_is_made(
+    searched: dict[str, Any], tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        as_search(searched | changes)
+    assert reason in str(error.value)
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_search_may_not_be_called_as_its_experiment(searched: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="their runs would share a folder"):
+        as_search(searched | {"name": "tiny"})
+
+
+def test_values_reach_the_experiment(searched: dict[str, Any]) -> None:
+    search = as_search(searched | {"overrides": {"data.batch_size": 16}})
+    values = {"model.dropout": 0.4, "model.optimizer": {"class_path": "torch.optim.SGD"},
+              "model.optimizer.init_args.lr": 0.03}  # fmt: skip
+    experiment = search.experiment(values)
+    model = experiment.config.model.init_args
+    assert (model.dropout, model.optimizer.class_path, model.optimizer.init_args.lr) == (0.4, "torch.optim.SGD", 0.03)
+    assert experiment.config.data.init_args.batch_size == 16 and experiment.name == "study"
+
+
+def drawn(search: Search, n: int) -> list[dict[str, Any]]:
+    study = optuna.create_study(sampler=SeededByTrial(search.sampler), direction="maximize")
+    found = []
+    for _ in range(n):
+        trial = study.ask()
+        found.append(suggest(search.space, trial))
+        study.tell(trial, 0.5)
+    return found
+
+
+def test_draws_depend_on_seed_and_trial_alone(searched: dict[str, Any]) -> None:
+    search = as_search(searched | {"sampler": "RandomSampler"})
+    first = drawn(search, 6)
+    assert drawn(search, 6) == first  # in another process, or after a restart
+    assert len({str(values) for values in first}) == 6  # no trial repeats another
+    assert drawn(as_search(searched | {"sampler": "RandomSampler", "seed": 1}), 6) != first
+
+
+def test_a_grid_visits_each_point_once(searched: dict[str, Any]) -> None:
+    space = {"model.dropout": {"choices": [0.0, 0.1]}, "data.batch_size": {"int": [16, 64], "step": 16}}
+    search = as_search(searched | {"sampler": "grid", "trials": None, "space": space})
+    assert search.n_trials == 8
+    assert len({str(values) for values in drawn(search, 8)}) == 8
+    with pytest.raises(UserError, match="trials is 9, but the grid has 8 points"):
+        as_search(search, {"trials": 9})

@@ -1,0 +1,152 @@
+"""Where studies are kept: torn journals, dead owners, what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.search.storage import (
+    ENDED,
+    OWNER,
+    StudyStorage,
+    cut_torn_line,
+    end_trials,
+    is_dead,
+    retry_one_ended,
+    sign,
+    this_process,
+)
+
+
+def journal_study(path: Path) -> optuna.Study:
+    store = StudyStorage(str(path), workers=2)
+    return optuna.create_study(storage=store.storage, study_name="s", direction="maximize", load_if_exists=True)
+
+
+def ask(study: optuna.Study) -> optuna.Trial:
+    trial = study.ask()
+    trial.suggest_float("x", 0.0, 1.0)
+    return trial
+
+
+@pytest.fixture(scope="module")
+def journal(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A journal of three trials, one of them running."""
+    path = tmp_path_factory.mktemp("journal") / "study.journal"
+    study = journal_study(path)
+    for value in (0.1, 0.2):
+        study.tell(ask(study), value)
+    ask(study)
+    return path.read_bytes()
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_journal_torn_anywhere_opens_and_can_be_written(
+    journal: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    cut = data.draw(st.integers(0, len(journal)))
+    path = tmp_path_factory.mktemp("torn") / "study.journal"
+    path.write_bytes(journal[:cut])
+    study = journal_study(path)
+    study.tell(ask(study), 0.3)
+    again = journal_study(path)
+    assert [t.value for t in again.trials if t.state == TrialState.COMPLETE][-1] == 0.3
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+    whole = journal[:cut].rfind(b"\n") + 1
+    assert path.read_bytes().startswith(journal[:whole])  # nothing but the torn line is taken off
+
+
+def test_a_whole_journal_is_left_as_it_is(journal: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    path.write_bytes(journal)
+    cut_torn_line(path)
+    assert path.read_bytes() == journal
+    path.write_bytes(b"x" * 200_000)  # longer than one read, without a line's end
+    cut_torn_line(path)
+    assert path.read_bytes() == b""
+
+
+def test_owners_are_told_apart() -> None:
+    me = this_process()
+    assert not is_dead(me)
+    assert is_dead(me | {"started": me["started"] - 100})  # another process has had the number before
+    done = subprocess.Popen([sys.executable, "-c", "pass"])
+    done.wait()
+    assert is_dead(me | {"pid": done.pid})
+    assert not is_dead(me | {"host": "elsewhere", "pid": done.pid})  # nothing is known of other machines
+
+
+def test_trials_of_the_dead_are_run_again_once_with_their_parameters(tmp_path: Path) -> None:
+    study = journal_study(tmp_path / "study.journal")
+    mine, dead, orphan = ask(study), ask(study), ask(study)
+    sign(mine)
+    sign(dead)
+    dead.set_user_attr("run", "trial_0001")
+    dead.set_user_attr(OWNER, this_process() | {"pid": 2**22 + 1})
+    end_trials(study, "its process died", is_dead)
+    states = [t.state for t in study.get_trials()]
+    assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.FAIL]
+    assert study.trials[1].user_attrs[ENDED] == "its process died"
+
+    for _ in range(3):  # the third finds nothing left to retry
+        retry_one_ended(study)
+    waiting = [t for t in study.get_trials() if t.state == TrialState.WAITING]
+    assert [RetryHeartbeatStaleTrialCallback.retried_trial_number(t) for t in waiting] == [1, 2]
+    again = study.ask()
+    sign(again)
+    assert again.number == 3 and again.params == dead.params and again.user_attrs["run"] == "trial_0001"
+    assert not study.trials[3].user_attrs[ENDED]
+
+    end_trials(study, "interrupted", lambda owner: owner == this_process())
+    assert [t.state for t in study.get_trials()][:4] == [TrialState.FAIL] * 4
+    retry_one_ended(study)  # `mine`, which ended with it
+    retry_one_ended(study)  # retried again, with the whole history
+    assert RetryHeartbeatStaleTrialCallback.retry_history(study.trials[-1]) == [1, 3]
+    assert orphan.number == 2
+
+
+def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) -> None:
+    study = journal_study(tmp_path / "study.journal")
+    study.tell(ask(study), state=TrialState.FAIL)
+    retry_one_ended(study)
+    assert [t.state for t in study.get_trials()] == [TrialState.FAIL]
+
+
+@pytest.mark.parametrize(
+    ("where", "workers", "reason"),
+    [
+        ("sqlite:///{tmp}/a.db", 2, "SQLite locks the whole file"),
+        ("mysql://localhost/a", 1, "give postgresql://"),
+        ("{tmp}", 1, "a folder; give the path of a journal file"),
+        ("{tmp}/no.journal", 1, "is no journal of Optuna's"),
+        ("/proc/none/study.journal", 1, "cannot open the journal /proc/none/study.journal"),
+        ("postgresql://me:secret@127.0.0.1:1/a", 1, "cannot open the storage postgresql://me:***@127.0.0.1:1/a"),
+    ],
+)  # fmt: skip
+def test_storages_that_will_not_do_are_refused(tmp_path: Path, where: str, workers: int, reason: str) -> None:
+    (tmp_path / "no.journal").write_text("this is\nno journal\n")
+    with pytest.raises(UserError) as error:
+        StudyStorage(where.format(tmp=tmp_path), workers)
+    assert reason in str(error.value) and "secret" not in str(error.value)
+
+
+def test_sqlite_will_do_for_one_worker(tmp_path: Path) -> None:
+    store = StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)
+    study = optuna.create_study(storage=store.storage, study_name="s")
+    with store.handing_out("s"):
+        trial = ask(study)
+    store.heartbeat([trial])
+    study.tell(trial, 1.0)
+    assert os.path.exists(tmp_path / "a.db") and study.best_value == 1.0

@@ -1,0 +1,120 @@
+"""Trials run fold by fold: counted, continued, given up; every outcome is in the study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.search import trials
+from fmnist_cv.search.space import values_of
+from fmnist_cv.search.storage import StudyStorage
+from fmnist_cv.search.study import SearchResult, as_search, tune
+from fmnist_cv.search.trials import CURVES, FAILED, GIVEN_UP, TrialsFailed, fold_scores, open_study
+from fmnist_cv.validation.cross_validation import cross_validate
+
+DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}
+
+
+def states(result: SearchResult) -> list[TrialState]:
+    return [trial.state for trial in result.study.get_trials(deepcopy=False)]
+
+
+def test_a_trial_is_the_cross_validation_of_its_configuration(searched: dict[str, Any], tmp_path: Path) -> None:
+    result = tune(searched | {"trials": 2, "space": DROPOUT}, workers=2)
+    assert states(result) == [TrialState.COMPLETE] * 2
+    trial = result.study.trials[1]
+    alone = cross_validate(result.search.experiment(values_of(result.search.space, trial.params), name="alone"))
+    assert fold_scores(trial) == [float(accuracy) for accuracy in alone.accuracies]
+    assert trial.value == pytest.approx(alone.mean) and trial.user_attrs[GIVEN_UP] is None
+    assert [len(curve) for curve in trial.user_attrs[CURVES]] == [1, 1, 1]
+    assert result.winner.value == max(t.value for t in result.study.trials)
+    assert not list((tmp_path / "logs" / "study").rglob("events.out*fold*"))
+
+
+def test_the_test_set_is_not_scored(searched: dict[str, Any], tmp_path: Path) -> None:
+    tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
+    metrics = list((tmp_path / "logs" / "study").glob("trial_0000/fold_*/metrics.json"))
+    assert len(metrics) == 3
+    assert all("test" not in json.loads(path.read_text())["last"] for path in metrics)
+
+
+def test_a_study_goes_on_where_it_ended(searched: dict[str, Any]) -> None:
+    first = tune(searched | {"trials": 1}, workers=1)
+    more = tune(searched | {"trials": 3}, workers=2)
+    assert states(more) == [TrialState.COMPLETE] * 3
+    assert more.study.trials[0].params == first.study.trials[0].params
+    assert len({str(trial.params) for trial in more.study.trials}) == 3
+    again = tune(searched | {"trials": 2}, workers=1)  # fewer than there are: nothing to run
+    assert len(again.study.trials) == 3
+
+
+def test_a_study_of_another_search_is_refused(searched: dict[str, Any]) -> None:
+    tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
+    with pytest.raises(UserError, match=r"study study in .* was made with another space"):
+        tune(searched | {"trials": 2}, workers=1)
+
+
+RATE = "model.optimizer.init_args.lr"
+
+
+def queued(searched: dict[str, Any], *rates: float) -> SearchResult:
+    """A search whose trials have these learning rates, one after another."""
+    search = as_search(searched | {"space": {RATE: {"float": [1e-9, 1.0]}}, "trials": len(rates)})
+    study = open_study(search, StudyStorage(str(search.folder / "study.journal"), 1))
+    for rate in rates:
+        study.enqueue_trial({RATE: rate})
+    return tune(search, workers=1)
+
+
+def test_what_is_clearly_worse_is_given_up_and_never_wins(searched: dict[str, Any]) -> None:
+    result = queued(searched | {"pruning": {"p_threshold": 0.3}}, 1e-2, 1e-9, 1e-2)
+    good, bad, same = result.study.trials
+    assert bad.user_attrs[GIVEN_UP] == "after folds" and len(fold_scores(bad)) == 2
+    assert bad.state == TrialState.COMPLETE and bad.value == pytest.approx(sum(fold_scores(bad)) / 2)
+    assert fold_scores(same) == fold_scores(good) and same.user_attrs[GIVEN_UP] is None
+    assert result.winner.number == good.number  # of equals the first
+    counted = result.summary["trials"]
+    assert (counted["finished"], counted["given_up_after_folds"], counted["folds_run"]) == (3, 1, 8)
+    assert counted["folds_without_pruning"] == 9
+    assert list(result.table["given_up"].fillna("")) == ["", "", "after folds"]
+
+
+def test_a_hopeless_epoch_ends_its_trial(searched: dict[str, Any]) -> None:
+    rule = {"overrides": {"trainer.max_epochs": 3}, "epoch_rule": {"quantile": 0.5, "min_trials": 1, "min_epochs": 2}}
+    result = queued(searched | rule, 1e-2, 1e-9)
+    good, bad = result.study.trials
+    assert good.user_attrs[GIVEN_UP] is None and [len(curve) for curve in good.user_attrs[CURVES]] == [3, 3, 3]
+    assert bad.user_attrs[GIVEN_UP] == "in an epoch" and bad.state == TrialState.COMPLETE
+    assert bad.intermediate_values == {}  # an epoch's score is never reported as a fold's
+    assert 0 < bad.value < good.value and result.winner.number == good.number
+    metrics = list(result.path.glob("trial_0001/fold_*/metrics.json"))
+    assert metrics == []  # its first fold was cut off after its second epoch
+
+
+def test_a_configuration_that_cannot_be_trained_fails_alone(searched: dict[str, Any]) -> None:
+    space = {"model.optimizer.init_args.lr": {"choices": [1e-2, 1e30]}}
+    result = tune(searched | {"space": space, "sampler": "grid", "trials": None}, workers=2)
+    by_rate = {trial.params["model.optimizer.init_args.lr"]: trial for trial in result.study.trials}
+    assert by_rate[1e30].state == TrialState.FAIL and "loss became" in by_rate[1e30].user_attrs[FAILED]
+    assert len(result.study.trials) == 2 and result.winner.params["model.optimizer.init_args.lr"] == 1e-2
+    assert result.summary["trials"]["failed"] == 1
+
+
+def test_one_failure_after_another_ends_the_search(
+    searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(trials, "MAX_FAILED_IN_A_ROW", 2)
+    space = {"model.optimizer.init_args.lr": {"float": [1e29, 1e30]}}
+    with pytest.raises(TrialsFailed, match="2 trials failed one after another; the last one: the training loss became"):
+        tune(searched | {"space": space}, workers=1)
+    storage = optuna.storages.JournalStorage(
+        optuna.storages.journal.JournalFileBackend(str(tmp_path / "logs" / "study" / "study.journal"))
+    )
+    found = optuna.load_study(study_name="study", storage=storage).trials
+    assert [trial.state for trial in found] == [TrialState.FAIL] * 2

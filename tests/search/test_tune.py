@@ -1,0 +1,232 @@
+"""The command as it is used: real processes that are interrupted and killed, a journal and a PostgreSQL server."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import yaml
+from optuna.storages import RetryHeartbeatStaleTrialCallback
+from optuna.trial import TrialState
+
+from fmnist_cv.search.storage import StudyStorage
+
+Search = dict[str, Any]
+
+
+def start(searched: Search, folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(searched))
+    command = [sys.executable, "-m", "fmnist_cv.tune", f"--config={path}", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            start_new_session=True)  # fmt: skip
+
+
+def run(searched: Search, folder: Path, *arguments: object, status: int = 0) -> tuple[str, str]:
+    process = start(searched, folder, *arguments)
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == status, out + err
+    assert "Traceback" not in err
+    return out, err
+
+
+def folds_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes that train folds just now: descendants of the command's fork server."""
+    try:
+        servers = psutil.Process(command.pid).children()
+        return [fold for server in servers for fold in server.children() if "forkserver" in " ".join(server.cmdline())]
+    except psutil.Error:
+        return []
+
+
+def kill_a_fold(command: subprocess.Popen[str], chance: random.Random) -> bool:
+    folds = folds_of(command)
+    if not folds:
+        return False
+    try:
+        chance.choice(folds).kill()
+    except psutil.Error:
+        return False
+    return True
+
+
+def check_every_trial_finished_once(study: optuna.Study, n_trials: int) -> None:
+    trials = study.get_trials()
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    assert len(complete) == n_trials
+    assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.FAIL}  # none RUNNING, none WAITING
+    # what was ended was run again, once, with its parameters, to its end
+    retried = [number for t in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(t)[-1:]]
+    assert sorted(retried) == [t.number for t in trials if t.state == TrialState.FAIL]
+    for trial in complete:
+        for number in RetryHeartbeatStaleTrialCallback.retry_history(trial):
+            assert trials[number].params == trial.params
+    assert all(len(t.intermediate_values) == 3 for t in complete)
+    assert len({str(t.params) for t in complete}) == n_trials
+
+
+def opened(where: str) -> optuna.Study:
+    return optuna.load_study(study_name="study", storage=StudyStorage(where, workers=1).storage)
+
+
+def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> None:
+    searched |= {"trials": 3, "confirm": {"top": 1, "n_splits": 3, "n_repeats": 1}}
+    out, _ = run(searched, tmp_path, "--workers", 2)
+    assert "3 of 3 finished, 0 of them given up" in out and "best 0." in out
+    assert "(winner)" in out and "the config as it is" in out and "Winner against the config as it is" in out
+    folder = tmp_path / "logs" / "study"
+    summary = json.loads((folder / "search.json").read_text())
+    (found,) = summary["confirmed"]["configurations"]
+    assert found["trial"] == summary["winner"]["trial"]
+    assert found["gap"] == pytest.approx(summary["winner"]["accuracy"] - found["fresh"]["mean"])
+    assert (folder / found["run"] / "best.ckpt").exists() and (folder / found["run"] / "report.md").exists()
+    page = (folder / "study.html").read_text()
+    assert "Parallel coordinates" in page and "http-equiv" not in page
+    assert list((folder / "tensorboard").glob("trial_000*"))
+    winner = (folder / "winner.yaml").read_text()
+    again = subprocess.run(
+        [sys.executable, "-m", "fmnist_cv.fit", "--config", str(folder / "winner.yaml"), "--print_config"],
+        capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert (
+        again.returncode == 0 and f"dropout: {yaml.safe_load(winner)['model']['init_args']['dropout']}" in again.stdout
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--trials", "none"], "trials"),
+        (["--storage", "sqlite:///a.db", "--workers", "2"], "SQLite locks the whole file"),
+        (["--workers", "0"], "--workers is 0"),
+        (["--sampler", "grid"], "has no end of values"),
+        (["--trails", "3"], "trails"),
+    ],
+)  # fmt: skip
+def test_a_users_mistake_ends_with_status_2(
+    searched: Search, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    _, err = run(searched, tmp_path, *arguments, status=2)
+    assert err.startswith("error: ") and reason in err
+
+
+def test_ctrl_c_leaves_nothing_running_and_the_command_goes_on(searched: Search, tmp_path: Path) -> None:
+    command = start(searched, tmp_path, "--workers", 2)
+    journal = tmp_path / "logs" / "study" / "study.journal"
+    while not folds_of(command):
+        assert command.poll() is None
+        time.sleep(0.05)
+    os.kill(command.pid, signal.SIGINT)
+    out, err = command.communicate(timeout=60)
+    assert command.returncode == 130, out + err
+    assert "interrupted; the same command goes on" in err and "Traceback" not in err
+    before = opened(str(journal)).get_trials()
+    assert {t.state for t in before} <= {TrialState.FAIL, TrialState.COMPLETE}
+    run(searched, tmp_path, "--workers", 2)
+    check_every_trial_finished_once(opened(str(journal)), 4)
+
+
+def survive(
+    searched: Search, tmp_path: Path, where: str, storage: list[str], after_kill: Any = None, while_running: Any = None
+) -> None:
+    """Kill folds again and again, and the whole command twice; then look at the study."""
+    chance, killed = random.Random(0), 0
+    for round_ in range(3):
+        command = start(searched, tmp_path, "--workers", 4, *storage)
+        began = time.monotonic()
+        while command.poll() is None and (round_ == 2 or time.monotonic() - began < 12):
+            time.sleep(0.4)
+            killed += killed < 12 and kill_a_fold(command, chance)
+            if while_running is not None and folds_of(command):
+                while_running()
+                while_running = None
+        if round_ < 2 and command.poll() is None:
+            os.kill(command.pid, signal.SIGKILL)
+            command.communicate()
+            if after_kill is not None:
+                after_kill()
+    out, err = command.communicate(timeout=240)
+    assert command.returncode == 0, out + err
+    assert killed >= 3
+    check_every_trial_finished_once(opened(where), searched["trials"])
+
+
+def test_four_workers_survive_being_killed(searched: Search, tmp_path: Path) -> None:
+    journal = tmp_path / "logs" / "study" / "study.journal"
+
+    def tear() -> None:
+        with open(journal, "ab") as file:
+            file.write(b'{"op_code":5,"worker_id":"torn')
+
+    survive(searched | {"trials": 8}, tmp_path, str(journal), [], after_kill=tear)
+
+
+# -- PostgreSQL ---------------------------------------------------------------------------------------------
+
+
+class Server:
+    """A PostgreSQL server of our own, on a free port."""
+
+    def __init__(self, folder: Path) -> None:
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+        found = shutil.which("pg_ctl") or (str(programs[-1]) if programs else None)
+        if found is None:
+            pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+        self.programs, self.data = Path(found).parent, folder / "data"
+        self.as_user: list[str] = []
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(folder, "postgres")
+            for parent in folder.parents[:3]:
+                parent.chmod(0o755)
+            self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.do("initdb", "-D", self.data, "-U", "tester", "--auth=trust", "--no-sync")
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://tester@127.0.0.1:{self.port}/postgres"
+
+    def do(self, program: str, *arguments: object) -> None:
+        command = [*self.as_user, str(self.programs / program), *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=self.data.parent)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self) -> None:
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
+        self.do("pg_ctl", "-D", self.data, "-o", options, "-l", self.data / "log", "-w", "start")
+
+    def stop(self) -> None:
+        self.do("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    made = Server(tmp_path_factory.mktemp("postgres"))
+    yield made
+    made.stop()
+
+
+def test_a_study_in_postgresql_survives_kills_and_a_restart_of_the_server(
+    searched: Search, tmp_path: Path, server: Server
+) -> None:
+    def restart() -> None:
+        server.stop()
+        server.start()
+
+    survive(searched | {"trials": 8}, tmp_path, server.url, ["--storage", server.url], while_running=restart)
