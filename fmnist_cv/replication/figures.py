@@ -52,11 +52,14 @@ def draw_k(results: RowResults, path: Path) -> None:
                 axes.plot(shift, np.mean(folds), "_", color="tab:blue", markersize=14, markeredgewidth=2)
             test = 100 * np.mean([fold["last"]["test"]["accuracy"] for fold in run["folds"]])
             axes.plot(shift, test, "x", color="tab:orange", markersize=7)
+            if len(folds) > 1:
+                axes.plot(shift, 100 * run["ensemble"]["last"]["accuracy"], "^", color="tab:green", markersize=6)
     axes.plot([], [], "o", color="tab:blue", alpha=0.35, label="a fold's validation score")
     axes.plot(
         [], [], "_", color="tab:blue", markersize=14, markeredgewidth=2, label="a run's validation score: the estimate"
     )
     axes.plot([], [], "x", color="tab:orange", label="its models on the test set, mean")
+    axes.plot([], [], "^", color="tab:green", label="their soft vote on the test set")
     axes.set_xticks(range(len(results.variants)), [name.replace(", ", ",\n") for name in results.variants])
     axes.set_ylabel("accuracy, %")
     axes.grid(alpha=0.3, axis="y")
@@ -84,22 +87,24 @@ def draw_learning_curve(results: RowResults, path: Path) -> None:
 def draw_sensitivity(results: dict[str, RowResults], path: Path) -> None:
     """smith-dense's validation accuracy over L2 and over the learning rate; 1e-4 of both is the account's own."""
     base = results["smith-dense"]
-    own = base.accuracy(next(iter(base.row.variants)), "validation", "last")
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axes, study, label in (
         (panels[0], results["smith-dense-l2"], "L2 coefficient"),
         (panels[1], results["smith-dense-lr"], "learning rate"),
     ):
-        points = [(float(name.split()[-1]), study.accuracy(name, "validation", "last")) for name in study.variants]
-        points = sorted([(1e-4, own), *points], key=lambda point: point[0])
-        axes.errorbar(
-            [x for x, _ in points], [s.mean for _, s in points], [s.sd or 0 for _, s in points],
-            marker="o", capsize=3, label="ours, mean and sd over seeds",
-        )  # fmt: skip
-        for name in study.variants:
-            if (reported := study.row.reported_of(name)) is not None:
-                axes.plot(float(name.split()[-1]), reported, "s", color="tab:orange", label="reported (about)")
+        for own, colour in zip(base.variants, ("tab:blue", "tab:green"), strict=False):
+            kind = own.split(",")[0]  # listing or prose
+            names = [n for n in study.variants if n.startswith("prose") == (kind == "prose")]
+            points = [(float(name.split()[-1]), study.accuracy(name, "validation", "last")) for name in names]
+            points = sorted([(1e-4, base.accuracy(own, "validation", "last")), *points], key=lambda point: point[0])
+            axes.errorbar(
+                [x for x, _ in points], [s.mean for _, s in points], [s.sd or 0 for _, s in points],
+                marker="o", capsize=3, color=colour, label=f"ours, {own}",
+            )  # fmt: skip
+        reported = {float(name.split()[-1]): study.row.reported_of(name) for name in study.variants}
+        axes.plot(*zip(*((x, y) for x, y in reported.items() if y is not None), strict=True), "s", color="tab:orange",
+                  label="reported (about)")  # fmt: skip
         axes.set_xscale("log")
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
