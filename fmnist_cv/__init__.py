@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from fmnist_cv.models import ImageClassifier as ImageClassifier
     from fmnist_cv.models import LinearClassifier as LinearClassifier
     from fmnist_cv.models import LogSoftmaxANN as LogSoftmaxANN
-    from fmnist_cv.search.study import SearchResult as SearchResult
-    from fmnist_cv.search.study import tune as tune
+    from fmnist_cv.search.tuning import SearchResult as SearchResult
+    from fmnist_cv.search.tuning import tune as tune
     from fmnist_cv.validation.cross_validation import cross_validate as cross_validate
     from fmnist_cv.validation.results import CrossValidationResult as CrossValidationResult
 
@@ -44,8 +44,8 @@ _PUBLIC = {
     "cross_validate": "fmnist_cv.validation.cross_validation",
     "CrossValidationResult": "fmnist_cv.validation.results",
     "Experiment": "fmnist_cv.experiment",
-    "SearchResult": "fmnist_cv.search.study",
-    "tune": "fmnist_cv.search.study",
+    "SearchResult": "fmnist_cv.search.tuning",
+    "tune": "fmnist_cv.search.tuning",
     **dict.fromkeys(
         ("ArrayDataModule", "FashionMNISTDataModule", "KFoldDataModule", "MNISTDataModule", "SyntheticDataModule"),
         "fmnist_cv.data",

@@ -14,15 +14,15 @@ from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.validation.cross_validation import FoldsFailed
 
 if TYPE_CHECKING:
-    from fmnist_cv.search.study import SearchResult
+    from fmnist_cv.search.tuning import SearchResult
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
     from fmnist_cv.options import parse  # here, since each fold's process imports this module and needs none of it
     from fmnist_cv.search.settings import Search, add_run_options, make_parser
-    from fmnist_cv.search.study import tune
     from fmnist_cv.search.trials import TrialsFailed
+    from fmnist_cv.search.tuning import tune
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
@@ -75,6 +75,13 @@ def show(result: SearchResult, console: Console) -> None:
         console.print(
             f"winner: trial {result.winner.number}, {_percent(summary['winner']['accuracy'])} %", highlight=False
         )
+    if nested := summary.get("nested"):
+        mean, interval = _fresh(nested["accuracy"])
+        console.print(
+            f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, corrected 95 % interval {interval}; the "
+            "search and all, on images that no choice has seen",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
     for name, value in summary["winner"]["parameters"].items():
         console.print(f"  {name} = {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nStudy:       {result.path}", highlight=False, markup=False, soft_wrap=True)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -93,6 +95,23 @@ class Images:
         """(channels, height, width)."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
 
+    def without(self, indices: np.ndarray) -> Images:
+        """The images but those of the indices int64 (m,).
+
+        Raises:
+            UserError: an index of no image, or nothing is left.
+        """
+        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
+            raise UserError(
+                f"data.leave_out names images {indices.min()} to {indices.max()}, but there are {len(self)}, from 0"
+            )
+        kept = torch.ones(len(self), dtype=torch.bool)
+        kept[torch.from_numpy(indices)] = False
+        if not kept.any():
+            raise UserError("data.leave_out leaves no image")
+        groups = None if self.groups is None else self.groups[kept]
+        return Images(self.images[kept], self.labels[kept], self.class_names, groups)
+
     def fingerprint(self) -> str:
         """A digest of shape, pixels, labels and groups: data with the same fingerprint give the same results."""
         digest = hashlib.blake2b(repr((tuple(self.images.shape), self.class_names)).encode(), digest_size=16)
@@ -100,3 +119,20 @@ class Images:
             if part is not None:
                 digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def read_indices(path: Path) -> np.ndarray:
+    """The column `index` of a CSV file, int64 (m,).
+
+    Raises:
+        UserError: there is no such file or column, or something in it is no index.
+    """
+    try:
+        column = pd.read_csv(path, usecols=["index"])["index"]
+    except OSError as error:
+        raise UserError(f"data.leave_out: cannot read {path}: {error.strerror}") from None
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"data.leave_out: {path} is no CSV file with a column 'index': {error}") from None
+    if len(column) and not pd.api.types.is_integer_dtype(column):
+        raise UserError(f"data.leave_out: the column 'index' of {path} holds more than whole numbers")
+    return column.to_numpy(dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args
 
 import lightning as L
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
-from fmnist_cv.data.images import Images
+from fmnist_cv.data.images import Images, read_indices
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
@@ -42,6 +43,7 @@ class KFoldDataModule(L.LightningDataModule):
             those of `kornia.augmentation` do (torchvision's draw once per batch).
         eval_batch_size: images per step without gradients; changes speed and memory only.
         drop_last: leave out the last training batch of an epoch when it is not full.
+        leave_out: CSV file whose column `index` names training images, counted from 0, that are left out of everything.
         n_splits: k.
         fold: which of the k folds is held out, from 0.
         repeat: which repetition of the k-fold, from 0.
@@ -58,6 +60,7 @@ class KFoldDataModule(L.LightningDataModule):
         augment: list[nn.Module] | None = None,
         eval_batch_size: int = 1000,
         drop_last: bool = False,
+        leave_out: str | None = None,
         n_splits: int = 5,
         fold: int = 0,
         repeat: int = 0,
@@ -70,7 +73,7 @@ class KFoldDataModule(L.LightningDataModule):
         if batch_size < 1 or eval_batch_size < 1:
             raise UserError(f"data.batch_size is {batch_size} and data.eval_batch_size {eval_batch_size}; at least 1")
         self.batch_size, self.eval_batch_size, self.drop_last = batch_size, eval_batch_size, drop_last
-        self.scaling_name = scaling
+        self.scaling_name, self.leave_out = scaling, leave_out
         self.augment = list(augment or [])
         if scaling not in get_args(ScalingName):
             raise UserError(f"data.scaling is '{scaling}'; it is one of {', '.join(get_args(ScalingName))}")
@@ -98,11 +101,11 @@ class KFoldDataModule(L.LightningDataModule):
 
     @cached_property
     def train_images(self) -> Images:
-        """All training images, of which the split takes parts; uint8."""
+        """All training images but those left out, of which the split takes parts; uint8."""
         images = self.load(train=True)
         if images is None:
             raise UserError(f"{self.data_name} has no training images")
-        return images
+        return images if self.leave_out is None else images.without(read_indices(Path(self.leave_out)))
 
     @cached_property
     def test_images(self) -> Images | None:

@@ -283,6 +283,8 @@ class Search:
             raise UserError(f"confirm.seed is {confirm.seed}, the search's own: its splits would be the same")
         if settings.nested is not None and settings.nested < 2:
             raise UserError(f"nested is {settings.nested}; outer folds must be at least 2")
+        if settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
+            raise UserError("nested cannot be combined with data.leave_out, by which it takes each outer fold away")
         self._check_space()
 
     def _check_rules(self) -> None:

@@ -1,156 +1,64 @@
-"""A whole search: run what is missing of the study, find the winner, confirm it, write what there is to look at."""
+"""A study, opened or made, and run until all its trials are finished."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import optuna
-import pandas as pd
-import yaml
-from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
-from fmnist_cv.options import as_arguments
-from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.page import write_page, write_tensorboard
-from fmnist_cv.search.sampling import quiet_optuna
+from fmnist_cv.search.sampling import SeededByTrial, quiet_optuna
 from fmnist_cv.search.settings import Search
-from fmnist_cv.search.space import values_of
 from fmnist_cv.search.storage import StudyStorage
-from fmnist_cv.search.trials import GIVEN_UP, TrialRunner, fold_scores, open_study
-from fmnist_cv.search.winner import confirm, find_winner, write_winner
-from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import check_writable, write_json
-from fmnist_cv.validation.workers import default_workers, warm_up
+from fmnist_cv.search.trials import TrialRunner
 
 
-@dataclass
-class SearchResult:
-    """A finished search.
-
-    Attributes:
-        search: what was searched.
-        study: Optuna's study.
-        winner: the trial with all folds whose mean is the highest.
-        summary: what search.json holds: the winner, its score on fresh splits, the baseline's, times, versions.
-        path: the study's folder.
-    """
-
-    search: Search
-    study: optuna.Study
-    winner: FrozenTrial
-    summary: dict[str, Any]
-    path: Path
-
-    @property
-    def experiment(self) -> Experiment:
-        """The winner's experiment, as the search ran it."""
-        return self.search.experiment(values_of(self.search.space, self.winner.params))
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """A row per finished trial: its parameters, mean, folds' scores, and whether it was given up."""
-        trials = [t for t in self.study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
-        rows = [
-            {
-                "trial": t.number,
-                **t.params,
-                "accuracy": t.value,
-                "folds": fold_scores(t),
-                "given_up": t.user_attrs[GIVEN_UP],
-            }
-            for t in trials
-        ]
-        return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
-
-
-def tune(
-    config: str | Path | Mapping[str, Any] | Search,
-    overrides: Mapping[str, Any] | None = None,
-    *,
-    workers: int | None = None,
-    storage: str | None = None,
-    console: Console | None = None,
-) -> SearchResult:
-    """Search an experiment's hyperparameters, as `python -m fmnist_cv.tune` does; goes on with a study that is there.
-
-    Trials run in processes of their own, which import the calling script: guard its top level with
-    `if __name__ == "__main__":`.
+def run_study(search: Search, workers: int, storage: str | None, console: Console | None) -> optuna.Study:
+    """Run what is missing of a search's study.
 
     Args:
-        config: a YAML file or the name of one in configs/search/, its content as a mapping, or a Search.
-        overrides: values of the search's keys, e.g. {"trials": 50}.
-        workers: trials side by side; None for one per GPU or core.
+        search: what is searched.
+        workers: trials side by side.
         storage: postgresql://... or the path of a journal file; None for study.journal in the study's folder.
         console: where progress is shown; None shows nothing.
 
     Raises:
-        UserError: the search, the data or the storage cannot be used as asked.
+        UserError: the data or the storage cannot be used as asked.
         TrialsFailed: one trial after another failed.
-        FoldsFailed: a fold of a confirmation failed.
     """
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers is {workers}; it must be at least 1")
-    search = as_search(config, overrides)
-    check_writable(search.base.log_dir)
-    warm_up()
-    workers = workers or default_workers(None, search.base.devices())
     with quiet_optuna():
         store = StudyStorage(storage or str(search.folder / "study.journal"), workers, console)
         study = store.patiently(lambda: open_study(search, store))
+        if console is not None:
+            console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment}, "
+                          f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
+                          highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
             TrialRunner(search, study, store, workers, display).run()
-        winner = find_winner(search, study)
-        search.folder.mkdir(parents=True, exist_ok=True)
-        write_winner(search, winner)
-        summary = _summary(search, study, winner, workers)
-        if search.settings.confirm.top:
-            summary["confirmed"] = confirm(search, study, workers, console)
-        write_json(search.folder / "search.json", summary)
-        write_tensorboard(search, study)
-        write_page(search, study, summary)
-    return SearchResult(search, study, winner, summary, search.folder)
+    return study
 
 
-def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mapping[str, Any] | None = None) -> Search:
-    """A Search from a file's name, a mapping, or itself, with some of its keys replaced."""
-    if isinstance(config, Search) and not overrides:
-        return config
-    content = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else config
-    if isinstance(config, Search):
-        content = yaml.safe_dump(config.as_dict())
-    return Search.parse([f"--config={content}", *as_arguments(overrides or {})])
+def open_study(search: Search, store: StudyStorage) -> optuna.Study:
+    """Make the study, or go on with it.
 
-
-def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: int) -> dict[str, Any]:
-    trials = study.get_trials(deepcopy=False)
-    finished = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
-    folds = sum(len(t.intermediate_values) for t in finished)
-    devices = search.base.devices()
-    return {
-        "study": search.name,
-        "search": search.as_dict(),
-        "winner": {
-            "trial": winner.number,
-            "parameters": winner.params,
-            "accuracy": winner.value,
-            "folds": fold_scores(winner),
-        },
-        "trials": {
-            "finished": len(finished),
-            "given_up_after_folds": sum(t.user_attrs[GIVEN_UP] == "after folds" for t in finished),
-            "given_up_in_an_epoch": sum(t.user_attrs[GIVEN_UP] == "in an epoch" for t in finished),
-            "failed": sum("failed" in t.user_attrs for t in trials),
-            "folds_run": folds,
-            "folds_without_pruning": len(finished) * search.n_folds,
-        },
-        "environment": describe_environment(
-            devices.description, max(1, cpu_cores() // workers), search.base.precision()
-        ),
-    }
+    Raises:
+        UserError: it is another search's.
+    """
+    study = optuna.create_study(
+        storage=store.storage,
+        study_name=search.name,
+        direction="maximize",
+        sampler=SeededByTrial(search.sampler),
+        pruner=search.pruner(),
+        load_if_exists=True,
+    )
+    mine, theirs = search.identity(), study.user_attrs.get("search")
+    if theirs is None:
+        study.set_user_attr("search", mine)
+        study.set_metric_names(["accuracy"])
+    elif differences := [key for key in mine if mine[key] != theirs.get(key)]:
+        raise UserError(
+            f"study {search.name} in {store.shown} was made with another {', '.join(differences)}; go on with the "
+            "settings it was made with, or choose another name"
+        )
+    return study

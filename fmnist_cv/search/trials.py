@@ -15,7 +15,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import DataNotFound, UserError
-from fmnist_cv.search.sampling import SeededByTrial
 from fmnist_cv.search.settings import Search
 from fmnist_cv.search.space import suggest, values_of
 from fmnist_cv.search.storage import (
@@ -61,32 +60,6 @@ class Watcher(Protocol):
 
     def told(self, number: int, trials: Sequence[FrozenTrial]) -> None:
         """A trial is over; all trials as they are now."""
-
-
-def open_study(search: Search, store: StudyStorage) -> optuna.Study:
-    """Make the study, or go on with it.
-
-    Raises:
-        UserError: it is another search's.
-    """
-    study = optuna.create_study(
-        storage=store.storage,
-        study_name=search.name,
-        direction="maximize",
-        sampler=SeededByTrial(search.sampler),
-        pruner=search.pruner(),
-        load_if_exists=True,
-    )
-    mine, theirs = search.identity(), study.user_attrs.get("search")
-    if theirs is None:
-        study.set_user_attr("search", mine)
-        study.set_metric_names(["accuracy"])
-    elif differences := [key for key in mine if mine[key] != theirs.get(key)]:
-        raise UserError(
-            f"study {search.name} in {store.shown} was made with another {', '.join(differences)}; go on with the "
-            "settings it was made with, or choose another name"
-        )
-    return study
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from fmnist_cv.data import Images
+from fmnist_cv.data.images import read_indices
 from fmnist_cv.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
@@ -105,3 +107,38 @@ def test_the_fingerprint_changes_with_anything() -> None:
         Images.from_arrays(PIXELS[:5], LABELS[:5]),
     ]
     assert len({data.fingerprint() for data in variants}) == len(variants)
+
+
+def test_images_can_be_left_out(tmp_path: Path) -> None:
+    images = Images.from_arrays(PIXELS, LABELS, groups=np.array([0, 0, 1, 1, 2, 2]))
+    path = tmp_path / "suspects.csv"
+    path.write_text("index,label,why\n4,1,blurred\n0,0,upside down\n4,1,twice\n")
+    left = images.without(read_indices(path))
+    assert len(left) == 4 and left.labels.tolist() == [1, 2, 0, 2] and left.class_names == images.class_names
+    assert torch.equal(left.images, images.images[[1, 2, 3, 5]])
+    assert left.groups is not None and left.groups.tolist() == [0, 1, 1, 2]
+    assert left.fingerprint() != images.fingerprint()
+    path.write_text("index\n")
+    assert len(images.without(read_indices(path))) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "cannot read"),
+        ("number\n1\n", "no CSV file with a column 'index'"),
+        ("", "no CSV file with a column 'index'"),
+        ("index\n1.5\n", "holds more than whole numbers"),
+        ("index\nfirst\n", "holds more than whole numbers"),
+        ("index\n6\n", "names images 6 to 6, but there are 6, from 0"),
+        ("index\n-1\n", "names images -1 to -1"),
+        ("index\n0\n1\n2\n3\n4\n5\n", "leaves no image"),
+    ],
+)
+def test_a_list_of_images_that_will_not_do_is_refused(tmp_path: Path, text: str | None, reason: str) -> None:
+    path = tmp_path / "suspects.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError) as error:
+        Images.from_arrays(PIXELS, LABELS).without(read_indices(path))
+    assert reason in str(error.value)

@@ -12,7 +12,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.search.sampling import SeededByTrial
 from fmnist_cv.search.settings import Search
 from fmnist_cv.search.space import suggest
-from fmnist_cv.search.study import as_search
+from fmnist_cv.search.tuning import as_search
 
 PRUNING = {"p_threshold": 0.3}
 

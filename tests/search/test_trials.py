@@ -14,8 +14,9 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.search import trials
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.storage import StudyStorage
-from fmnist_cv.search.study import SearchResult, as_search, tune
-from fmnist_cv.search.trials import CURVES, FAILED, GIVEN_UP, TrialsFailed, fold_scores, open_study
+from fmnist_cv.search.study import open_study
+from fmnist_cv.search.trials import CURVES, FAILED, GIVEN_UP, TrialsFailed, fold_scores
+from fmnist_cv.search.tuning import SearchResult, as_search, tune
 from fmnist_cv.validation.cross_validation import cross_validate
 
 DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}

@@ -1,0 +1,108 @@
+"""Nested cross-validation: a whole search inside each outer fold, its winner scored on images that no choice has seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from fmnist_cv.data import Split, SplitPlan, make_splits
+from fmnist_cv.errors import UserError
+from fmnist_cv.search.settings import Search, Tree
+from fmnist_cv.search.space import values_of
+from fmnist_cv.search.study import run_study
+from fmnist_cv.search.winner import find_winner, fresh_seed
+from fmnist_cv.validation.cross_validation import FoldsFailed, fold_folders, fold_job
+from fmnist_cv.validation.preparation import prepare
+from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.statistics import summarise
+from fmnist_cv.validation.workers import run_jobs
+
+
+def nested_estimate(search: Search, workers: int, storage: str | None, console: Console | None) -> dict[str, Any]:
+    """What the whole procedure, search and all, is worth (Cawley and Talbot, JMLR 11, 2010, section 5).
+
+    For each outer fold, the search runs on the other folds' images alone; its winner is trained on these and scored on
+    the outer fold.
+
+    Args:
+        search: the search; `nested` says how many outer folds.
+        workers: trials side by side.
+        storage: where the inner studies are kept; None for a journal each.
+        console: where progress is shown; None shows nothing.
+
+    Returns:
+        Mean, spread and corrected interval of the outer folds' scores, and each fold's winner.
+    """
+    train = search.base.check_parts().data.train_images
+    groups = None if train.groups is None else train.groups.numpy()
+    plan = SplitPlan(search.settings.nested or 0, stratify=search.base.cv.stratify, seed=fresh_seed(search))
+    folds: list[dict[str, Any]] = []
+    for split in make_splits(train.labels.numpy(), plan, groups):
+        if console is not None:
+            console.print(f"\nouter fold {split.fold + 1} of {plan.n_splits}", highlight=False)
+        inner = _without_fold(search, split)
+        winner = find_winner(inner, run_study(inner, workers, storage, console))
+        accuracy = _score(search, values_of(search.space, winner.params), split, workers)
+        folds.append(
+            {
+                "fold": split.fold,
+                "study": inner.name,
+                "winner": {"trial": winner.number, "parameters": winner.params, "accuracy": winner.value},
+                "accuracy": accuracy,
+                "n_train": len(split.train),
+                "n_validation": len(split.validation),
+            }
+        )
+    ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
+    return {
+        "n_splits": plan.n_splits,
+        "seed": plan.seed,
+        "accuracy": summarise([fold["accuracy"] for fold in folds], ratio).as_dict(),
+        "folds": folds,
+    }
+
+
+def _without_fold(search: Search, split: Split) -> Search:
+    """The same search on the images outside the outer fold."""
+    path = search.folder / "nested" / f"outer_{split.fold}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = pd.DataFrame({"index": split.validation}).to_csv(index=False)
+    replace_file(path, lambda file: file.write(text.encode()))
+    settings = search.settings
+    return Search(
+        replace(
+            settings,
+            name=f"{search.name}-outer-{split.fold}",
+            overrides=Tree({**settings.overrides.content, "data.leave_out": str(path)}),
+            nested=None,
+        )
+    )
+
+
+def _score(search: Search, values: dict[str, Any], split: Split, workers: int) -> float:
+    """Accuracy on the outer fold of the winner trained on all other images."""
+    experiment = search.experiment(
+        values, seed=fresh_seed(search), cv__n_splits=search.settings.nested, cv__n_repeats=1, cv__holdout=None,
+        cv__workers=workers,
+    )  # fmt: skip
+    name = f"nested_outer_{split.fold}"
+    exists = (search.folder / name).exists()
+    prepared = prepare(experiment, None if exists else name, name if exists else None, None)
+    if not np.array_equal(prepared.splits[split.fold].validation, split.validation):
+        raise UserError(f"run {prepared.run.path} holds out other images than the outer fold; move it away")
+    folder, failures = fold_folders(prepared)[split.fold], {}
+
+    def handle(name: str, event: dict[str, Any]) -> None:
+        if event["event"] == "failed":
+            failures[name] = (event["reason"], event["traceback"])
+
+    if not folder.finished:
+        run_jobs([fold_job(prepared, split.fold)], 1, experiment.devices(), handle)
+    if failures:
+        raise FoldsFailed(prepared.run.path, failures)
+    epoch = "last" if experiment.cv.inner_holdout is None else "best"
+    return folder.read_metrics()[epoch]["validation"]["accuracy"]

@@ -1,0 +1,155 @@
+"""A whole search: run what is missing of the study, find the winner, confirm it, write what there is to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+import yaml
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.options import as_arguments
+from fmnist_cv.runtime import cpu_cores
+from fmnist_cv.search.nested import nested_estimate
+from fmnist_cv.search.page import write_page, write_tensorboard
+from fmnist_cv.search.sampling import quiet_optuna
+from fmnist_cv.search.settings import Search
+from fmnist_cv.search.space import values_of
+from fmnist_cv.search.study import run_study
+from fmnist_cv.search.trials import GIVEN_UP, fold_scores
+from fmnist_cv.search.winner import confirm, find_winner, write_winner
+from fmnist_cv.validation.results import describe_environment
+from fmnist_cv.validation.run_folder import check_writable, write_json
+from fmnist_cv.validation.workers import default_workers, warm_up
+
+
+@dataclass
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        search: what was searched.
+        study: Optuna's study.
+        winner: the trial with all folds whose mean is the highest.
+        summary: what search.json holds: the winner, its score on fresh splits, the baseline's, times, versions.
+        path: the study's folder.
+    """
+
+    search: Search
+    study: optuna.Study
+    winner: FrozenTrial
+    summary: dict[str, Any]
+    path: Path
+
+    @property
+    def experiment(self) -> Experiment:
+        """The winner's experiment, as the search ran it."""
+        return self.search.experiment(values_of(self.search.space, self.winner.params))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A row per finished trial: its parameters, mean, folds' scores, and whether it was given up."""
+        trials = [t for t in self.study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
+        rows = [
+            {
+                "trial": t.number,
+                **t.params,
+                "accuracy": t.value,
+                "folds": fold_scores(t),
+                "given_up": t.user_attrs[GIVEN_UP],
+            }
+            for t in trials
+        ]
+        return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def tune(
+    config: str | Path | Mapping[str, Any] | Search,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    workers: int | None = None,
+    storage: str | None = None,
+    console: Console | None = None,
+) -> SearchResult:
+    """Search an experiment's hyperparameters, as `python -m fmnist_cv.tune` does; goes on with a study that is there.
+
+    Trials run in processes of their own, which import the calling script: guard its top level with
+    `if __name__ == "__main__":`.
+
+    Args:
+        config: a YAML file or the name of one in configs/search/, its content as a mapping, or a Search.
+        overrides: values of the search's keys, e.g. {"trials": 50}.
+        workers: trials side by side; None for one per GPU or core.
+        storage: postgresql://... or the path of a journal file; None for study.journal in the study's folder.
+        console: where progress is shown; None shows nothing.
+
+    Raises:
+        UserError: the search, the data or the storage cannot be used as asked.
+        TrialsFailed: one trial after another failed.
+        FoldsFailed: a fold of a confirmation failed.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers is {workers}; it must be at least 1")
+    search = as_search(config, overrides)
+    check_writable(search.base.log_dir)
+    warm_up()
+    workers = workers or default_workers(None, search.base.devices())
+    study = run_study(search, workers, storage, console)
+    with quiet_optuna():
+        winner = find_winner(search, study)
+        search.folder.mkdir(parents=True, exist_ok=True)
+        write_winner(search, winner)
+        summary = _summary(search, study, winner, workers)
+        if search.settings.confirm.top:
+            summary["confirmed"] = confirm(search, study, workers, console)
+        if search.settings.nested is not None:
+            summary["nested"] = nested_estimate(search, workers, storage, console)
+        write_json(search.folder / "search.json", summary)
+        write_tensorboard(search, study)
+        write_page(search, study, summary)
+    return SearchResult(search, study, winner, summary, search.folder)
+
+
+def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mapping[str, Any] | None = None) -> Search:
+    """A Search from a file's name, a mapping, or itself, with some of its keys replaced."""
+    if isinstance(config, Search) and not overrides:
+        return config
+    content = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else config
+    if isinstance(config, Search):
+        content = yaml.safe_dump(config.as_dict())
+    return Search.parse([f"--config={content}", *as_arguments(overrides or {})])
+
+
+def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: int) -> dict[str, Any]:
+    trials = study.get_trials(deepcopy=False)
+    finished = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
+    folds = sum(len(t.intermediate_values) for t in finished)
+    devices = search.base.devices()
+    return {
+        "study": search.name,
+        "search": search.as_dict(),
+        "winner": {
+            "trial": winner.number,
+            "parameters": winner.params,
+            "accuracy": winner.value,
+            "folds": fold_scores(winner),
+        },
+        "trials": {
+            "finished": len(finished),
+            "given_up_after_folds": sum(t.user_attrs[GIVEN_UP] == "after folds" for t in finished),
+            "given_up_in_an_epoch": sum(t.user_attrs[GIVEN_UP] == "in an epoch" for t in finished),
+            "failed": sum("failed" in t.user_attrs for t in trials),
+            "folds_run": folds,
+            "folds_without_pruning": len(finished) * search.n_folds,
+        },
+        "environment": describe_environment(
+            devices.description, max(1, cpu_cores() // workers), search.base.precision()
+        ),
+    }
