@@ -192,10 +192,16 @@ class Experiment:
                     "the engine scores all held-out images after each epoch"
                 )
 
-    def check_parts(self) -> FoldParts:
-        """Build the parts once, on the CPU, and refuse what would only fail in the middle of training."""
+    def check_parts(self, same_data: KFoldDataModule | None = None) -> FoldParts:
+        """Build the parts once, on the CPU, and refuse what would only fail in the middle of training.
+
+        Args:
+            same_data: a data module with the same images, which need not be read again.
+        """
         self.devices()
         parts = self.build(seed=self.seed)
+        if same_data is not None:
+            parts.data.take_images(same_data)
         name, data = self.config.model.class_path, parts.data
         train, test = data.train_images, data.test_images  # a broken test file must be found before training
         if test is not None and test.shape != train.shape:

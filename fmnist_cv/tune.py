@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = make_parser()
         add_run_options(parser)
         options = parse(parser, sys.argv[1:] if arguments is None else list(arguments), "search")
-        search = Search.from_namespace(options)
+        with console.status("checking the space: the ends of each range and every choice"):
+            search = Search.from_namespace(options)
         result = tune(search, workers=options.workers, storage=options.storage, console=console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

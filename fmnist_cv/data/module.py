@@ -112,6 +112,10 @@ class KFoldDataModule(L.LightningDataModule):
         """The test images, loaded when first asked for: by the evaluation, never by the fit."""
         return self.load(train=False)
 
+    def take_images(self, other: KFoldDataModule) -> None:
+        """Take another module's images instead of loading them."""
+        self.train_images, self.test_images = other.train_images, other.test_images
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes' names, by label."""

@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
-from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
+from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import HelpFormatter, as_arguments, parse
 from fmnist_cv.runtime import derive_seed
@@ -310,10 +310,9 @@ class Search:
 
     def _check_space(self) -> None:
         """Build the experiment at the ends of each range and with each choice."""
+        data = self.base.check_parts().data
         for what, values in corners(self.space):
             try:
-                self.experiment(values).check_parts()
-            except DataNotFound:
-                raise
+                self.experiment(values).check_parts(same_data=data)
             except UserError as error:
                 raise UserError(f"space: {what}: {error}") from None

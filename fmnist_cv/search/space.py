@@ -29,6 +29,7 @@ NOT_SEARCHED = {
     "data.class_path": "all trials must see the same images",
     "data.root": "all trials must see the same images",
     "data.path": "all trials must see the same images",
+    "data.leave_out": "all trials must see the same images",
     "trainer.accelerator": "all trials run on the same devices",
     "trainer.devices": "all trials run on the same devices",
 }

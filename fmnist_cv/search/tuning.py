@@ -26,7 +26,7 @@ from fmnist_cv.search.study import run_study
 from fmnist_cv.search.trials import GIVEN_UP, fold_scores
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
 from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import check_writable, write_json
+from fmnist_cv.validation.run_folder import check_writable, replace_file, write_json
 from fmnist_cv.validation.workers import default_workers, warm_up
 
 
@@ -55,18 +55,13 @@ class SearchResult:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row per finished trial: its parameters, mean, folds' scores, and whether it was given up."""
+        """A row per finished trial, the best first: parameters, mean, each fold's score, how it was given up."""
         trials = [t for t in self.study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
-        rows = [
-            {
-                "trial": t.number,
-                **t.params,
-                "accuracy": t.value,
-                "folds": fold_scores(t),
-                "given_up": t.user_attrs[GIVEN_UP],
-            }
-            for t in trials
-        ]
+        rows = []
+        for trial in trials:
+            scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
+            outcome = {"accuracy": trial.value, **scores, "given_up": trial.user_attrs[GIVEN_UP]}
+            rows.append({"trial": trial.number, **trial.params, **outcome})
         return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
 
@@ -111,10 +106,13 @@ def tune(
             summary["confirmed"] = confirm(search, study, workers, console)
         if search.settings.nested is not None:
             summary["nested"] = nested_estimate(search, workers, storage, console)
+        result = SearchResult(search, study, winner, summary, search.folder)
         write_json(search.folder / "search.json", summary)
+        table = result.table.to_csv(index=False)
+        replace_file(search.folder / "trials.csv", lambda file: file.write(table.encode()))
         write_tensorboard(search, study)
         write_page(search, study, summary)
-    return SearchResult(search, study, winner, summary, search.folder)
+    return result
 
 
 def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mapping[str, Any] | None = None) -> Search:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -189,8 +190,6 @@ class Server:
         self.as_user: list[str] = []
         if os.getuid() == 0:  # PostgreSQL refuses to run as root
             shutil.chown(folder, "postgres")
-            for parent in folder.parents[:3]:
-                parent.chmod(0o755)
             self.as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -216,10 +215,11 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("postgres"))
-    yield made
-    made.stop()
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # pytest's own is closed to other users
+        made = Server(Path(folder))
+        yield made
+        made.stop()
 
 
 def test_a_study_in_postgresql_survives_kills_and_a_restart_of_the_server(
