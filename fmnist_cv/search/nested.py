@@ -46,7 +46,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
             console.print(f"\nouter fold {split.fold + 1} of {plan.n_splits}", highlight=False)
         inner = _without_fold(search, split)
         winner = find_winner(inner, run_study(inner, workers, storage, console))
-        accuracy = _score(search, values_of(search.space, winner.params), split, workers)
+        accuracy = _score(search, values_of(search.space, winner.params), split)
         folds.append(
             {
                 "fold": split.fold,
@@ -68,7 +68,8 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
 
 def _without_fold(search: Search, split: Split) -> Search:
     """The same search on the images outside the outer fold."""
-    path = search.folder / "nested" / f"outer_{split.fold}.csv"
+    place = f"{split.fold}_of_{search.settings.nested}_seed_{fresh_seed(search)}"
+    path = search.folder / "nested" / f"outer_{place}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = pd.DataFrame({"index": split.validation}).to_csv(index=False)
     replace_file(path, lambda file: file.write(text.encode()))
@@ -76,20 +77,20 @@ def _without_fold(search: Search, split: Split) -> Search:
     return Search(
         replace(
             settings,
-            name=f"{search.name}-outer-{split.fold}",
+            name=f"{search.name}-outer_{place}",
             overrides=Tree({**settings.overrides.content, "data.leave_out": str(path)}),
             nested=None,
         )
     )
 
 
-def _score(search: Search, values: dict[str, Any], split: Split, workers: int) -> float:
+def _score(search: Search, values: dict[str, Any], split: Split) -> float:
     """Accuracy on the outer fold of the winner trained on all other images."""
     experiment = search.experiment(
         values, seed=fresh_seed(search), cv__n_splits=search.settings.nested, cv__n_repeats=1, cv__holdout=None,
-        cv__workers=workers,
+        cv__workers=1,
     )  # fmt: skip
-    name = f"nested_outer_{split.fold}"
+    name = f"nested_{search.settings.nested}_seed_{fresh_seed(search)}_outer_{split.fold}"
     exists = (search.folder / name).exists()
     prepared = prepare(experiment, None if exists else name, name if exists else None, None)
     if not np.array_equal(prepared.splits[split.fold].validation, split.validation):
@@ -101,7 +102,7 @@ def _score(search: Search, values: dict[str, Any], split: Split, workers: int) -
             failures[name] = (event["reason"], event["traceback"])
 
     if not folder.finished:
-        run_jobs([fold_job(prepared, split.fold)], 1, experiment.devices(), handle)
+        run_jobs([replace(fold_job(prepared, split.fold), score_test=False)], 1, experiment.devices(), handle)
     if failures:
         raise FoldsFailed(prepared.run.path, failures)
     epoch = "last" if experiment.cv.inner_holdout is None else "best"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -12,16 +13,17 @@ from jsonargparse import ArgumentParser, Namespace
 from jsonargparse.typing import register_type
 
 from fmnist_cv.errors import UserError, did_you_mean
-from fmnist_cv.experiment import Experiment
+from fmnist_cv.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
+from fmnist_cv.experiment import Experiment, flatten
 from fmnist_cv.options import HelpFormatter, as_arguments, parse
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.space import corners, grid, grid_size, read_space
 
 GRID = "grid"
-SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler", "CmaEsSampler")  # that draw anew for each trial
+SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler")  # that draw anew for each trial
 # What a continued study may not change: all else than how many trials and how long afterwards.
-NOT_IDENTITY = ("trials", "confirm")
+NOT_IDENTITY = ("trials", "confirm", "nested", "experiment", "overrides", "log_dir")
 
 
 class Tree:
@@ -97,7 +99,7 @@ class SearchSettings:
         overrides: dotted keys of the experiment that are set for all trials, e.g. cv.n_splits or trainer.max_epochs.
         trials: how many trials are to be finished, with all folds or given up; null for the whole grid.
         seed: decides, with a trial's number, what the sampler draws.
-        sampler: TPESampler, RandomSampler, GPSampler or CmaEsSampler of Optuna's, or grid.
+        sampler: TPESampler, RandomSampler or GPSampler of Optuna's, or grid.
         sampler_options: its arguments.
         pruning: when a trial is given up after some folds; null for never.
         epoch_rule: when a fold's training is cut off; null for never.
@@ -244,13 +246,15 @@ class Search:
         return {k: v.content if isinstance(v, Tree) else v for k, v in asdict(self.settings).items()}
 
     def identity(self) -> dict[str, Any]:
-        """What makes two searches one study: the settings, and the experiment as its file has it now."""
+        """What makes two searches one study: what is drawn, how trials are judged, and what an experiment computes."""
         settings = {key: value for key, value in self.as_dict().items() if key not in NOT_IDENTITY}
-        experiment = yaml.safe_load(self.base.to_yaml())
-        for key in ("name", "log_dir"):
-            del experiment[key]
-        experiment["cv"].pop("workers")
-        return {**settings, "experiment": experiment}
+        experiment = {
+            key: value
+            for key, value in flatten(yaml.safe_load(self.base.to_yaml()))
+            if key != "name" and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
+        }
+        found = {**settings, "experiment": experiment, "data": self.images.fingerprint()}
+        return json.loads(json.dumps(found))  # as a storage gives it back
 
     # -- checks ---------------------------------------------------------------------------------------------
 
@@ -311,6 +315,7 @@ class Search:
     def _check_space(self) -> None:
         """Build the experiment at the ends of each range and with each choice."""
         data = self.base.check_parts().data
+        self.images = data.train_images
         for what, values in corners(self.space):
             try:
                 self.experiment(values).check_parts(same_data=data)

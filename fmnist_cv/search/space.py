@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite, prod
 from typing import Any
 
 import optuna
@@ -98,7 +98,7 @@ def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
     kind = kinds[0]
     if kind == "choices":
         _only(entry, ("choices",), where)
-        choices = _choices(entry["choices"], where)
+        choices = _choices(entry["choices"], where, prefix)
         return Parameter(key, prefix + key, CategoricalDistribution(list(choices)), choices)
     _only(entry, (kind, "log", "step"), where)
     return Parameter(key, prefix + key, _range(kind, entry, where))
@@ -107,7 +107,7 @@ def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
 def _range(kind: str, entry: Mapping[str, Any], where: str) -> BaseDistribution:
     ends, log, step = entry[kind], entry.get("log", False), entry.get("step")
     numbers = (int,) if kind == "int" else (int, float)
-    if not isinstance(ends, list) or len(ends) != 2 or not all(type(end) in numbers for end in ends):
+    if not isinstance(ends, list) or len(ends) != 2 or not all(type(end) in numbers and isfinite(end) for end in ends):
         raise UserError(f"{where}.{kind} is {ends!r}; give [low, high]{', whole numbers' if kind == 'int' else ''}")
     if ends[0] >= ends[1]:
         raise UserError(f"{where}.{kind} is {ends!r}; the low end must be below the high one")
@@ -127,7 +127,7 @@ def _range(kind: str, entry: Mapping[str, Any], where: str) -> BaseDistribution:
         raise UserError(f"{where}: {error}") from None
 
 
-def _choices(entry: Any, where: str) -> dict[Any, Choice]:
+def _choices(entry: Any, where: str, prefix: str) -> dict[Any, Choice]:
     """Plain values are their own labels, lists and mappings are labelled by their JSON; a mapping brings labels."""
     if not isinstance(entry, list | Mapping) or len(entry) < 1:
         raise UserError(f"{where}.choices is {entry!r}; give a list of values, or a mapping of labels to values")
@@ -138,14 +138,16 @@ def _choices(entry: Any, where: str) -> dict[Any, Choice]:
         if len(set(labels)) < len(labels):
             raise UserError(f"{where}.choices has a value twice: {entry!r}")
         return {label: Choice(value) for label, value in zip(labels, entry, strict=True)}
-    return {str(label): _choice(str(label), value, f"{where}.choices.{label}") for label, value in entry.items()}
+    return {
+        str(label): _choice(f"{prefix}{label}/", value, f"{where}.choices.{label}") for label, value in entry.items()
+    }
 
 
-def _choice(label: str, entry: Any, where: str) -> Choice:
+def _choice(prefix: str, entry: Any, where: str) -> Choice:
     if not isinstance(entry, Mapping) or "value" not in entry:
         raise UserError(f"{where} is {entry!r}; give value: ..., and space: ... for what is searched under it alone")
     _only(entry, ("value", "space"), where)
-    space = read_space(entry["space"], f"{where}.space", f"{label}/") if "space" in entry else ()
+    space = read_space(entry["space"], f"{where}.space", prefix) if "space" in entry else ()
     return Choice(entry["value"], space)
 
 
@@ -228,7 +230,9 @@ def grid(space: tuple[Parameter, ...]) -> dict[str, list[Any]]:
             values[parameter.name] = list(range(distribution.low, distribution.high + 1, distribution.step))
         elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
             n = round((distribution.high - distribution.low) / distribution.step) + 1
-            values[parameter.name] = [distribution.low + i * distribution.step for i in range(n)]
+            values[parameter.name] = [
+                min(distribution.low + i * distribution.step, distribution.high) for i in range(n)
+            ]
         else:
             raise UserError(f"space.{parameter.key} has no end of values; for a grid give it a step, or choices")
     return values
@@ -236,4 +240,4 @@ def grid(space: tuple[Parameter, ...]) -> dict[str, list[Any]]:
 
 def grid_size(space: tuple[Parameter, ...]) -> int:
     """Points of the grid."""
-    return len(list(itertools.product(*grid(space).values())))
+    return prod(map(len, grid(space).values()))

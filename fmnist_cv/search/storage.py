@@ -6,6 +6,7 @@ import copy
 import os
 import socket
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,24 +15,26 @@ from typing import Any, TypeVar
 import optuna
 import psutil
 import sqlalchemy
+from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.validation.run_folder import locked
 
 OWNER = "owner"  # user attributes of a trial: the process that runs it,
 ENDED = "ended"  # and why it was ended without being finished, where running it again may help
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 PATIENCE_SECONDS = 600  # for a database that does not answer
+AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, StorageInternalError)
 
 T = TypeVar("T")
 
 
 class StudyStorage:
-    """An opened storage, and what processes that share it must agree on.
+    """An opened storage, and what processes that share it must agree on; to be closed.
 
     Args:
         where: a PostgreSQL URL, a SQLite URL, or the path of a journal file.
@@ -43,63 +46,83 @@ class StudyStorage:
     """
 
     def __init__(self, where: str, workers: int, console: Console | None = None) -> None:
-        self.where, self._console = where, console
-        self._lock_path: Path | None = None
-        self._engine: sqlalchemy.Engine | None = None
-        self.shown = _without_password(where)
+        self.where, self.shown, self._console = where, _without_password(where), console
+        self._engine: sqlalchemy.Engine | None = None  # of PostgreSQL
+        self._beside: Path | None = None  # what a file's locks are beside
         self.storage = self._open(workers)
+        self.me = _this_process()
+        self._alive: FileLock | None = None  # the system lets go of it when this process dies, however it dies
+        if self._beside is not None:
+            self._alive = FileLock(self._alive_path(self.me))
+            self._alive.acquire()
+
+    def close(self) -> None:
+        """Sign off: what this process still runs counts as dead."""
+        if self._alive is not None:
+            self._alive.release()
+            self._alive_path(self.me).unlink(missing_ok=True)
+
+    # -- opening --------------------------------------------------------------------------------------------
 
     def _open(self, workers: int) -> BaseStorage:
         scheme = self.where.partition("://")[0] if "://" in self.where else ""
-        if scheme == "sqlite" and workers > 1:
-            raise UserError(
-                f"--storage is {self.where}, but SQLite locks the whole file for each write and loses trials of {workers} "
-                "workers; leave --storage out for a journal file, use PostgreSQL, or --workers 1"
-            )
         if scheme == "sqlite":
-            path = Path(self.where.split(":///", 1)[-1])
-            self._lock_path = path.with_name(f".{path.name}.handing-out.lock")
+            if workers > 1:
+                raise UserError(
+                    f"--storage is {self.where}, but SQLite locks the whole file for each write and loses trials of "
+                    f"{workers} workers; leave --storage out for a journal file, use PostgreSQL, or --workers 1"
+                )
+            self._beside = Path(self.where.split(":///", 1)[-1]).absolute()
             return self._open_database(self.where)
-        if scheme.startswith("postgres"):
-            return self._open_database("postgresql+psycopg://" + self.where.partition("://")[2])
+        if scheme in ("postgresql", "postgres"):
+            storage = self._open_database("postgresql+psycopg://" + self.where.partition("://")[2])
+            self._engine = storage.engine
+            return storage
         if scheme:
-            raise UserError(f"--storage is {self.where}; give postgresql://..., or the path of a journal file")
-        path = Path(self.where)
-        self._lock_path = path.with_name(f".{path.name}.handing-out.lock")
-        return _open_journal(path)
+            raise UserError(f"--storage is {self.shown}; give postgresql://..., or the path of a journal file")
+        self._beside = Path(self.where).absolute()
+        return _open_journal(self._beside)
 
     def _open_database(self, url: str) -> RDBStorage:
-        try:
-            storage = RDBStorage(
-                url,
-                engine_kwargs={"pool_pre_ping": True},
-                heartbeat_interval=HEARTBEAT_SECONDS,
-                grace_period=GRACE_SECONDS,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(),
-            )
-        except ImportError:
-            raise UserError("PostgreSQL needs its driver: pip install 'fmnist_cv[postgres]'") from None
-        except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
-            reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-            raise UserError(f"cannot open the storage {self.shown}: {reason}") from None
-        if url.startswith("postgresql"):
-            self._engine = storage.engine
-        return storage
+        for last_try in (False, True):
+            try:
+                return RDBStorage(
+                    url,
+                    engine_kwargs={"pool_pre_ping": True},
+                    heartbeat_interval=HEARTBEAT_SECONDS,
+                    grace_period=GRACE_SECONDS,
+                )
+            except ImportError:
+                raise UserError("PostgreSQL needs its driver: pip install 'fmnist_cv[postgres]'") from None
+            except (sqlalchemy.exc.SQLAlchemyError, RuntimeError, ValueError) as error:
+                if last_try or isinstance(error, AWAY):
+                    reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+                    raise UserError(f"cannot open the storage {self.shown}: {reason}") from None
+                time.sleep(1)  # another process may be making the tables just now
+        raise AssertionError
+
+    # -- shared with other processes ------------------------------------------------------------------------
 
     @contextmanager
-    def handing_out(self, study: str) -> Iterator[None]:
-        """Hold the lock under which trials are handed out, in all processes and on all machines of the study."""
-        if self._lock_path is not None:
-            with locked(self._lock_path, wait=True, what="the study"):
-                yield
+    def handing_out(self, study: str) -> Iterator[Callable[[], None]]:
+        """Hold the lock under which trials are handed out, in all processes and on all machines of the study.
+
+        Yields:
+            A check that the lock is still held: a database that was restarted has forgotten it.
+        """
+        if self._beside is not None:
+            with FileLock(self._beside.with_name(f".{self._beside.name}.handing-out.lock")):
+                yield lambda: None
             return
         assert self._engine is not None
         with self._engine.connect() as connection:  # PostgreSQL lets go of the lock when the connection ends, however
             connection.execute(sqlalchemy.text("select pg_advisory_lock(hashtext(:study))"), {"study": study})
-            try:
-                yield
-            finally:
-                connection.execute(sqlalchemy.text("select pg_advisory_unlock(hashtext(:study))"), {"study": study})
+
+            def check() -> None:
+                connection.execute(sqlalchemy.text("select 1"))
+
+            yield check
+            connection.execute(sqlalchemy.text("select pg_advisory_unlock(hashtext(:study))"), {"study": study})
 
     def patiently(self, do: Callable[[], T]) -> T:
         """Do it, again and again while the database does not answer; it must do no harm when done twice.
@@ -107,110 +130,88 @@ class StudyStorage:
         Raises:
             UserError: no answer for ten minutes.
         """
-        if not isinstance(self.storage, RDBStorage):
-            return do()
         began, pause = time.monotonic(), 0.5
         while True:
             try:
                 return do()
-            except (sqlalchemy.exc.DBAPIError, optuna.exceptions.StorageInternalError) as error:
-                if time.monotonic() - began > PATIENCE_SECONDS:
-                    raise UserError(
-                        f"{self.shown} has not answered for {PATIENCE_SECONDS // 60} minutes ({error}); "
-                        "the same command goes on when it does"
-                    ) from None
+            except AWAY as error:
+                if self._engine is None or time.monotonic() - began > PATIENCE_SECONDS:
+                    reason = str(error).strip().splitlines()[0]
+                    raise UserError(f"{self.shown} does not answer ({reason}); the same command goes on when it does"
+                                    ) from None  # fmt: skip
                 if self._console is not None and pause < 1:
                     self._console.print(f"{self.shown} does not answer; trying again", markup=False)
                 time.sleep(pause)
                 pause = min(2 * pause, 10)
 
     def heartbeat(self, trials: list[optuna.Trial]) -> None:
-        """Tell the database that these trials are alive; a journal has no heartbeats."""
+        """Tell the database that these trials are alive; files have locks instead."""
         if isinstance(self.storage, RDBStorage):
             for trial in trials:
                 self.storage.record_heartbeat(trial._trial_id)
 
+    def sign(self, trial: optuna.Trial) -> None:
+        """Make a trial that was just handed out this process's own."""
+        trial.set_user_attr(OWNER, self.me)
+        trial.set_user_attr(ENDED, None)  # of the trial that it may be a retry of
+        self.heartbeat([trial])
 
-def _open_journal(path: Path) -> JournalStorage:
-    if path.is_dir():
-        raise UserError(f"--storage is {path}, a folder; give the path of a journal file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileSymlinkLock(str(path))
-        lock.acquire()
+    def is_mine(self, owner: dict[str, Any]) -> bool:
+        """Whether this process runs the trial."""
+        return owner["id"] == self.me["id"]
+
+    def is_dead(self, owner: dict[str, Any]) -> bool:
+        """Whether the process that ran a trial has ended; of other machines' only heartbeats tell."""
+        if self.is_mine(owner):
+            return False
+        if self._beside is not None:
+            return self._lets_go(self._alive_path(owner))
+        if owner["where"] != self.me["where"]:
+            return False
         try:
-            cut_torn_line(path)
-        finally:
-            lock.release()
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    except OSError as error:
-        raise UserError(f"cannot open the journal {path}: {error.strerror}") from None
-    except (ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} is no journal of Optuna's, or a damaged one ({error}); move it away to start anew"
-        ) from None
+            process = psutil.Process(owner["pid"])
+            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - owner["started"]) > 60
+        except psutil.NoSuchProcess:
+            return True
 
+    def _alive_path(self, owner: dict[str, Any]) -> Path:
+        assert self._beside is not None
+        return self._beside.with_name(f".{self._beside.name}.{owner['id']}.alive")
 
-def cut_torn_line(path: Path) -> None:
-    """Take off a last line that a killed process did not finish; what is appended to it could never be read.
-
-    The journal's lock must be held.
-    """
-    if not path.exists():
-        return
-    with open(path, "rb+") as file:
-        end = file.seek(0, os.SEEK_END)
-        tail = b""
-        while end > 0 and b"\n" not in tail:
-            start = max(0, end - 65536)
-            file.seek(start)
-            tail = file.read(end - start) + tail
-            end = start
-        whole = end + tail.rfind(b"\n") + 1
-        if whole < end + len(tail):
-            file.truncate(whole)
-            os.fsync(file.fileno())
-
-
-def _without_password(url: str) -> str:
-    return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True) if "://" in url else url
-
-
-# -- owners of trials ---------------------------------------------------------------------------------------
-
-
-def this_process() -> dict[str, Any]:
-    """Which process on which machine, for good: a process number alone comes again."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
-
-
-def is_dead(owner: dict[str, Any]) -> bool:
-    """Whether a trial's process has ended; of other machines' nothing is known."""
-    if owner["host"] != socket.gethostname():
-        return False
-    try:
-        return abs(psutil.Process(owner["pid"]).create_time() - owner["started"]) > 1
-    except psutil.NoSuchProcess:
+    @staticmethod
+    def _lets_go(path: Path) -> bool:
+        if not path.exists():
+            return True
+        try:
+            with FileLock(path, timeout=0):
+                pass
+        except Timeout:
+            return False
+        path.unlink(missing_ok=True)
         return True
 
+    def end_trials(self, study: optuna.Study, why: str, which: Callable[[dict[str, Any]], bool]) -> None:
+        """Tell running trials as failed, to be run again, if `which` says so of their owner.
 
-def sign(trial: optuna.Trial) -> None:
-    """Make a trial that was just handed out this process's own."""
-    trial.set_user_attr(OWNER, this_process())
-    trial.set_user_attr(ENDED, None)  # of the trial that it may be a retry of
+        The lock of handing out must be held.
+        """
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            owner = trial.user_attrs.get(OWNER)
+            if owner is None or which(owner):  # not signed: its process died, or was interrupted, before it could
+                self._end(study, trial._trial_id, why)
 
+    def end_stale_trials(self, study: optuna.Study) -> None:
+        """The same for trials of a database whose heartbeats have stopped. The lock of handing out must be held."""
+        if isinstance(self.storage, RDBStorage):
+            for trial_id in self.storage._get_stale_trial_ids(study._study_id):
+                self._end(study, trial_id, "its heartbeat stopped")
 
-def end_trials(study: optuna.Study, why: str, which: Callable[[dict[str, Any]], bool]) -> None:
-    """Tell running trials as failed, to be run again, if `which` says so of their owner.
-
-    The lock of handing out must be held.
-    """
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get(OWNER)
-        if owner is None or which(owner):  # not signed: its process died, or was interrupted, before it could
-            study._storage.set_trial_user_attr(trial._trial_id, ENDED, why)
-            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-    optuna.storages.fail_stale_trials(study)  # other machines' trials without a heartbeat: retried by the storage
+    def _end(self, study: optuna.Study, trial_id: int, why: str) -> None:
+        try:
+            study._storage.set_trial_user_attr(trial_id, ENDED, why)  # first: without it, it is never run again
+            study._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:  # it was finished after all
+            pass
 
 
 def retry_one_ended(study: optuna.Study) -> None:
@@ -222,5 +223,93 @@ def retry_one_ended(study: optuna.Study) -> None:
     retried = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
     for trial in trials:
         if trial.state == TrialState.FAIL and trial.user_attrs.get(ENDED) and trial.number not in retried:
-            RetryHeartbeatStaleTrialCallback()(study, copy.deepcopy(trial))
+            again = copy.deepcopy(trial)
+            again.user_attrs = {key: value for key, value in again.user_attrs.items() if key not in (OWNER, ENDED)}
+            RetryHeartbeatStaleTrialCallback()(study, again)
             return
+
+
+def _this_process() -> dict[str, Any]:
+    """Who and where this process is: for people, and to be told from others for good."""
+    namespace = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    where = f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''} {namespace}"
+    return {
+        "id": uuid.uuid4().hex,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+        "where": where,  # within it, process numbers mean the same
+    }
+
+
+def _without_password(url: str) -> str:
+    if "://" not in url:
+        return url
+    try:
+        return sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+    except (ValueError, sqlalchemy.exc.ArgumentError) as error:
+        raise UserError(f"--storage is no URL that can be read ({error}); give postgresql://user@host/name") from None
+
+
+# -- journals -----------------------------------------------------------------------------------------------
+
+
+class _SystemLock(JournalFileOpenLock):
+    """A lock that the system lets go of when its holder dies; Optuna's own are waited for, or hang."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._lock = FileLock(path)
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+class _Journal(JournalFileBackend):
+    """A journal whose torn last line, of a process that was killed while it wrote, is cut off before the next one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._line_lock = path, _SystemLock(path.with_name(f".{path.name}.lock"))
+        super().__init__(str(path), self._line_lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._line_lock.acquire()  # the lock may be taken twice by one thread
+        try:
+            cut_torn_line(self._path)
+            super().append_logs(logs)
+        finally:
+            self._line_lock.release()
+
+
+def _open_journal(path: Path) -> JournalStorage:
+    if path.is_dir():
+        raise UserError(f"--storage is {path}, a folder; give the path of a journal file")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return JournalStorage(_Journal(path))
+    except OSError as error:
+        raise UserError(f"cannot open the journal {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no journal of Optuna's, or a damaged one ({error}); choose another with --storage"
+                        ) from None  # fmt: skip
+
+
+def cut_torn_line(path: Path) -> None:
+    """Take off a last line that has no end: what is appended to it could never be read. Its lock must be held."""
+    with open(path, "rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        if not end or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n":
+            return
+        tail = b""
+        while end > 0 and b"\n" not in tail:
+            start = max(0, end - 65536)
+            file.seek(start)
+            tail = file.read(end - start) + tail
+            end = start
+        file.truncate(end + tail.rfind(b"\n") + 1)
+        os.fsync(file.fileno())

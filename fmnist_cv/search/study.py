@@ -33,8 +33,11 @@ def run_study(search: Search, workers: int, storage: str | None, console: Consol
             console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment}, "
                           f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
                           highlight=False, markup=False, soft_wrap=True)  # fmt: skip
-        with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
-            TrialRunner(search, study, store, workers, display).run()
+        try:
+            with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
+                TrialRunner(search, study, store, workers, display).run()
+        finally:
+            store.close()
     return study
 
 

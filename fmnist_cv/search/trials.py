@@ -12,21 +12,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.search.settings import Search
-from fmnist_cv.search.space import suggest, values_of
-from fmnist_cv.search.storage import (
-    ENDED,
-    HEARTBEAT_SECONDS,
-    StudyStorage,
-    end_trials,
-    is_dead,
-    retry_one_ended,
-    sign,
-    this_process,
-)
+from fmnist_cv.search.space import grid_size, suggest, values_of
+from fmnist_cv.search.storage import ENDED, HEARTBEAT_SECONDS, StudyStorage, retry_one_ended
 from fmnist_cv.validation.cross_validation import fold_folders, fold_job
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare
@@ -41,6 +33,7 @@ CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
 FAILED = "failed"  # why its configuration cannot be run
 
 MAX_DEATHS = 5  # of a fold's process, without an epoch in between
+MAX_LOCKED = 60  # half seconds that another process may hold a fold
 MAX_FAILED_IN_A_ROW = 5
 ASK_AGAIN_SECONDS = 2.0
 
@@ -112,6 +105,7 @@ class TrialRunner:
         self._running: dict[int, RunningTrial] = {}
         self._failed_in_a_row = 0
         self._reference: list[list[list[float]]] = []  # curves of the trials with all folds, for the epoch rule
+        self._best = 0.0
         self._ask_again_at = self._heartbeat_at = 0.0
         self._all_done = False
 
@@ -138,7 +132,10 @@ class TrialRunner:
 
     def _start_trials(self) -> None:
         while len(self._running) < self.workers and time.monotonic() >= self._ask_again_at:
-            trial = self.store.patiently(self._hand_out)
+            try:
+                trial = self.store.patiently(self._hand_out)
+            except UpdateFinishedTrialError:  # taken from us before it was signed: the database had forgotten the lock
+                continue
             if trial is None:  # all are handed out; those of other processes may still fail
                 self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
                 return
@@ -146,22 +143,27 @@ class TrialRunner:
 
     def _hand_out(self) -> optuna.Trial | None:
         """The next trial, as long as fewer are finished or running than were asked for."""
-        with self.store.handing_out(self.study.study_name):
-            end_trials(self.study, "its process died", is_dead)
+        store = self.store
+        store.heartbeat([running.trial for running in self._running.values()])  # before others are found stale
+        with store.handing_out(self.study.study_name) as check_lock:
+            store.end_trials(self.study, "its process died", store.is_dead)
+            store.end_stale_trials(self.study)
             trials = self.study.get_trials(deepcopy=False)
             self._remember_curves(trials)
             states = [trial.state for trial in trials]
             wanted = self.search.n_trials
             if self.search.is_grid:  # a point that cannot be run is not run again
-                wanted -= sum(t.state == TrialState.FAIL and not t.user_attrs.get(ENDED) for t in trials)
+                failed = sum(t.state == TrialState.FAIL and not t.user_attrs.get(ENDED) for t in trials)
+                wanted = min(wanted, grid_size(self.search.space) - failed)
             finished = states.count(TrialState.COMPLETE)
             self._all_done = finished >= wanted
             if finished + states.count(TrialState.RUNNING) >= wanted:
                 return None
             if TrialState.WAITING not in states:
                 retry_one_ended(self.study)
+            check_lock()
             trial = self.study.ask()
-            sign(trial)
+            store.sign(trial)
             suggest(self.search.space, trial)
             if RUN not in trial.user_attrs:
                 trial.set_user_attr(RUN, f"trial_{trial.number:04}")
@@ -204,6 +206,10 @@ class TrialRunner:
             case "failed" if event.get("died") and running.deaths < MAX_DEATHS:
                 running.deaths += 1
                 self._pool.start(running.job())  # goes on after its last epoch
+            case "failed" if event.get("locked") and running.deaths < MAX_LOCKED:
+                running.deaths += 1
+                time.sleep(0.5)  # the fold's process of a command that was killed just now ends with it
+                self._pool.start(running.job())
             case "failed":
                 del self._running[number]
                 self._fail(running.trial, event["reason"])
@@ -216,14 +222,25 @@ class TrialRunner:
             score = metrics[epoch]["validation"]["accuracy"]
             running.scores.append(score)
             running.curves.append([round(e["val/accuracy"], 5) for e in metrics["history"] if "val/accuracy" in e])
-            self.store.patiently(partial(_report, running.trial, score, step))
-            if running.fold < n_folds and self.store.patiently(running.trial.should_prune):
+            try:
+                self.store.patiently(partial(_report, running.trial, score, step))
+            except UpdateFinishedTrialError:  # ended by others, for want of heartbeats: they run it again
+                self._drop(running)
+                return
+            # what is there already, of a trial that is run again, is taken before it is judged
+            judged = running.fold < n_folds and not running.folder.finished
+            if judged and self.store.patiently(running.trial.should_prune):
                 self._tell(running, running.scores, given_up="after folds")
                 return
         if running.fold == n_folds:
             self._tell(running, running.scores, given_up=None)
         else:
             self._pool.start(running.job())
+
+    def _drop(self, running: RunningTrial) -> None:
+        """Let a trial go that is no longer this process's."""
+        del self._running[running.trial.number]
+        self.watcher.told(running.trial.number, self.store.patiently(lambda: self.study.get_trials(deepcopy=False)))
 
     def _tell(self, running: RunningTrial, scores: list[float], given_up: str | None) -> None:
         """Complete the trial with the mean of its scores; given up, it is complete for the sampler, but never wins."""
@@ -251,7 +268,7 @@ class TrialRunner:
             raise TrialsFailed(f"{MAX_FAILED_IN_A_ROW} trials failed one after another; the last one: {reason}")
 
     def _finish(self, trial: optuna.Trial, tell: Callable[[], None]) -> None:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # ended by others, for want of heartbeats
+        with contextlib.suppress(UpdateFinishedTrialError):  # ended by others, for want of heartbeats
             self.store.patiently(tell)
         trials = self.store.patiently(lambda: self.study.get_trials(deepcopy=False))
         self._remember_curves(trials)
@@ -260,7 +277,7 @@ class TrialRunner:
 
     def _end_unfinished(self) -> None:
         with self.store.handing_out(self.study.study_name):
-            end_trials(self.study, "the search was interrupted", lambda owner: owner == this_process())
+            self.store.end_trials(self.study, "the search was interrupted", self.store.is_mine)
 
     def _beat(self) -> None:
         if time.monotonic() >= self._heartbeat_at:
@@ -270,7 +287,9 @@ class TrialRunner:
     # -- the epoch rule -------------------------------------------------------------------------------------
 
     def _remember_curves(self, trials: Sequence[FrozenTrial]) -> None:
-        self._reference = [trial.user_attrs[CURVES] for trial in trials if has_all_folds(trial)]
+        whole = ranked(trials)
+        self._reference = [trial.user_attrs[CURVES] for trial in whole]
+        self._best = float(whole[0].value or 0) if whole else 0.0
 
     def _is_hopeless(self, running: RunningTrial, epoch: int, accuracy: float) -> bool:
         """Whether the fold is, after this epoch (counted from 0), below the rule's quantile of the finished trials."""
@@ -280,7 +299,7 @@ class TrialRunner:
         others = [curves[running.fold][epoch] for curves in self._reference if len(curves[running.fold]) > epoch]
         if len(others) < rule.min_trials or accuracy >= float(np.quantile(others, rule.quantile)):
             return False
-        return mean([*running.scores, accuracy]) < self.study.best_value  # what is given up must not look the best
+        return mean([*running.scores, accuracy]) < self._best  # what is given up must not look the best
 
 
 def _report(trial: optuna.Trial, score: float, step: int) -> None:

@@ -26,7 +26,7 @@ from fmnist_cv.search.study import run_study
 from fmnist_cv.search.trials import GIVEN_UP, fold_scores
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
 from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import check_writable, replace_file, write_json
+from fmnist_cv.validation.run_folder import check_writable, locked, replace_file, write_json
 from fmnist_cv.validation.workers import default_workers, warm_up
 
 
@@ -97,9 +97,10 @@ def tune(
     warm_up()
     workers = workers or default_workers(None, search.base.devices())
     study = run_study(search, workers, storage, console)
-    with quiet_optuna():
+    search.folder.mkdir(parents=True, exist_ok=True)
+    # other commands of the same study wait here, and find what there is to do done
+    with quiet_optuna(), locked(search.folder / ".afterwards.lock", wait=True, what="the study's folder"):
         winner = find_winner(search, study)
-        search.folder.mkdir(parents=True, exist_ok=True)
         write_winner(search, winner)
         summary = _summary(search, study, winner, workers)
         if search.settings.confirm.top:

@@ -33,7 +33,7 @@ from fmnist_cv.validation.callbacks import (
     WatchTraining,
 )
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
-from fmnist_cv.validation.run_folder import FoldFolder, locked
+from fmnist_cv.validation.run_folder import FoldFolder, Locked, locked
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
                     _train_and_score(job, folder, notify)
         validation = folder.read_metrics()["last"].get("validation", {})
         notify({"event": "finished", "accuracy": validation.get("accuracy")})
+    except Locked as error:
+        notify({"event": "failed", "reason": str(error), "traceback": "", "locked": True})
     except (UserError, NonFiniteLoss) as error:
         notify({"event": "failed", "reason": str(error), "traceback": ""})
     except Exception as error:

@@ -221,15 +221,19 @@ def default_run_name() -> str:
     return datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
+class Locked(UserError):
+    """Another process holds the lock."""
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool, what: str) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when its holder dies, however it dies.
 
     Raises:
-        UserError: another process holds it, and `wait` is false.
+        Locked: another process holds it, and `wait` is false.
     """
     try:
         with FileLock(path, timeout=-1 if wait else 0):
             yield
     except Timeout:
-        raise UserError(f"{what} is being worked on by another process (it holds {path})") from None
+        raise Locked(f"{what} is being worked on by another process (it holds {path})") from None

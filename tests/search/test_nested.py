@@ -20,17 +20,17 @@ def test_outer_folds_are_unseen_by_the_searches_inside_them(searched: dict[str, 
     nested = result.summary["nested"]
     left_out = []
     for fold in nested["folds"]:
-        indices = pd.read_csv(result.path / "nested" / f"outer_{fold['fold']}.csv")["index"]
+        indices = pd.read_csv(result.path / "nested" / f"outer_{fold['fold']}_of_2_seed_1.csv")["index"]
         left_out.append(set(indices))
         inner = result.path.parent / fold["study"]
         info = [json.loads(path.read_text()) for path in inner.glob("trial_*/run.json")]
         assert [run["data"]["n_train"] for run in info] == [300 - len(indices)] * 2
-        outer = result.path / f"nested_outer_{fold['fold']}"
+        outer = result.path / f"nested_2_seed_1_outer_{fold['fold']}"
         with np.load(outer / "splits.npz") as splits:
             assert set(splits[f"repeat_0_fold_{fold['fold']}_validation"]) == set(indices)
         metrics = json.loads((outer / f"fold_{fold['fold']}" / "metrics.json").read_text())
         assert metrics["last"]["validation"]["accuracy"] == fold["accuracy"]
-        assert metrics["n_train"] == 300 - len(indices)
+        assert metrics["n_train"] == 300 - len(indices) and "test" not in metrics["last"]
     assert set.union(*left_out) == set(range(300)) and not set.intersection(*left_out)
     assert nested["accuracy"]["mean"] == pytest.approx(np.mean([fold["accuracy"] for fold in nested["folds"]]))
     assert nested["seed"] != result.search.base.seed

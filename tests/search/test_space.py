@@ -38,6 +38,7 @@ BRANCHED = {
         ({"model.dropout": {"float": [True, 2]}}, "give [low, high]"),
         ({"model.width": {"int": [1, 2.5]}}, "give [low, high], whole numbers"),
         ({"model.dropout": {"float": [0.1, 0.5, 0.9]}}, "give [low, high]"),
+        ({"model.dropout": {"float": [0.1, float("inf")]}}, "give [low, high]"),
         ({"model.lr": {"float": [0.0, 1.0], "log": True}}, "a logarithmic range begins above 0"),
         ({"model.lr": {"float": [0.1, 1.0], "log": "yes"}}, "space.model.lr.log is 'yes'"),
         ({"model.lr": {"float": [0.1, 1.0], "log": True, "step": 0.1}}, "both log and step"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import optuna
@@ -16,16 +17,13 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.search import storage
 from fmnist_cv.search.storage import (
     ENDED,
     OWNER,
     StudyStorage,
     cut_torn_line,
-    end_trials,
-    is_dead,
     retry_one_ended,
-    sign,
-    this_process,
 )
 
 
@@ -78,24 +76,36 @@ def test_a_whole_journal_is_left_as_it_is(journal: bytes, tmp_path: Path) -> Non
     assert path.read_bytes() == b""
 
 
-def test_owners_are_told_apart() -> None:
-    me = this_process()
-    assert not is_dead(me)
-    assert is_dead(me | {"started": me["started"] - 100})  # another process has had the number before
-    done = subprocess.Popen([sys.executable, "-c", "pass"])
-    done.wait()
-    assert is_dead(me | {"pid": done.pid})
-    assert not is_dead(me | {"host": "elsewhere", "pid": done.pid})  # nothing is known of other machines
+def test_an_owner_is_alive_as_long_as_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    store = StudyStorage(str(path), workers=1)
+    code = f"from fmnist_cv.search.storage import StudyStorage as S; import json; s = S({str(path)!r}, 1); " \
+           "print(json.dumps(s.me), flush=True); input()"  # fmt: skip
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    owner = json.loads(other.stdout.readline())
+    assert store.is_mine(store.me) and not store.is_dead(store.me)
+    assert not store.is_mine(owner) and not store.is_dead(owner)
+    other.kill()  # not waited for: a zombie is dead, too
+    deadline = time.monotonic() + 10
+    while not store.is_dead(owner) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert store.is_dead(owner)
+    other.communicate()
+    store.close()
+    again = StudyStorage(str(path), workers=1)
+    assert again.is_dead(store.me)  # which has signed off
 
 
 def test_trials_of_the_dead_are_run_again_once_with_their_parameters(tmp_path: Path) -> None:
-    study = journal_study(tmp_path / "study.journal")
+    path = tmp_path / "study.journal"
+    study, store, gone = journal_study(path), StudyStorage(str(path), workers=2), StudyStorage(str(path), workers=2)
     mine, dead, orphan = ask(study), ask(study), ask(study)
-    sign(mine)
-    sign(dead)
+    store.sign(mine)
+    gone.sign(dead)
+    gone.close()
     dead.set_user_attr("run", "trial_0001")
-    dead.set_user_attr(OWNER, this_process() | {"pid": 2**22 + 1})
-    end_trials(study, "its process died", is_dead)
+    store.end_trials(study, "its process died", store.is_dead)
     states = [t.state for t in study.get_trials()]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.FAIL]
     assert study.trials[1].user_attrs[ENDED] == "its process died"
@@ -104,17 +114,55 @@ def test_trials_of_the_dead_are_run_again_once_with_their_parameters(tmp_path: P
         retry_one_ended(study)
     waiting = [t for t in study.get_trials() if t.state == TrialState.WAITING]
     assert [RetryHeartbeatStaleTrialCallback.retried_trial_number(t) for t in waiting] == [1, 2]
+    assert all(OWNER not in t.user_attrs for t in waiting)
     again = study.ask()
-    sign(again)
+    store.sign(again)
     assert again.number == 3 and again.params == dead.params and again.user_attrs["run"] == "trial_0001"
-    assert not study.trials[3].user_attrs[ENDED]
 
-    end_trials(study, "interrupted", lambda owner: owner == this_process())
+    store.end_trials(study, "interrupted", store.is_mine)
     assert [t.state for t in study.get_trials()][:4] == [TrialState.FAIL] * 4
     retry_one_ended(study)  # `mine`, which ended with it
     retry_one_ended(study)  # retried again, with the whole history
     assert RetryHeartbeatStaleTrialCallback.retry_history(study.trials[-1]) == [1, 3]
     assert orphan.number == 2
+
+
+def test_a_database_without_heartbeats_gives_its_trials_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "GRACE_SECONDS", 1)
+    store = StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)
+    study = optuna.create_study(storage=store.storage, study_name="s")
+    quiet, beating = ask(study), ask(study)
+    store.sign(quiet)
+    store.sign(beating)
+    time.sleep(2.1)
+    store.heartbeat([beating])
+    store.end_stale_trials(study)
+    assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.RUNNING]
+    retry_one_ended(study)
+    assert study.trials[-1].params == quiet.params
+    store.end_stale_trials(study)  # once is enough
+    assert len(study.trials) == 3
+
+
+def test_a_torn_line_is_cut_off_while_others_go_on_writing(tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    study = journal_study(path)
+    study.tell(ask(study), 0.1)
+    with open(path, "ab") as file:  # another process is killed in the middle of its line
+        file.write(b'{"op_code":5,"worker_id":"torn')
+    study.tell(ask(study), 0.2)
+    assert [t.value for t in journal_study(path).trials] == [0.1, 0.2]
+
+
+def test_a_lock_of_the_dead_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "from fmnist_cv.search.storage import _Journal; from pathlib import Path; import os; " \
+           "_Journal(Path('logs.journal'))._line_lock.acquire(); os.kill(os.getpid(), 9)"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code])
+    began = time.monotonic()
+    study = journal_study(Path("logs.journal"))
+    study.tell(ask(study), 0.1)
+    assert time.monotonic() - began < 10
 
 
 def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) -> None:
@@ -130,6 +178,7 @@ def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) 
         ("sqlite:///{tmp}/a.db", 2, "SQLite locks the whole file"),
         ("mysql://localhost/a", 1, "give postgresql://"),
         ("{tmp}", 1, "a folder; give the path of a journal file"),
+        ("postgresql://a:b/c", 1, "--storage is no URL that can be read"),
         ("{tmp}/no.journal", 1, "is no journal of Optuna's"),
         ("/proc/none/study.journal", 1, "cannot open the journal /proc/none/study.journal"),
         ("postgresql://me:secret@127.0.0.1:1/a", 1, "cannot open the storage postgresql://me:***@127.0.0.1:1/a"),

@@ -74,7 +74,8 @@ def check_every_trial_finished_once(study: optuna.Study, n_trials: int) -> None:
     assert sorted(retried) == [t.number for t in trials if t.state == TrialState.FAIL]
     for trial in complete:
         for number in RetryHeartbeatStaleTrialCallback.retry_history(trial):
-            assert trials[number].params == trial.params
+            # a trial that was killed while it was being drawn has only its first parameters
+            assert trials[number].params.items() <= trial.params.items()
     assert all(len(t.intermediate_values) == 3 for t in complete)
     assert len({str(t.params) for t in complete}) == n_trials
 
