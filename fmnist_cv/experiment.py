@@ -256,6 +256,11 @@ class Experiment:
             raise UserError(f"the experiment cannot be built: {reason[1] if reason else error}") from None
         return FoldParts(made.model, made.data, made.trainer.as_dict())
 
+    @property
+    def headline(self) -> Literal["last", "best"]:
+        """The epoch whose score stands for a fold: the best one only where other images than the fold's chose it."""
+        return "last" if self.cv.inner_holdout is None else "best"
+
     def devices(self) -> Devices:
         """The devices that folds run on, checked to exist."""
         return find_devices(self.config.trainer.accelerator, self.config.trainer.devices)

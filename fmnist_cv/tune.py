@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
     from fmnist_cv.options import parse  # here, since each fold's process imports this module and needs none of it
     from fmnist_cv.search.settings import Search, add_run_options, make_parser
+    from fmnist_cv.search.storage import AWAY
     from fmnist_cv.search.trials import TrialsFailed
     from fmnist_cv.search.tuning import tune
 
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = tune(search, workers=options.workers, storage=options.storage, console=console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except AWAY as error:
+        reason = str(error).strip().splitlines()[0]
+        print(f"error: the storage does not answer ({reason}); the same command goes on when it does", file=sys.stderr)
         return USER_ERROR
     except (TrialsFailed, FoldsFailed) as error:
         print(f"\n{error}\nWhat is finished is kept; the same command goes on", file=sys.stderr)

@@ -106,7 +106,7 @@ class Images:
                 f"data.leave_out names images {indices.min()} to {indices.max()}, but there are {len(self)}, from 0"
             )
         kept = torch.ones(len(self), dtype=torch.bool)
-        kept[torch.from_numpy(indices)] = False
+        kept[torch.tensor(indices)] = False
         if not kept.any():
             raise UserError("data.leave_out leaves no image")
         groups = None if self.groups is None else self.groups[kept]

@@ -18,7 +18,7 @@ from fmnist_cv.replication.rows import Row
 from fmnist_cv.runtime import find_devices
 from fmnist_cv.validation.cross_validation import fold_folders, fold_job
 from fmnist_cv.validation.fold import FoldJob
-from fmnist_cv.validation.preparation import PreparedRun, prepare
+from fmnist_cv.validation.preparation import PreparedRun, prepare, run_or_resume
 from fmnist_cv.validation.results import write_results
 from fmnist_cv.validation.run_folder import RunFolder
 from fmnist_cv.validation.workers import default_workers, run_jobs, warm_up
@@ -44,9 +44,7 @@ class Task:
 
     def prepare(self) -> PreparedRun:
         """Find the run or make it."""
-        exists = self.run.path.exists()
-        name = self.run.name
-        return prepare(self.experiment, None if exists else name, name if exists else None, None)
+        return prepare(self.experiment, **run_or_resume(self.experiment, self.run.name))
 
     @cached_property
     def experiment(self) -> Experiment:

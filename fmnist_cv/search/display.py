@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from fmnist_cv.search.trials import GIVEN_UP, fold_scores, ranked
+from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up, ranked
 from fmnist_cv.validation.progress import time_left
 
 
@@ -28,12 +28,13 @@ class SearchDisplay:
     def __init__(self, n_trials: int, trials: Sequence[FrozenTrial], console: Console | None) -> None:
         self._n, self._console = n_trials, console
         self._live = console is not None and console.is_terminal
-        self._began, self._finished_before = time.monotonic(), _count(trials)
+        self._began, self._finished_before = time.monotonic(), len(finished(trials))
         self._trials: Sequence[FrozenTrial] = trials
         self._folds: dict[int, tuple[int, int]] = {}  # of each running trial: (folds, epochs per fold)
         self._done: dict[int, float] = {}  # share of each running trial
         self._at_start: dict[int, float] = {}
         self._lines: dict[int | None, TaskID] = {}
+        self._others: Sequence[str] = ()
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -89,25 +90,30 @@ class SearchDisplay:
         self._update()
         trial = next(t for t in trials if t.number == number)
         if trial.state == TrialState.COMPLETE:
-            scores, how = fold_scores(trial), trial.user_attrs.get(GIVEN_UP)
+            scores, how = fold_scores(trial), given_up(trial)
             what = f"{trial.value:.4f}, " + (f"given up {how}" if how else f"{len(scores)} folds")
         else:
-            what = f"FAILED: {trial.user_attrs.get('failed', 'ended')}"
+            what = f"FAILED: {trial.user_attrs.get(FAILED, 'ended')}"
         self._print(f"trial {number}: {what}; {self._counts()}{self._best()}{self._time_left()}")
+
+    def waiting_for(self, others: Sequence[str]) -> None:
+        """Nothing is left to hand out, but other processes still run trials."""
+        if others != self._others:
+            self._others = others
+            self._print(f"all trials are handed out; waiting for {', '.join(others)}")
 
     def _update(self) -> None:
         if self._live:
             note = f"{self._counts()}{self._best()}{self._time_left()}"
             self._progress.update(
-                self._lines[None], completed=_count(self._trials) + sum(self._done.values()), note=note
+                self._lines[None], completed=len(finished(self._trials)) + sum(self._done.values()), note=note
             )
 
     def _counts(self) -> str:
-        given_up = sum(t.state == TrialState.COMPLETE and bool(t.user_attrs.get(GIVEN_UP)) for t in self._trials)
-        failed = sum("failed" in t.user_attrs for t in self._trials)
+        done, failed = finished(self._trials), sum(FAILED in t.user_attrs for t in self._trials)
         return (
-            f"{_count(self._trials)} of {self._n} finished, {given_up} of them given up, {len(self._done)} running"
-            + (f", {failed} failed" if failed else "")
+            f"{len(done)} of {self._n} finished, {sum(given_up(t) is not None for t in done)} of them given up, "
+            f"{len(self._done)} running" + (f", {failed} failed" if failed else "")
         )
 
     def _best(self) -> str:
@@ -119,14 +125,10 @@ class SearchDisplay:
         return f", best {best.value:.4f}{spread} (trial {best.number})"
 
     def _time_left(self) -> str:
-        done = _count(self._trials) - self._finished_before + sum(self._done.values()) - sum(self._at_start.values())
-        left = self._n - _count(self._trials) - sum(self._done.values())
-        return time_left(time.monotonic() - self._began, done, left)
+        n_finished = len(finished(self._trials))
+        done = n_finished - self._finished_before + sum(self._done.values()) - sum(self._at_start.values())
+        return time_left(time.monotonic() - self._began, done, self._n - n_finished - sum(self._done.values()))
 
     def _print(self, text: str) -> None:
         if self._console is not None:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _count(trials: Sequence[FrozenTrial]) -> int:
-    return sum(trial.state == TrialState.COMPLETE for trial in trials)

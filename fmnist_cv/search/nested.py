@@ -14,9 +14,9 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.search.settings import Search, Tree
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
-from fmnist_cv.search.winner import find_winner, fresh_seed
+from fmnist_cv.search.winner import find_winner
 from fmnist_cv.validation.cross_validation import FoldsFailed, fold_folders, fold_job
-from fmnist_cv.validation.preparation import prepare
+from fmnist_cv.validation.preparation import prepare, run_or_resume
 from fmnist_cv.validation.run_folder import replace_file
 from fmnist_cv.validation.statistics import summarise
 from fmnist_cv.validation.workers import run_jobs
@@ -37,24 +37,24 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
     Returns:
         Mean, spread and corrected interval of the outer folds' scores, and each fold's winner.
     """
-    train = search.base.check_parts().data.train_images
+    train = search.data.train_images
     groups = None if train.groups is None else train.groups.numpy()
-    plan = SplitPlan(search.settings.nested or 0, stratify=search.base.cv.stratify, seed=fresh_seed(search))
+    plan = SplitPlan(search.settings.nested or 0, stratify=search.base.cv.stratify, seed=search.fresh_seed)
     folds: list[dict[str, Any]] = []
     for split in make_splits(train.labels.numpy(), plan, groups):
         if console is not None:
             console.print(f"\nouter fold {split.fold + 1} of {plan.n_splits}", highlight=False)
         inner = _without_fold(search, split)
         winner = find_winner(inner, run_study(inner, workers, storage, console))
-        accuracy = _score(search, values_of(search.space, winner.params), split)
+        metrics = _train(search, values_of(search.space, winner.params), split)
         folds.append(
             {
                 "fold": split.fold,
                 "study": inner.name,
                 "winner": {"trial": winner.number, "parameters": winner.params, "accuracy": winner.value},
-                "accuracy": accuracy,
-                "n_train": len(split.train),
-                "n_validation": len(split.validation),
+                "accuracy": metrics[search.base.headline]["validation"]["accuracy"],
+                "n_train": metrics["n_train"],
+                "n_validation": metrics["n_validation"],
             }
         )
     ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
@@ -68,7 +68,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
 
 def _without_fold(search: Search, split: Split) -> Search:
     """The same search on the images outside the outer fold."""
-    place = f"{split.fold}_of_{search.settings.nested}_seed_{fresh_seed(search)}"
+    place = f"{split.fold}_of_{search.settings.nested}_seed_{search.fresh_seed}"
     path = search.folder / "nested" / f"outer_{place}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = pd.DataFrame({"index": split.validation}).to_csv(index=False)
@@ -84,15 +84,11 @@ def _without_fold(search: Search, split: Split) -> Search:
     )
 
 
-def _score(search: Search, values: dict[str, Any], split: Split) -> float:
-    """Accuracy on the outer fold of the winner trained on all other images."""
-    experiment = search.experiment(
-        values, seed=fresh_seed(search), cv__n_splits=search.settings.nested, cv__n_repeats=1, cv__holdout=None,
-        cv__workers=1,
-    )  # fmt: skip
-    name = f"nested_{search.settings.nested}_seed_{fresh_seed(search)}_outer_{split.fold}"
-    exists = (search.folder / name).exists()
-    prepared = prepare(experiment, None if exists else name, name if exists else None, None)
+def _train(search: Search, values: dict[str, Any], split: Split) -> dict[str, Any]:
+    """The outer fold's metrics of the winner trained on all other images."""
+    experiment = search.fresh_experiment(values, search.settings.nested, workers=1)
+    name = f"nested_{search.settings.nested}_seed_{search.fresh_seed}_outer_{split.fold}"
+    prepared = prepare(experiment, **run_or_resume(experiment, name), same_data=search.data)
     if not np.array_equal(prepared.splits[split.fold].validation, split.validation):
         raise UserError(f"run {prepared.run.path} holds out other images than the outer fold; move it away")
     folder, failures = fold_folders(prepared)[split.fold], {}
@@ -105,5 +101,4 @@ def _score(search: Search, values: dict[str, Any], split: Split) -> float:
         run_jobs([replace(fold_job(prepared, split.fold), score_test=False)], 1, experiment.devices(), handle)
     if failures:
         raise FoldsFailed(prepared.run.path, failures)
-    epoch = "last" if experiment.cv.inner_holdout is None else "best"
-    return folder.read_metrics()[epoch]["validation"]["accuracy"]
+    return folder.read_metrics()

@@ -9,11 +9,11 @@ from typing import Any
 import jinja2
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from torch.utils.tensorboard import SummaryWriter
 
+from fmnist_cv.search.outcomes import CURVES, finished, fold_scores, given_up
 from fmnist_cv.search.settings import Search
-from fmnist_cv.search.trials import CURVES, GIVEN_UP, fold_scores
 from fmnist_cv.validation.run_folder import replace_file
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
@@ -21,11 +21,10 @@ TEMPLATE = Path(__file__).with_name("study.html.jinja")
 
 def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> Path:
     """Write log_dir/name/study.html, which needs no network."""
-    trials = _finished(study)
-    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
-        TEMPLATE.read_text()
-    )
-    text = template.render(
+    trials = finished(study.get_trials(deepcopy=False))
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["brief"] = _brief
+    text = environment.from_string(TEMPLATE.read_text()).render(
         search=search,
         summary=summary,
         plots=_plots(study),
@@ -60,6 +59,11 @@ def _plots(study: optuna.Study) -> list[tuple[str, str]]:
     return made
 
 
+def _brief(value: Any) -> str:
+    """A parameter's value, a float of any size in a few characters."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _row(trial: FrozenTrial, n_folds: int) -> dict[str, Any]:
     scores = fold_scores(trial)
     return {
@@ -67,14 +71,14 @@ def _row(trial: FrozenTrial, n_folds: int) -> dict[str, Any]:
         "mean": float(trial.value or 0),
         "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         "folds": [*scores, *[None] * (n_folds - len(scores))],
-        "given_up": trial.user_attrs.get(GIVEN_UP),
+        "given_up": given_up(trial),
         "parameters": trial.params,
     }
 
 
 def write_tensorboard(search: Search, study: optuna.Study) -> None:
     """A run per finished trial under log_dir/name/tensorboard: its parameters, score, and mean curve."""
-    for trial in _finished(study):
+    for trial in finished(study.get_trials(deepcopy=False)):
         folder = search.folder / "tensorboard" / f"trial_{trial.number:04}"
         if folder.exists():  # a finished trial does not change
             continue
@@ -88,8 +92,5 @@ def write_tensorboard(search: Search, study: optuna.Study) -> None:
                 name: value if isinstance(value, int | float | str | bool) else str(value)
                 for name, value in trial.params.items()
             }
-            writer.add_hparams(parameters, {"accuracy": float(trial.value or 0)}, run_name=".")
-
-
-def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
+            writer.add_hparams(parameters, {"accuracy": float(trial.value or 0), **scores}, run_name=".")

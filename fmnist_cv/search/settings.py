@@ -215,6 +215,24 @@ class Search:
         return Experiment.parse([f"--config={self.settings.experiment}", *as_arguments(options)])
 
     @property
+    def fresh_seed(self) -> int:
+        """The seed of splits that the search never saw."""
+        return self.base.seed + 1 if self.settings.confirm.seed is None else self.settings.confirm.seed
+
+    def fresh_experiment(
+        self, values: Mapping[str, Any], n_splits: int | None, n_repeats: int = 1, workers: int | None = None
+    ) -> Experiment:
+        """The experiment with these values on splits, initial weights and orders of images that the search never saw."""
+        return self.experiment(
+            values,
+            seed=self.fresh_seed,
+            cv__n_splits=n_splits or self.base.cv.n_splits,
+            cv__n_repeats=n_repeats,
+            cv__holdout=None,
+            cv__workers=workers,
+        )
+
+    @property
     def n_folds(self) -> int:
         return self.base.plan.n_folds
 
@@ -253,7 +271,7 @@ class Search:
             for key, value in flatten(yaml.safe_load(self.base.to_yaml()))
             if key != "name" and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
         }
-        found = {**settings, "experiment": experiment, "data": self.images.fingerprint()}
+        found = {**settings, "experiment": experiment, "data": self.data.train_images.fingerprint()}
         return json.loads(json.dumps(found))  # as a storage gives it back
 
     # -- checks ---------------------------------------------------------------------------------------------
@@ -283,13 +301,14 @@ class Search:
         if (confirm := settings.confirm).top < 0 or confirm.n_repeats < 1:
             raise UserError(f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at "
                             "least 0 and 1")  # fmt: skip
-        if confirm.seed == self.base.seed:
+        if self.fresh_seed == self.base.seed:
             raise UserError(f"confirm.seed is {confirm.seed}, the search's own: its splits would be the same")
         if settings.nested is not None and settings.nested < 2:
             raise UserError(f"nested is {settings.nested}; outer folds must be at least 2")
         if settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
             raise UserError("nested cannot be combined with data.leave_out, by which it takes each outer fold away")
         self._check_space()
+        self._check_afterwards()
 
     def _check_rules(self) -> None:
         pruning, rule, n = self.settings.pruning, self.settings.epoch_rule, self.n_folds
@@ -311,13 +330,34 @@ class Search:
                 f"epoch_rule: min_epochs is {rule.min_epochs}, min_trials {rule.min_trials} and quantile {rule.quantile}; "
                 "the first two must be at least 1, the last above 0 and at most 1"
             )
+        n_epochs = self.base.config.trainer.max_epochs
+        searched = any(parameter.key == "trainer.max_epochs" for parameter in self.space)
+        if rule is not None and not searched and n_epochs is not None and rule.min_epochs >= n_epochs:
+            raise UserError(f"epoch_rule.min_epochs is {rule.min_epochs}, but a fold has only {n_epochs}: nothing would "
+                            "ever be cut off")  # fmt: skip
+        if rule is not None and rule.min_trials >= self.n_trials:
+            raise UserError(f"epoch_rule.min_trials is {rule.min_trials}, but trials only {self.n_trials}: nothing would "
+                            "ever be cut off")  # fmt: skip
 
     def _check_space(self) -> None:
         """Build the experiment at the ends of each range and with each choice."""
-        data = self.base.check_parts().data
-        self.images = data.train_images
+        self.data = self.base.check_parts().data
         for what, values in corners(self.space):
             try:
-                self.experiment(values).check_parts(same_data=data)
+                self.experiment(values).check_parts(same_data=self.data)
             except UserError as error:
                 raise UserError(f"space: {what}: {error}") from None
+
+    def _check_afterwards(self) -> None:
+        """Refuse now what would fail after hours of searching."""
+        confirm, nested = self.settings.confirm, self.settings.nested
+        try:
+            if confirm.top:
+                self.fresh_experiment({}, confirm.n_splits, confirm.n_repeats).check_parts(same_data=self.data)
+        except UserError as error:
+            raise UserError(f"confirm: {error}") from None
+        try:
+            if nested is not None:
+                self.fresh_experiment({}, nested).check_parts(same_data=self.data)
+        except UserError as error:
+            raise UserError(f"nested: {error}") from None

@@ -84,11 +84,21 @@ def read_space(content: Any, where: str = "space", prefix: str = "") -> tuple[Pa
     """
     if not isinstance(content, Mapping) or not content:
         raise UserError(f"{where} is {content!r}; it maps keys of the experiment to what they are searched over")
-    return tuple(_parameter(str(key), entry, f"{where}.{key}", prefix) for key, entry in content.items())
+    by_plain: dict[str, str] = {}
+    for key in map(str, content):
+        if (other := by_plain.setdefault(_plain(key), key)) != key:
+            raise UserError(f"{where} has {other} and {key}, which are the same; one of them must go")
+    # a class before its arguments, which it would reset
+    keys = sorted(content, key=lambda key: _plain(str(key)).count("."))
+    return tuple(_parameter(str(key), content[key], f"{where}.{key}", prefix) for key in keys)
+
+
+def _plain(key: str) -> str:
+    return key.replace(".init_args", "")
 
 
 def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
-    plain = key.replace(".init_args", "")
+    plain = _plain(key)
     for fixed, why in NOT_SEARCHED.items():
         if plain == fixed or plain.startswith(f"{fixed}.") or (fixed.startswith("data.") and plain == "data"):
             raise UserError(f"{where} cannot be searched: {why}")

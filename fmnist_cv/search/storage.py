@@ -19,10 +19,11 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.search.outcomes import FAILED
 
 OWNER = "owner"  # user attributes of a trial: the process that runs it,
 ENDED = "ended"  # and why it was ended without being finished, where running it again may help
@@ -115,14 +116,16 @@ class StudyStorage:
                 yield lambda: None
             return
         assert self._engine is not None
-        with self._engine.connect() as connection:  # PostgreSQL lets go of the lock when the connection ends, however
-            connection.execute(sqlalchemy.text("select pg_advisory_lock(hashtext(:study))"), {"study": study})
+        with self._engine.begin() as connection:  # PostgreSQL lets go of the lock when this transaction ends, however
+            # a machine that is cut off while it holds the lock does not keep the others waiting
+            connection.execute(sqlalchemy.text("set local idle_in_transaction_session_timeout = '60s'"))
+            connection.execute(sqlalchemy.text("select pg_advisory_xact_lock(hashtext(:study))"), {"study": study})
+            yield lambda: connection.execute(sqlalchemy.text("select 1")).close()
 
-            def check() -> None:
-                connection.execute(sqlalchemy.text("select 1"))
-
-            yield check
-            connection.execute(sqlalchemy.text("select pg_advisory_unlock(hashtext(:study))"), {"study": study})
+    @property
+    def waits(self) -> bool:
+        """Whether the storage may be away for a while, as a server may."""
+        return self._engine is not None
 
     def patiently(self, do: Callable[[], T]) -> T:
         """Do it, again and again while the database does not answer; it must do no harm when done twice.
@@ -135,7 +138,7 @@ class StudyStorage:
             try:
                 return do()
             except AWAY as error:
-                if self._engine is None or time.monotonic() - began > PATIENCE_SECONDS:
+                if not self.waits or time.monotonic() - began > PATIENCE_SECONDS:
                     reason = str(error).strip().splitlines()[0]
                     raise UserError(f"{self.shown} does not answer ({reason}); the same command goes on when it does"
                                     ) from None  # fmt: skip
@@ -156,14 +159,19 @@ class StudyStorage:
         trial.set_user_attr(ENDED, None)  # of the trial that it may be a retry of
         self.heartbeat([trial])
 
-    def is_mine(self, owner: dict[str, Any]) -> bool:
-        """Whether this process runs the trial."""
-        return owner["id"] == self.me["id"]
+    def is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether this process signed the trial."""
+        return trial.user_attrs.get(OWNER, {}).get("id") == self.me["id"]
 
-    def is_dead(self, owner: dict[str, Any]) -> bool:
-        """Whether the process that ran a trial has ended; of other machines' only heartbeats tell."""
-        if self.is_mine(owner):
+    def is_nobodys(self, trial: FrozenTrial) -> bool:
+        """Whether the process that ran a trial has ended; of other machines' only heartbeats tell.
+
+        The lock of handing out must be held: a trial that is handed out just now is not signed yet.
+        """
+        if self.is_mine(trial):
             return False
+        if (owner := trial.user_attrs.get(OWNER)) is None:
+            return True
         if self._beside is not None:
             return self._lets_go(self._alive_path(owner))
         if owner["where"] != self.me["where"]:
@@ -190,14 +198,10 @@ class StudyStorage:
         path.unlink(missing_ok=True)
         return True
 
-    def end_trials(self, study: optuna.Study, why: str, which: Callable[[dict[str, Any]], bool]) -> None:
-        """Tell running trials as failed, to be run again, if `which` says so of their owner.
-
-        The lock of handing out must be held.
-        """
+    def end_trials(self, study: optuna.Study, why: str, which: Callable[[FrozenTrial], bool]) -> None:
+        """Tell the running trials that `which` picks as failed, to be run again. The lock of handing out must be held."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            owner = trial.user_attrs.get(OWNER)
-            if owner is None or which(owner):  # not signed: its process died, or was interrupted, before it could
+            if which(trial):
                 self._end(study, trial._trial_id, why)
 
     def end_stale_trials(self, study: optuna.Study) -> None:
@@ -224,7 +228,9 @@ def retry_one_ended(study: optuna.Study) -> None:
     for trial in trials:
         if trial.state == TrialState.FAIL and trial.user_attrs.get(ENDED) and trial.number not in retried:
             again = copy.deepcopy(trial)
-            again.user_attrs = {key: value for key, value in again.user_attrs.items() if key not in (OWNER, ENDED)}
+            again.user_attrs = {
+                key: value for key, value in again.user_attrs.items() if key not in (OWNER, ENDED, FAILED)
+            }
             RetryHeartbeatStaleTrialCallback()(study, again)
             return
 

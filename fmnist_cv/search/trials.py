@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import mean
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optuna
@@ -16,21 +16,16 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.search.display import SearchDisplay
+from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, finished, ranked
 from fmnist_cv.search.settings import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
-from fmnist_cv.search.storage import ENDED, HEARTBEAT_SECONDS, StudyStorage, retry_one_ended
+from fmnist_cv.search.storage import ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
 from fmnist_cv.validation.cross_validation import fold_folders, fold_job
 from fmnist_cv.validation.fold import FoldJob
-from fmnist_cv.validation.preparation import PreparedRun, prepare
+from fmnist_cv.validation.preparation import PreparedRun, prepare, run_or_resume
 from fmnist_cv.validation.run_folder import FoldFolder
 from fmnist_cv.validation.workers import WorkerPool
-
-# user attributes of a trial
-RUN = "run"  # name of its run's folder
-FOLDS = "folds"  # how many it finished
-GIVEN_UP = "given_up"  # "after folds", "in an epoch", or null
-CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
-FAILED = "failed"  # why its configuration cannot be run
 
 MAX_DEATHS = 5  # of a fold's process, without an epoch in between
 MAX_LOCKED = 60  # half seconds that another process may hold a fold
@@ -40,19 +35,6 @@ ASK_AGAIN_SECONDS = 2.0
 
 class TrialsFailed(Exception):
     """One trial after another failed; the study is as it was left."""
-
-
-class Watcher(Protocol):
-    """Who is told how the search goes."""
-
-    def started(self, number: int, n_folds: int, n_done: int) -> None:
-        """A trial runs; of its folds so many were finished before."""
-
-    def fold_event(self, number: int, fold: int, event: dict[str, Any]) -> None:
-        """An event of the trial's fold."""
-
-    def told(self, number: int, trials: Sequence[FrozenTrial]) -> None:
-        """A trial is over; all trials as they are now."""
 
 
 @dataclass
@@ -95,13 +77,13 @@ class TrialRunner:
         study: the opened study.
         store: its storage.
         workers: trials side by side.
-        watcher: told how it goes.
+        display: shows how it goes.
     """
 
     def __init__(
-        self, search: Search, study: optuna.Study, store: StudyStorage, workers: int, watcher: Watcher
+        self, search: Search, study: optuna.Study, store: StudyStorage, workers: int, display: SearchDisplay
     ) -> None:
-        self.search, self.study, self.store, self.workers, self.watcher = search, study, store, workers, watcher
+        self.search, self.study, self.store, self.workers, self.display = search, study, store, workers, display
         self._running: dict[int, RunningTrial] = {}
         self._failed_in_a_row = 0
         self._reference: list[list[list[float]]] = []  # curves of the trials with all folds, for the epoch rule
@@ -146,7 +128,8 @@ class TrialRunner:
         store = self.store
         store.heartbeat([running.trial for running in self._running.values()])  # before others are found stale
         with store.handing_out(self.study.study_name) as check_lock:
-            store.end_trials(self.study, "its process died", store.is_dead)
+            store.end_trials(self.study, "its process died", store.is_nobodys)
+            store.end_trials(self.study, "the database did not answer while it was handed out", self._is_lost)
             store.end_stale_trials(self.study)
             trials = self.study.get_trials(deepcopy=False)
             self._remember_curves(trials)
@@ -155,9 +138,11 @@ class TrialRunner:
             if self.search.is_grid:  # a point that cannot be run is not run again
                 failed = sum(t.state == TrialState.FAIL and not t.user_attrs.get(ENDED) for t in trials)
                 wanted = min(wanted, grid_size(self.search.space) - failed)
-            finished = states.count(TrialState.COMPLETE)
-            self._all_done = finished >= wanted
-            if finished + states.count(TrialState.RUNNING) >= wanted:
+            n_finished, n_running = len(finished(trials)), states.count(TrialState.RUNNING)
+            self._all_done = n_finished >= wanted
+            if n_finished + n_running >= wanted:
+                if n_running and not self._running:
+                    self.display.waiting_for(owners(trials))
                 return None
             if TrialState.WAITING not in states:
                 retry_one_ended(self.study)
@@ -166,18 +151,31 @@ class TrialRunner:
             store.sign(trial)
             suggest(self.search.space, trial)
             if RUN not in trial.user_attrs:
-                trial.set_user_attr(RUN, f"trial_{trial.number:04}")
+                trial.set_user_attr(RUN, self._new_run(trial.number))
             return trial
+
+    def _is_lost(self, trial: FrozenTrial) -> bool:
+        """Handed out to this process by a transaction whose end was not heard."""
+        return self.store.is_mine(trial) and trial.number not in self._running
+
+    def _new_run(self, number: int) -> str:
+        name = f"trial_{number:04}"
+        if (self.search.folder / name).exists():
+            raise UserError(
+                f"{self.search.folder / name} is there, but the study in {self.store.shown} does not know it: it is of "
+                "another study of that name; move the folder away, or choose another name"
+            )
+        return name
 
     def _start(self, trial: optuna.Trial) -> None:
         options: dict[str, Any] = {"cv__workers": self.workers}
         if self.search.base.config.trainer.logger in (None, True):
             options["trainer__logger"] = False  # a fold's figures take longer than a small network's epoch
         experiment = self.search.experiment(values_of(self.search.space, trial.params), **options)
-        name = trial.user_attrs[RUN]
-        exists = (experiment.log_dir / experiment.name / name).exists()
         try:
-            prepared = prepare(experiment, None if exists else name, name if exists else None, None)
+            prepared = prepare(
+                experiment, **run_or_resume(experiment, trial.user_attrs[RUN]), same_data=self.search.data
+            )
         except DataNotFound:  # which no other trial would find
             raise
         except UserError as error:
@@ -185,7 +183,7 @@ class TrialRunner:
             return
         running = self._running[trial.number] = RunningTrial(trial, prepared)
         folders = fold_folders(prepared)
-        self.watcher.started(trial.number, len(folders), sum(folder.finished for folder in folders))
+        self.display.started(trial.number, len(folders), sum(folder.finished for folder in folders))
         self._go_on(running)
 
     # -- a trial's course -----------------------------------------------------------------------------------
@@ -193,7 +191,7 @@ class TrialRunner:
     def _handle(self, number: int, name: str, event: dict[str, Any]) -> None:
         if (running := self._running.get(number)) is None:
             return
-        self.watcher.fold_event(number, running.fold, event)
+        self.display.fold_event(number, running.fold, event)
         match event["event"]:
             case "epoch":
                 running.deaths = 0
@@ -216,7 +214,7 @@ class TrialRunner:
 
     def _go_on(self, running: RunningTrial) -> None:
         """Take the scores of finished folds, then tell the outcome or start the next fold."""
-        n_folds, epoch = self.search.n_folds, "last" if self.search.base.cv.inner_holdout is None else "best"
+        n_folds, epoch = self.search.n_folds, self.search.base.headline
         while running.fold < n_folds and running.folder.finished:
             metrics, step = running.folder.read_metrics(), running.fold
             score = metrics[epoch]["validation"]["accuracy"]
@@ -240,14 +238,14 @@ class TrialRunner:
     def _drop(self, running: RunningTrial) -> None:
         """Let a trial go that is no longer this process's."""
         del self._running[running.trial.number]
-        self.watcher.told(running.trial.number, self.store.patiently(lambda: self.study.get_trials(deepcopy=False)))
+        self.display.told(running.trial.number, self.store.patiently(lambda: self.study.get_trials(deepcopy=False)))
 
     def _tell(self, running: RunningTrial, scores: list[float], given_up: str | None) -> None:
         """Complete the trial with the mean of its scores; given up, it is complete for the sampler, but never wins."""
         trial = running.trial
 
         def tell() -> None:
-            for key, value in ((FOLDS, running.fold), (GIVEN_UP, given_up), (CURVES, running.curves)):
+            for key, value in ((GIVEN_UP, given_up), (CURVES, running.curves)):
                 trial.set_user_attr(key, value)
             self.study.tell(trial, mean(scores), state=TrialState.COMPLETE, skip_if_finished=True)
 
@@ -273,11 +271,12 @@ class TrialRunner:
         trials = self.store.patiently(lambda: self.study.get_trials(deepcopy=False))
         self._remember_curves(trials)
         self._ask_again_at = 0.0
-        self.watcher.told(trial.number, trials)
+        self.display.told(trial.number, trials)
 
     def _end_unfinished(self) -> None:
         with self.store.handing_out(self.study.study_name):
-            self.store.end_trials(self.study, "the search was interrupted", self.store.is_mine)
+            for which in (self.store.is_mine, self.store.is_nobodys):
+                self.store.end_trials(self.study, "the search was interrupted", which)
 
     def _beat(self) -> None:
         if time.monotonic() >= self._heartbeat_at:
@@ -293,8 +292,8 @@ class TrialRunner:
 
     def _is_hopeless(self, running: RunningTrial, epoch: int, accuracy: float) -> bool:
         """Whether the fold is, after this epoch (counted from 0), below the rule's quantile of the finished trials."""
-        rule, last = self.search.settings.epoch_rule, (self.search.base.config.trainer.max_epochs or 0) - 1
-        if rule is None or epoch + 1 < rule.min_epochs or epoch == last:
+        rule, n_epochs = self.search.settings.epoch_rule, running.prepared.experiment.config.trainer.max_epochs
+        if rule is None or epoch + 1 < rule.min_epochs or epoch + 1 == n_epochs:
             return False
         others = [curves[running.fold][epoch] for curves in self._reference if len(curves[running.fold]) > epoch]
         if len(others) < rule.min_trials or accuracy >= float(np.quantile(others, rule.quantile)):
@@ -307,19 +306,7 @@ def _report(trial: optuna.Trial, score: float, step: int) -> None:
         trial.report(score, step)
 
 
-# -- reading a study ----------------------------------------------------------------------------------------
-
-
-def has_all_folds(trial: FrozenTrial) -> bool:
-    """Whether a trial ran to its end; only such a trial can win."""
-    return trial.state == TrialState.COMPLETE and trial.user_attrs.get(GIVEN_UP) is None
-
-
-def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials with all folds, the best first, of equal ones the first."""
-    return sorted(filter(has_all_folds, trials), key=lambda trial: (-float(trial.value or 0), trial.number))
-
-
-def fold_scores(trial: FrozenTrial) -> list[float]:
-    """Scores of the trial's finished folds, in order."""
-    return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
+def owners(trials: Sequence[FrozenTrial]) -> list[str]:
+    """The processes that run trials just now, for people."""
+    running = [t.user_attrs[OWNER] for t in trials if t.state == TrialState.RUNNING and OWNER in t.user_attrs]
+    return sorted({f"process {owner['pid']} on {owner['host']}" for owner in running})

@@ -18,12 +18,12 @@ from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
+from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up
 from fmnist_cv.search.page import write_page, write_tensorboard
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.settings import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
-from fmnist_cv.search.trials import GIVEN_UP, fold_scores
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import check_writable, locked, replace_file, write_json
@@ -56,11 +56,10 @@ class SearchResult:
     @property
     def table(self) -> pd.DataFrame:
         """A row per finished trial, the best first: parameters, mean, each fold's score, how it was given up."""
-        trials = [t for t in self.study.get_trials(deepcopy=False) if t.state == optuna.trial.TrialState.COMPLETE]
         rows = []
-        for trial in trials:
+        for trial in finished(self.study.get_trials(deepcopy=False)):
             scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
-            outcome = {"accuracy": trial.value, **scores, "given_up": trial.user_attrs[GIVEN_UP]}
+            outcome = {"accuracy": trial.value, **scores, "given_up": given_up(trial)}
             rows.append({"trial": trial.number, **trial.params, **outcome})
         return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
@@ -128,8 +127,7 @@ def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mappin
 
 def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: int) -> dict[str, Any]:
     trials = study.get_trials(deepcopy=False)
-    finished = [t for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
-    folds = sum(len(t.intermediate_values) for t in finished)
+    done = finished(trials)
     devices = search.base.devices()
     return {
         "study": search.name,
@@ -141,12 +139,12 @@ def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: 
             "folds": fold_scores(winner),
         },
         "trials": {
-            "finished": len(finished),
-            "given_up_after_folds": sum(t.user_attrs[GIVEN_UP] == "after folds" for t in finished),
-            "given_up_in_an_epoch": sum(t.user_attrs[GIVEN_UP] == "in an epoch" for t in finished),
-            "failed": sum("failed" in t.user_attrs for t in trials),
-            "folds_run": folds,
-            "folds_without_pruning": len(finished) * search.n_folds,
+            "finished": len(done),
+            "given_up_after_folds": sum(given_up(t) == "after folds" for t in done),
+            "given_up_in_an_epoch": sum(given_up(t) == "in an epoch" for t in done),
+            "failed": sum(FAILED in t.user_attrs for t in trials),
+            "folds_run": sum(len(fold_scores(t)) for t in done),
+            "folds_without_pruning": len(done) * search.n_folds,
         },
         "environment": describe_environment(
             devices.description, max(1, cpu_cores() // workers), search.base.precision()

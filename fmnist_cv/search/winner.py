@@ -12,10 +12,11 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.search.outcomes import fold_scores, ranked
 from fmnist_cv.search.settings import Search
 from fmnist_cv.search.space import values_of
-from fmnist_cv.search.trials import fold_scores, ranked
 from fmnist_cv.validation.cross_validation import cross_validate
+from fmnist_cv.validation.preparation import run_or_resume
 from fmnist_cv.validation.results import CrossValidationResult
 from fmnist_cv.validation.run_folder import replace_file
 from fmnist_cv.validation.statistics import corrected_t_test, summarise
@@ -61,7 +62,7 @@ def confirm(search: Search, study: optuna.Study, workers: int, console: Console 
         gap; and the corrected t-test of winner against baseline.
     """
     section, trials = search.settings.confirm, ranked(study.get_trials(deepcopy=False))[: search.settings.confirm.top]
-    found: dict[str, Any] = {"seed": fresh_seed(search), "n_repeats": section.n_repeats, "configurations": []}
+    found: dict[str, Any] = {"seed": search.fresh_seed, "n_repeats": section.n_repeats, "configurations": []}
     runs = []
     for trial in trials:
         values = values_of(search.space, trial.params)
@@ -86,22 +87,13 @@ def confirm(search: Search, study: optuna.Study, workers: int, console: Console 
     return found
 
 
-def fresh_seed(search: Search) -> int:
-    """The seed of splits that the search never saw."""
-    return search.base.seed + 1 if search.settings.confirm.seed is None else search.settings.confirm.seed
-
-
 def _cross_validate(
     search: Search, name: str, values: dict[str, Any], workers: int, console: Console | None
 ) -> CrossValidationResult:
-    section, seed = search.settings.confirm, fresh_seed(search)
-    n_splits = section.n_splits or search.base.cv.n_splits
-    experiment = search.experiment(
-        values, seed=seed, cv__n_splits=n_splits, cv__n_repeats=section.n_repeats, cv__holdout=None, cv__workers=workers
-    )
-    run = f"confirm_{name}_{n_splits}x{section.n_repeats}_seed_{seed}"
-    exists = (search.folder / run).exists()
-    return cross_validate(experiment, run=None if exists else run, resume=run if exists else None, console=console)
+    section = search.settings.confirm
+    experiment = search.fresh_experiment(values, section.n_splits, section.n_repeats, workers)
+    run = f"confirm_{name}_{experiment.cv.n_splits}x{section.n_repeats}_seed_{experiment.seed}"
+    return cross_validate(experiment, **run_or_resume(experiment, run), console=console)
 
 
 def _score(scores: list[float], search: Search) -> dict[str, Any]:

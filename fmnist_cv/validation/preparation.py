@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from rich.console import Console
 
@@ -43,7 +44,26 @@ class PreparedRun:
     test: Images | None
 
 
-def prepare(experiment: Experiment, run: str | None, resume: str | None, console: Console | None) -> PreparedRun:
+class RunOrResume(TypedDict, total=False):
+    """One of two arguments."""
+
+    run: str
+    resume: str
+
+
+def run_or_resume(experiment: Experiment, name: str) -> RunOrResume:
+    """The argument with which `prepare` and `cross_validate` make a run of this name, or go on with it."""
+    exists = (experiment.log_dir / experiment.name / name).exists()
+    return {"resume": name} if exists else {"run": name}
+
+
+def prepare(
+    experiment: Experiment,
+    run: str | None = None,
+    resume: str | None = None,
+    console: Console | None = None,
+    same_data: KFoldDataModule | None = None,
+) -> PreparedRun:
     """Check the experiment, its data and its run; make the run's folder only when all is well.
 
     Args:
@@ -51,6 +71,7 @@ def prepare(experiment: Experiment, run: str | None, resume: str | None, console
         run: name for a new run, or None for the time. With cv.fold, an existing run of that name is joined.
         resume: name or path of a run to go on with, or "last".
         console: where to say what runs.
+        same_data: a data module with the same images, which need not be read again.
 
     Raises:
         UserError: anything that would only fail later, with nothing left behind.
@@ -66,7 +87,7 @@ def prepare(experiment: Experiment, run: str | None, resume: str | None, console
     found = find_run(experiment.log_dir, experiment.name, resume) if resume is not None else None
     if found is None:
         check_writable(experiment.log_dir)
-    experiment, data, is_fallback = _find_data(experiment, console)
+    experiment, data, is_fallback = _find_data(experiment, console, same_data)
     if found is None:
         name = (run or default_run_name()) + ("_SYNTHETIC" if is_fallback else "")
         found = _create_or_join(experiment, name, data)
@@ -79,10 +100,12 @@ def prepare(experiment: Experiment, run: str | None, resume: str | None, console
     return PreparedRun(experiment, found, splits, train, data.test_images)
 
 
-def _find_data(experiment: Experiment, console: Console | None) -> tuple[Experiment, KFoldDataModule, bool]:
+def _find_data(
+    experiment: Experiment, console: Console | None, same_data: KFoldDataModule | None
+) -> tuple[Experiment, KFoldDataModule, bool]:
     """The experiment's data, or drawn garments where it allows them and its own are not to be had."""
     try:
-        return experiment, experiment.check_parts().data, False
+        return experiment, experiment.check_parts(same_data).data, False
     except DataNotFound as error:
         if not experiment.synthetic_fallback:
             raise

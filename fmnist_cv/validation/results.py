@@ -49,7 +49,7 @@ def write_results(
     out_of_fold = _out_of_fold(experiment, splits, probabilities, len(train), len(train.class_names))
     write_arrays(run.out_of_fold, {**out_of_fold, "labels": train.labels.cpu().numpy()})
 
-    headline = "best" if experiment.cv.inner_holdout is not None else "last"
+    headline = experiment.headline
     ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
     accuracies = [fold[headline]["validation"]["accuracy"] for fold in folds]
     best = int(np.argmax(accuracies))

@@ -49,6 +49,7 @@ BRANCHED = {
         ({"model": {"choices": {"a": 3}}}, "space.model.choices.a is 3; give value"),
         ({"model": {"choices": {"a": {"value": 3, "spaces": {}}}}}, "did you mean 'space'?"),
         ({"model": {"choices": {"a": {"value": 3, "space": {"x": 1}}}}}, "space.model.choices.a.space.x is 1"),
+        ({"model.a": {"int": [0, 1]}, "model.init_args.a": {"int": [0, 1]}}, "which are the same; one of them must go"),
         ({"cv.n_splits": {"int": [3, 5]}}, "space.cv.n_splits cannot be searched: the folds must be the same"),
         ({"seed": {"int": [0, 5]}}, "cannot be searched"),
         ({"data": {"choices": {"a": {"value": {}}}}}, "all trials must see the same images"),
@@ -98,6 +99,13 @@ def test_a_grid_has_every_value() -> None:
     })  # fmt: skip
     assert grid(space) == {"a": [0.0, 0.25, 0.5], "b": [1, 2, 3], "c": ["x", "[1, 2]"]}
     assert grid_size(space) == 18
+
+
+def test_a_class_is_set_before_its_arguments() -> None:
+    rate = {"model.optimizer.init_args.lr": {"float": [0.1, 0.2]}}
+    space = read_space({**rate, "model.optimizer": {"choices": ["torch.optim.SGD"]}})
+    values = values_of(space, {"model.optimizer.init_args.lr": 0.1, "model.optimizer": "torch.optim.SGD"})
+    assert list(values) == ["model.optimizer", "model.optimizer.init_args.lr"]
 
 
 @pytest.mark.parametrize("entry", [{"float": [0.0, 1.0]}, {"int": [1, 64], "log": True}])

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.storages import RetryHeartbeatStaleTrialCallback
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search import storage
@@ -36,6 +37,10 @@ def ask(study: optuna.Study) -> optuna.Trial:
     trial = study.ask()
     trial.suggest_float("x", 0.0, 1.0)
     return trial
+
+
+def running_trial(owner: dict[str, Any]) -> FrozenTrial:
+    return optuna.create_trial(state=TrialState.RUNNING, user_attrs={OWNER: owner})
 
 
 @pytest.fixture(scope="module")
@@ -84,17 +89,18 @@ def test_an_owner_is_alive_as_long_as_its_process(tmp_path: Path) -> None:
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     owner = json.loads(other.stdout.readline())
-    assert store.is_mine(store.me) and not store.is_dead(store.me)
-    assert not store.is_mine(owner) and not store.is_dead(owner)
+    mine, theirs = running_trial(store.me), running_trial(owner)
+    assert store.is_mine(mine) and not store.is_nobodys(mine)
+    assert not store.is_mine(theirs) and not store.is_nobodys(theirs)
     other.kill()  # not waited for: a zombie is dead, too
     deadline = time.monotonic() + 10
-    while not store.is_dead(owner) and time.monotonic() < deadline:
+    while not store.is_nobodys(theirs) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert store.is_dead(owner)
+    assert store.is_nobodys(theirs)
     other.communicate()
     store.close()
     again = StudyStorage(str(path), workers=1)
-    assert again.is_dead(store.me)  # which has signed off
+    assert again.is_nobodys(mine)  # which has signed off
 
 
 def test_trials_of_the_dead_are_run_again_once_with_their_parameters(tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_trials_of_the_dead_are_run_again_once_with_their_parameters(tmp_path: P
     gone.sign(dead)
     gone.close()
     dead.set_user_attr("run", "trial_0001")
-    store.end_trials(study, "its process died", store.is_dead)
+    store.end_trials(study, "its process died", store.is_nobodys)
     states = [t.state for t in study.get_trials()]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.FAIL]
     assert study.trials[1].user_attrs[ENDED] == "its process died"

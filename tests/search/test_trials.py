@@ -8,14 +8,16 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search import trials
+from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, fold_scores
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.study import open_study
-from fmnist_cv.search.trials import CURVES, FAILED, GIVEN_UP, TrialsFailed, fold_scores
+from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
 from fmnist_cv.validation.cross_validation import cross_validate
 
@@ -59,6 +61,31 @@ def test_a_study_of_another_search_is_refused(searched: dict[str, Any]) -> None:
     tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
     with pytest.raises(UserError, match=r"study study in .* was made with another space"):
         tune(searched | {"trials": 2}, workers=1)
+
+
+def test_trials_of_a_lost_study_are_not_mistaken_for_its_own(searched: dict[str, Any]) -> None:
+    first = tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
+    (first.path / "study.journal").unlink()
+    with pytest.raises(UserError, match=r"trial_0000 is there, but the study in .* does not know it"):
+        tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
+
+
+def test_a_trial_whose_handing_out_was_not_heard_of_is_run_again(
+    searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suggest, dropped = trials.suggest, []
+
+    def drop(*arguments: Any) -> None:
+        suggest(*arguments)
+        if not dropped:
+            dropped.append(1)
+            raise StorageInternalError("the connection was lost")
+
+    monkeypatch.setattr(trials, "suggest", drop)
+    monkeypatch.setattr(StudyStorage, "waits", property(lambda self: True))  # as for a database
+    result = tune(searched | {"trials": 2, "space": DROPOUT}, workers=1)
+    assert states(result) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert result.study.trials[0].params == result.study.trials[1].params
 
 
 RATE = "model.optimizer.init_args.lr"

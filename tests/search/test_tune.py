@@ -149,7 +149,7 @@ def survive(
     for round_ in range(3):
         command = start(searched, tmp_path, "--workers", 4, *storage)
         began = time.monotonic()
-        while command.poll() is None and (round_ == 2 or time.monotonic() - began < 12):
+        while command.poll() is None and (round_ == 2 or time.monotonic() - began < 7):
             time.sleep(0.4)
             killed += killed < 12 and kill_a_fold(command, chance)
             if while_running is not None and folds_of(command):
@@ -173,7 +173,7 @@ def test_four_workers_survive_being_killed(searched: Search, tmp_path: Path) -> 
         with open(journal, "ab") as file:
             file.write(b'{"op_code":5,"worker_id":"torn')
 
-    survive(searched | {"trials": 8}, tmp_path, str(journal), [], after_kill=tear)
+    survive(searched | {"trials": 6}, tmp_path, str(journal), [], after_kill=tear)
 
 
 # -- PostgreSQL ---------------------------------------------------------------------------------------------
@@ -230,4 +230,4 @@ def test_a_study_in_postgresql_survives_kills_and_a_restart_of_the_server(
         server.stop()
         server.start()
 
-    survive(searched | {"trials": 8}, tmp_path, server.url, ["--storage", server.url], while_running=restart)
+    survive(searched | {"trials": 6}, tmp_path, server.url, ["--storage", server.url], while_running=restart)

@@ -1,0 +1,34 @@
+"""What a trial of a study holds beside its parameters, and which of the trials are finished, whole, the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna.trial import FrozenTrial, TrialState
+
+# user attributes of a trial
+RUN = "run"  # name of its run's folder
+GIVEN_UP = "given_up"  # "after folds", "in an epoch", or null
+CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
+FAILED = "failed"  # why its configuration cannot be run
+
+
+def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that ran all their folds or were given up."""
+    return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+
+def given_up(trial: FrozenTrial) -> str | None:
+    """When a finished trial was given up: "after folds" or "in an epoch"; None if it ran all its folds."""
+    return trial.user_attrs.get(GIVEN_UP)
+
+
+def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that ran all their folds, which alone can win; the best first, of equal ones the first."""
+    whole = [trial for trial in finished(trials) if given_up(trial) is None]
+    return sorted(whole, key=lambda trial: (-float(trial.value or 0), trial.number))
+
+
+def fold_scores(trial: FrozenTrial) -> list[float]:
+    """Accuracies on the held-out images of the trial's finished folds, in order."""
+    return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]
