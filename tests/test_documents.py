@@ -47,6 +47,14 @@ def test_the_replication_page_is_the_one_that_its_results_make(tmp_path: Path) -
     assert write_tables(tmp_path).read_text() == (REPLICATION / "README.md").read_text()
 
 
+def test_the_readme_shows_the_replications_short_table() -> None:
+    page, readme = (REPLICATION / "README.md").read_text(), (ROOT / "README.md").read_text()
+    table = page.split("## In short")[1].split("##")[0]
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    assert len(lines) > 15
+    assert [line for line in lines if line not in readme] == []
+
+
 def test_the_readme_shows_the_kept_three_fold_run() -> None:
     results = json.loads((KEPT / "sharifi-cnn-k3.json").read_text())
     accuracy, readme = results["headline"]["accuracy"], (ROOT / "README.md").read_text()

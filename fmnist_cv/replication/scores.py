@@ -43,6 +43,10 @@ class RowResults(RowRecords):
             return score_of([_mean(run, lambda fold: fold["train_accuracy"]) for run in self.runs(variant)])
         return score_of([_mean(run, lambda fold: fold[epoch][part]["accuracy"]) for run in self.runs(variant)])
 
+    def fold_accuracy(self, variant: str) -> Score:
+        """Validation accuracy over the folds of the first seed, last epoch."""
+        return score_of([fold["last"]["validation"]["accuracy"] for fold in self.runs(variant)[0]["folds"]])
+
     def per_class(self, variant: str) -> dict[str, dict[str, float]]:
         """Precision, recall and F1 on the test set of each class, the mean over seeds and folds, in [0, 1]."""
         reports = [fold["test_report"]["per_class"] for run in self.runs(variant) for fold in run["folds"]]

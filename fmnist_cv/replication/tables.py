@@ -22,6 +22,13 @@ own initial weights, order of images and, where it is drawn at random, split. Wh
 
 {{cost}}
 
+## In short
+
+{{short}}
+
+Each system under its account's own protocol, in its first reading, and on equal terms: every network on the same folds
+with the same optimiser, schedule and epochs.
+
 ## As published
 
 Each system under its account's own protocol. The compared epoch is the last one, or, where the account stopped early
@@ -41,7 +48,8 @@ def write_tables(out: Path) -> Path:
     rows = load_rows()
     results = load_results(rows, out)
     published = [row for row in rows.values() if row.table == PUBLISHED]
-    parts = [INTRODUCTION.format(cost=_cost(results)) + "\n".join(published_table(published, results))]
+    introduction = INTRODUCTION.format(cost=_cost(results), short="\n".join(short_table(published, results)))
+    parts = [introduction + "\n".join(published_table(published, results))]
     for row in published:
         if row.name in results:
             figures.draw_row(results[row.name], out / "figures" / f"{row.name}.png")
@@ -58,6 +66,21 @@ def _cost(results: dict[str, RowResults]) -> str:
     runs = sum(len(found.runs(variant)) for found in results.values() for variant in found.variants)
     hours = sum(found.seconds() for found in results.values()) / 3600
     return f"The {runs} runs took {hours:.1f} hours of one core, half as long on two."
+
+
+def short_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list[str]:
+    """A line per row: its first reading, and the network's validation score on equal terms."""
+    lines = ["| system | reported | ours | verdict | on equal terms |", "|---|---:|---:|---|---:|"]
+    equal = results.get("equal-terms")
+    for row in rows:
+        if (found := results.get(row.name)) is None:
+            continue
+        variant = next(iter(row.variants))
+        reported, ours = row.reported[row.compare], found.accuracy(variant, row.compare, row.epoch)
+        folds = equal.fold_accuracy(row.name) if equal and row.name in equal.variants else ""
+        judged = verdict(ours, reported) + ("; not what it claims" if row.claims else "")
+        lines.append(f"| {row.name} | {reported:.2f} | {ours} | {judged} | {folds} |")
+    return lines
 
 
 def published_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list[str]:

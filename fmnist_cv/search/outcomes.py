@@ -29,6 +29,11 @@ def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return sorted(whole, key=lambda trial: (-float(trial.value or 0), trial.number))
 
 
+def seconds(trial: FrozenTrial) -> float:
+    """Wall time of a finished trial; of one that was run again, of its last part."""
+    return trial.duration.total_seconds() if trial.duration is not None else 0.0
+
+
 def fold_scores(trial: FrozenTrial) -> list[float]:
     """Accuracies on the held-out images of the trial's finished folds, in order."""
     return [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)]

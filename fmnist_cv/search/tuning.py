@@ -18,7 +18,7 @@ from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
-from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up
+from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up, seconds
 from fmnist_cv.search.page import write_page, write_tensorboard
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.settings import Search
@@ -55,11 +55,11 @@ class SearchResult:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row per finished trial, the best first: parameters, mean, each fold's score, how it was given up."""
+        """A row per finished trial, the best first: parameters, mean, each fold's score, how it was given up, seconds."""
         rows = []
         for trial in finished(self.study.get_trials(deepcopy=False)):
             scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
-            outcome = {"accuracy": trial.value, **scores, "given_up": given_up(trial)}
+            outcome = {"accuracy": trial.value, **scores, "given_up": given_up(trial), "seconds": seconds(trial)}
             rows.append({"trial": trial.number, **trial.params, **outcome})
         return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
@@ -145,7 +145,9 @@ def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: 
             "failed": sum(FAILED in t.user_attrs for t in trials),
             "folds_run": sum(len(fold_scores(t)) for t in done),
             "folds_without_pruning": len(done) * search.n_folds,
+            "seconds": sum(map(seconds, done)),
         },
+        "workers": workers,
         "environment": describe_environment(
             devices.description, max(1, cpu_cores() // workers), search.base.precision()
         ),

@@ -76,13 +76,18 @@ def confirm(search: Search, study: optuna.Study, workers: int, console: Console 
                 "search": searched,
                 "fresh": fresh,
                 "gap": searched["mean"] - fresh["mean"],
+                "seconds": _seconds(runs[-1]),
             }
         )
     if section.baseline and runs:
         baseline = _cross_validate(search, "baseline", {}, workers, console)
         ratio = mean(fold["n_validation"] / fold["n_train"] for fold in runs[0].summary["folds"])
         test = corrected_t_test(list(runs[0].accuracies), list(baseline.accuracies), ratio)
-        found["baseline"] = {"run": baseline.path.name, "fresh": baseline.summary["headline"]["accuracy"]}
+        found["baseline"] = {
+            "run": baseline.path.name,
+            "fresh": baseline.summary["headline"]["accuracy"],
+            "seconds": _seconds(baseline),
+        }
         found["winner_against_baseline"] = asdict(test)
     return found
 
@@ -94,6 +99,11 @@ def _cross_validate(
     experiment = search.fresh_experiment(values, section.n_splits, section.n_repeats, workers)
     run = f"confirm_{name}_{experiment.cv.n_splits}x{section.n_repeats}_seed_{experiment.seed}"
     return cross_validate(experiment, **run_or_resume(experiment, run), console=console)
+
+
+def _seconds(run: CrossValidationResult) -> float:
+    """Wall time of its folds, one after another."""
+    return sum(run.summary["times"]["fold_wall_seconds"])
 
 
 def _score(scores: list[float], search: Search) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""What pruning saves and what workers gain, on real Fashion-MNIST.
+
+    python experiments/search/measure.py workers    # one worker on all cores against two with half of them each
+    python experiments/search/measure.py pruning    # configs/search/dense-tpe.yaml with its pruning, and with none
+
+Writes workers.json or pruning.json beside this file; what was measured before an interruption is kept. Run it on a
+quiet machine.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fmnist_cv import tune
+from fmnist_cv.search.outcomes import RUN, finished
+from fmnist_cv.search.outcomes import seconds as seconds_of
+from fmnist_cv.search.tuning import SearchResult
+from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.statistics import corrected_t_test
+
+HERE = Path(__file__).parent
+ROUNDS, SEEDS = 3, (0, 1)
+# Trials of one cost, of a network so small that a step is far from filling two cores.
+WORKERS = {
+    "name": "workers",
+    "experiment": "patel-ann",
+    "overrides": {
+        "cv.holdout": None, "cv.n_splits": 3, "cv.stratify": True, "selection.patience": None, "trainer.max_epochs": 3,
+    },
+    "space": {"model.optimizer.init_args.lr": {"float": [3e-4, 3e-3], "log": True}},
+    "sampler": "RandomSampler",
+    "trials": 4,
+    "confirm": {"top": 0},
+}  # fmt: skip
+
+
+def main() -> None:
+    if sys.argv[1:] == ["workers"]:
+        write("workers.json", measure_workers())
+    elif sys.argv[1:] == ["pruning"]:
+        write("pruning.json", measure_pruning())
+    else:
+        raise SystemExit(__doc__)
+
+
+def measure_workers() -> dict[str, Any]:
+    """The same trials with one worker and with two, in rounds of alternating order."""
+    runs = []
+    for round_ in range(ROUNDS):
+        for workers in (1, 2) if round_ % 2 == 0 else (2, 1):
+            with tempfile.TemporaryDirectory() as folder:
+                result = tune(WORKERS, {"log_dir": folder}, workers=workers)
+                times = seconds(result)
+            runs.append({"round": round_, "workers": workers, **times})
+            print(runs[-1], flush=True)
+    one, two = (statistics.median(run["study"] for run in runs if run["workers"] == n) for n in (1, 2))
+    overheads = [1 - run["folds"] / run["trials"] for run in runs if run["workers"] == 1]
+    return {
+        "what": "seconds of a study from its first trial's start to its last one's end; each worker has its share of the cores",
+        "search": WORKERS,
+        "runs": runs,
+        "one_worker": one,
+        "two_workers": two,
+        "speedup": one / two,
+        "share_of_a_trial_outside_its_folds": statistics.median(overheads),
+        "environment": result.summary["environment"],
+    }
+
+
+def seconds(result: SearchResult) -> dict[str, float]:
+    """Seconds of the study, of its trials one after another, and of their folds one after another."""
+    trials = finished(result.study.get_trials(deepcopy=False))
+    began = min(t.datetime_start for t in trials if t.datetime_start)
+    ended = max(t.datetime_complete for t in trials if t.datetime_complete)
+    folds = [json.loads(p.read_text()) for t in trials for p in result.path.glob(f"{t.user_attrs[RUN]}/*/metrics.json")]
+    return {
+        "study": (ended - began).total_seconds(),
+        "trials": sum(map(seconds_of, trials)),
+        "folds": sum(fold["times"]["wall_seconds"] for fold in folds),
+        "training": sum(end - start for fold in folds for start, end, _ in fold["times"]["train_intervals"]),
+    }
+
+
+def measure_pruning() -> dict[str, Any]:
+    """The same search with and without giving trials up; their winners on the same fresh splits."""
+    seeds = []
+    for seed in SEEDS:
+        arms: dict[str, dict[str, Any]] = {}
+        accuracies = {}
+        for arm, options in (("pruned", {}), ("whole", {"pruning": None, "epoch_rule": None})):
+            name = f"dense-tpe-{arm}-{seed}"
+            confirm = {"confirm.baseline": False}
+            result = tune("dense-tpe", {"name": name, "seed": seed, **options, **confirm})
+            (found,) = result.summary["confirmed"]["configurations"]
+            run = CrossValidationResult.load(result.path / found["run"])
+            accuracies[arm] = [float(accuracy) for accuracy in run.accuracies]
+            ratio = run.summary["folds"][0]["n_validation"] / run.summary["folds"][0]["n_train"]
+            arms[arm] = {
+                "trials": result.summary["trials"],
+                "seconds": seconds(result),
+                "winner": result.summary["winner"],
+                "fresh": found["fresh"],
+            }
+            print(seed, arm, arms[arm], flush=True)
+        test = corrected_t_test(accuracies["pruned"], accuracies["whole"], ratio)
+        seeds.append({"seed": seed, **arms, "pruned_against_whole": asdict(test)})
+    saved = [1 - s["pruned"]["seconds"]["trials"] / s["whole"]["seconds"]["trials"] for s in seeds]
+    return {
+        "what": "configs/search/dense-tpe.yaml as it is, and without pruning and epoch rule; winners on the same fresh splits",
+        "seeds": seeds,
+        "share_of_time_saved": statistics.mean(saved),
+        "environment": result.summary["environment"],
+    }
+
+
+def write(name: str, found: dict[str, Any]) -> None:
+    (HERE / name).write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Makes README.md from the studies and measurements beside this file.
+
+    python experiments/search/page.py
+
+A study is kept by copying search.json, trials.csv and study.journal from its folder under lightning_logs/ into a folder
+of its name here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+HERE = Path(__file__).parent
+
+INTRODUCTION = """# Searches, run
+
+Made by `python experiments/search/page.py` from the files beside it. A folder per study: `search.json` (settings,
+winner, its score on fresh splits, device, versions, commit), `trials.csv` (a row per trial) and `study.journal`, which
+`optuna-dashboard experiments/search/<study>/study.journal` opens. Run one with
+`python -m fmnist_cv.tune --config configs/search/<study>.yaml`. Accuracies on held-out images in %; the test set is not
+scored while searching.
+
+*Search* is the winner's mean on the folds that chose it, *fresh* the same configuration on splits and initial weights
+that the search never saw; *as it is* the experiment's own config on these. A gap between the two first ones is what the
+choice flatters, and, where the numbers of folds differ, what other sizes of the training part do. The interval and p are
+of the corrected resampled t-test (Nadeau and Bengio 2003)."""
+
+
+def main() -> None:
+    (HERE / "README.md").write_text(page(HERE))
+
+
+def page(folder: Path) -> str:
+    """The page's text, from the files in a folder."""
+    studies = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/search.json"))}
+    parts = [INTRODUCTION, *overview(studies)]
+    for name, study in studies.items():
+        parts += section(study, pd.read_csv(folder / name / "trials.csv"))
+    for name, write in (("pruning", pruning), ("workers", workers)):
+        if (path := folder / f"{name}.json").exists():
+            parts += write(json.loads(path.read_text()))
+    return "\n\n".join(parts) + "\n"
+
+
+def overview(studies: dict[str, Any]) -> list[str]:
+    """A line per study."""
+    lines = [
+        "| study | trials | folds run | search | fresh | as it is | difference, 95 % interval | p | minutes |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, study in studies.items():
+        trials, confirmed = study["trials"], study.get("confirmed")
+        cells = ["", "", "", ""]
+        if confirmed:
+            winner, baseline = confirmed["configurations"][0], confirmed["baseline"]
+            cells = [shown(winner["fresh"]), shown(baseline["fresh"]), *tested(confirmed["winner_against_baseline"])]
+        lines.append(
+            f"| [{name}](#{name}) | {trials['finished']} | {trials['folds_run']} of {trials['folds_without_pruning']} | "
+            f"{100 * study['winner']['accuracy']:.2f} | {' | '.join(cells)} | {minutes(study):.0f} |"
+        )
+    return ["\n".join(lines)]
+
+
+def section(study: dict[str, Any], trials: pd.DataFrame) -> list[str]:
+    """A study's winner and its best trials, of a grid all."""
+    environment, settings = study["environment"], study["search"]
+    folds = [column for column in trials if column.startswith("fold_")]
+    parameters = [column for column in trials if column not in ("trial", "accuracy", "given_up", "seconds", *folds)]
+    is_grid = settings["sampler"] == "grid"
+    best = trials if is_grid else trials[trials["given_up"].isna()].head(10)
+    names = [name.removeprefix("model.").replace("init_args.", "") for name in parameters]
+    lines = [f"| {' | '.join(['trial', *names, 'accuracy', 'seconds'])} |", "|---:" * (len(names) + 3) + "|"]
+    for row in best.to_dict("records"):
+        values = [brief(row[name]) for name in parameters]
+        lines.append(f"| {row['trial']} | {' | '.join(values)} | {100 * row['accuracy']:.2f} | {row['seconds']:.0f} |")
+    given_up = (
+        f"{study['trials']['given_up_after_folds']} trials were given up after some folds and "
+        f"{study['trials']['given_up_in_an_epoch']} in an epoch"
+    )
+    return [
+        f"## {settings['name']}",
+        f"{environment['device']}, {environment['precision']}, {study['workers']} workers, seed {settings['seed']}, "
+        f"at commit {environment['commit'][:12]}." + ("" if is_grid else f" {given_up}; the best of the others:"),
+        "\n".join(lines),
+    ]
+
+
+def pruning(found: dict[str, Any]) -> list[str]:
+    """The same search with and without giving up."""
+    lines = [
+        "| seed | arm | given up | folds run | seconds of trials | search | fresh |",
+        "|---:|---|---:|---:|---:|---:|---:|",
+    ]
+    for seed in found["seeds"]:
+        for arm, what in (("pruned", "as configured"), ("whole", "nothing given up")):
+            a = seed[arm]
+            given_up = a["trials"]["given_up_after_folds"] + a["trials"]["given_up_in_an_epoch"]
+            lines.append(
+                f"| {seed['seed']} | {what} | {given_up} | {a['trials']['folds_run']} of "
+                f"{a['trials']['folds_without_pruning']} | {a['seconds']['trials']:.0f} | "
+                f"{100 * a['winner']['accuracy']:.2f} | {shown(a['fresh'])} |"
+            )
+    differences = [
+        f"seed {seed['seed']}: {' points, p = '.join(tested(seed['pruned_against_whole']))}" for seed in found["seeds"]
+    ]
+    return [
+        "## What pruning saves",
+        f"`python experiments/search/measure.py pruning`: {found['what']}. Giving up saved "
+        f"{100 * found['share_of_time_saved']:.0f} % of the trials' time.",
+        "\n".join(lines),
+        f"Winner of the pruned search against that of the whole one, on the same fresh splits: {'; '.join(differences)}.",
+    ]
+
+
+def workers(found: dict[str, Any]) -> list[str]:
+    """One worker on all cores against two."""
+    environment, search = found["environment"], found["search"]
+    return [
+        "## What workers gain",
+        f"`python experiments/search/measure.py workers`: {search['trials']} trials of {search['experiment']}, "
+        f"{search['overrides']['cv.n_splits']} folds of {search['overrides']['trainer.max_epochs']} epochs, median of "
+        f"{len(found['runs']) // 2} alternating rounds on {environment['device']}; {found['what']}. One worker took "
+        f"{found['one_worker']:.0f} s, two took {found['two_workers']:.0f} s: {found['speedup']:.2f} times as fast. Outside "
+        f"its folds' own processes a trial spends {100 * found['share_of_a_trial_outside_its_folds']:.1f} % of its time, "
+        "starting these processes included.",
+    ]
+
+
+def minutes(study: dict[str, Any]) -> float:
+    """Of the trials and the confirmation, with the workers that there were."""
+    confirmed = study.get("confirmed", {})
+    runs = [*confirmed.get("configurations", []), *([confirmed["baseline"]] if "baseline" in confirmed else [])]
+    return (study["trials"]["seconds"] + sum(run["seconds"] for run in runs)) / study["workers"] / 60
+
+
+def tested(test: dict[str, float]) -> tuple[str, str]:
+    """Difference with its interval in points, and p."""
+    return (
+        f"{100 * test['difference']:+.2f} ({100 * test['low']:+.2f} to {100 * test['high']:+.2f})",
+        f"{test['p']:.2g}",
+    )
+
+
+def shown(summary: dict[str, float]) -> str:
+    return f"{100 * summary['mean']:.2f} ± {100 * summary['sd']:.2f}"
+
+
+def brief(value: object) -> str:
+    if isinstance(value, float):
+        return "" if value != value else f"{value:.3g}"
+    return str(value)
+
+
+if __name__ == "__main__":
+    main()
