@@ -29,6 +29,7 @@ OWNER = "owner"  # user attributes of a trial: the process that runs it,
 ENDED = "ended"  # and why it was ended without being finished, where running it again may help
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
 PATIENCE_SECONDS = 600  # for a database that does not answer
+SQLITE = "locks the whole file for each write and loses trials of several processes"
 AWAY = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, StorageInternalError)
 
 T = TypeVar("T")
@@ -56,6 +57,10 @@ class StudyStorage:
         if self._beside is not None:
             self._alive = FileLock(self._alive_path(self.me))
             self._alive.acquire()
+            if isinstance(self.storage, RDBStorage) and self._others_alive():
+                self.close()
+                raise UserError(f"another process uses {self.where}, and SQLite {SQLITE}; leave --storage out for a journal "
+                                "file, or use PostgreSQL")  # fmt: skip
 
     def close(self) -> None:
         """Sign off: what this process still runs counts as dead."""
@@ -70,12 +75,12 @@ class StudyStorage:
         if scheme == "sqlite":
             if workers > 1:
                 raise UserError(
-                    f"--storage is {self.where}, but SQLite locks the whole file for each write and loses trials of "
-                    f"{workers} workers; leave --storage out for a journal file, use PostgreSQL, or --workers 1"
+                    f"--storage is {self.where} with {workers} workers, but SQLite {SQLITE}; leave --storage out for a "
+                    "journal file, use PostgreSQL, or --workers 1"
                 )
             self._beside = Path(self.where.split(":///", 1)[-1]).absolute()
             return self._open_database(self.where)
-        if scheme in ("postgresql", "postgres"):
+        if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
             storage = self._open_database("postgresql+psycopg://" + self.where.partition("://")[2])
             self._engine = storage.engine
             return storage
@@ -181,6 +186,11 @@ class StudyStorage:
             return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - owner["started"]) > 60
         except psutil.NoSuchProcess:
             return True
+
+    def _others_alive(self) -> bool:
+        assert self._beside is not None
+        mine, signs = self._alive_path(self.me), self._beside.parent.glob(f".{self._beside.name}.*.alive")
+        return any(path != mine and not self._lets_go(path) for path in signs)
 
     def _alive_path(self, owner: dict[str, Any]) -> Path:
         assert self._beside is not None

@@ -205,3 +205,7 @@ def test_sqlite_will_do_for_one_worker(tmp_path: Path) -> None:
     store.heartbeat([trial])
     study.tell(trial, 1.0)
     assert os.path.exists(tmp_path / "a.db") and study.best_value == 1.0
+    with pytest.raises(UserError, match="another process uses sqlite:"):
+        StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)
+    store.close()
+    StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)

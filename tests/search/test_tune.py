@@ -141,6 +141,19 @@ def test_ctrl_c_leaves_nothing_running_and_the_command_goes_on(searched: Search,
     check_every_trial_finished_once(opened(str(journal)), 4)
 
 
+def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
+    searched |= {"log_dir": "logs"}  # relative to where each is started
+    commands = [start(searched, tmp_path, "--workers", 1) for _ in range(2)]
+    told = []
+    for command in commands:
+        out, err = command.communicate(timeout=240)
+        assert command.returncode == 0, out + err
+        told.append(sum(line.startswith("trial ") for line in out.splitlines()))
+    study = opened(str(tmp_path / "logs" / "study" / "study.journal"))
+    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 4  # none twice, none ended by the other
+    assert sum(told) == 4 and all(told)
+
+
 def survive(
     searched: Search, tmp_path: Path, where: str, storage: list[str], after_kill: Any = None, while_running: Any = None
 ) -> None:
