@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 
-from fmnist_cv.validation.progress import time_left
+from fmnist_cv.validation.progress import LiveDisplay, time_left
 
 
-class RunDisplay:
+class RunDisplay(LiveDisplay):
     """A bar for everything and a line for each fold that trains; plain lines where the output is no terminal.
 
     Args:
@@ -21,7 +20,8 @@ class RunDisplay:
     """
 
     def __init__(self, minutes: dict[str, float], console: Console) -> None:
-        self._minutes, self._console, self._live = minutes, console, console.is_terminal
+        super().__init__(console)
+        self._minutes = minutes
         self._began: float | None = None  # when the first fold started to train
         self._skipped = 0.0  # minutes of what was there before
         self._share_at_start: dict[str, float] = {}  # of each fold's epochs
@@ -30,25 +30,10 @@ class RunDisplay:
         self._parts: dict[str, int] = {}  # folds of each run
         self._sizes: dict[str, tuple[int, int]] = {}  # (epochs, steps per epoch) of each fold
         self._lines: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            console=console,
-        )
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         if self._live:
-            self._progress.start()
             self._lines[""] = self._progress.add_task("all runs", total=sum(self._minutes.values()), note="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._progress.stop()
 
     def skip(self, run: str) -> None:
         """The run was there before."""
@@ -109,6 +94,3 @@ class RunDisplay:
     def _time_left(self) -> str:
         done, total = sum(self._shares.values()), sum(self._minutes.values()) - self._skipped
         return "" if self._began is None else time_left(time.monotonic() - self._began, done, total - done)
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from statistics import stdev
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 
 from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up, ranked
-from fmnist_cv.validation.progress import time_left
+from fmnist_cv.validation.progress import LiveDisplay, time_left
 
 
-class SearchDisplay:
+class SearchDisplay(LiveDisplay):
     """A bar for the search and a line for each running trial; plain lines where the output is no terminal.
 
     Args:
@@ -26,8 +25,8 @@ class SearchDisplay:
     """
 
     def __init__(self, n_trials: int, trials: Sequence[FrozenTrial], console: Console | None) -> None:
-        self._n, self._console = n_trials, console
-        self._live = console is not None and console.is_terminal
+        super().__init__(console)
+        self._n = n_trials
         self._began, self._finished_before = time.monotonic(), len(finished(trials))
         self._trials: Sequence[FrozenTrial] = trials
         self._folds: dict[int, tuple[int, int]] = {}  # of each running trial: (folds, epochs per fold)
@@ -35,28 +34,13 @@ class SearchDisplay:
         self._at_start: dict[int, float] = {}
         self._lines: dict[int | None, TaskID] = {}
         self._others: Sequence[str] = ()
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            console=console,
-        )
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         if self._live:
-            self._progress.start()
             self._lines[None] = self._progress.add_task("trials", total=self._n, note="")
             self._update()
         elif self._finished_before:
             self._print(f"{self._finished_before} of {self._n} trials are finished already{self._best()}")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._progress.stop()
 
     def started(self, number: int, n_folds: int, n_done: int) -> None:
         """A trial runs."""
@@ -128,7 +112,3 @@ class SearchDisplay:
         n_finished = len(finished(self._trials))
         done = n_finished - self._finished_before + sum(self._done.values()) - sum(self._at_start.values())
         return time_left(time.monotonic() - self._began, done, self._n - n_finished - sum(self._done.values()))
-
-    def _print(self, text: str) -> None:
-        if self._console is not None:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -7,11 +7,57 @@ from types import TracebackType
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
 
-class FoldDisplay:
+class LiveDisplay:
+    """Lines with a bar each on a terminal, and plain lines elsewhere.
+
+    Args:
+        console: where to print; None prints nothing.
+        columns: what stands in each line; by default its description, its bar, its note, and the time it has taken.
+    """
+
+    def __init__(self, console: Console | None, *columns: ProgressColumn) -> None:
+        self._console, self._live = console, console is not None and console.is_terminal
+        usual = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeElapsedColumn(),
+        )
+        self._progress = Progress(*(columns or usual), console=console)
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._progress.start()
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._progress.stop()
+
+    def _begin(self) -> None:
+        """Show what there is to show before anything happens."""
+
+    def _print(self, text: str) -> None:
+        if self._console is not None:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+class FoldDisplay(LiveDisplay):
     """Shows how far each fold is, its latest scores, and the time left.
 
     Args:
@@ -20,14 +66,8 @@ class FoldDisplay:
     """
 
     def __init__(self, names: list[str], console: Console) -> None:
-        self._names, self._console = names, console
-        self._live = console.is_terminal
-        self._began = time.monotonic()
-        self._share_done = dict.fromkeys(names, 0.0)  # of each fold's epochs
-        self._share_at_start = dict.fromkeys(names, 0.0)
-        self._size: dict[str, tuple[int, int]] = {}  # (max_epochs, steps per epoch)
-        self._tasks: dict[str, TaskID] = {}
-        self._progress = Progress(
+        super().__init__(
+            console,
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -36,21 +76,18 @@ class FoldDisplay:
             TextColumn("left"),
             TimeLeftColumn(),
             TextColumn("{task.fields[scores]}", markup=False),
-            console=console,
         )
+        self._names = names
+        self._began = time.monotonic()
+        self._share_done = dict.fromkeys(names, 0.0)  # of each fold's epochs
+        self._share_at_start = dict.fromkeys(names, 0.0)
+        self._size: dict[str, tuple[int, int]] = {}  # (max_epochs, steps per epoch)
+        self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         if self._live:
-            self._progress.start()
             for name in self._names:
                 self._tasks[name] = self._progress.add_task(name, total=None, start=False, scores="waiting")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._progress.stop()
 
     def handle(self, name: str, event: dict[str, Any]) -> None:
         """Take one event of one fold."""
@@ -113,9 +150,6 @@ class FoldDisplay:
         done = sum(self._share_done.values()) - sum(self._share_at_start.values())
         left = len(self._names) - sum(self._share_done.values())
         return time_left(time.monotonic() - self._began, done, left)
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def time_left(seconds: float, done: float, left: float) -> str:
