@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds",
         type=_positive,
         metavar="N",
-        help="seeds 0 to N-1 of each variant (default: 3; 1 in equal-terms and of readings without a printed number)",
+        help="seeds 0 to N-1 of each variant (default: 3; 1 in equal-terms, of readings without a printed number, and of what takes long)",
     )
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="folds side by side (default: one per GPU or core)"

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "experiments" / "cross_validation"
 REPLICATION = ROOT / "experiments" / "replication"
 CLAIM = re.compile(
-    r"expect +(test|validation) accuracy ([\d.]+) % \((?:sd ([\d.]+)(?:, \d seeds)?|1 seed)\) +\((experiments/[\w./-]+)\)"
+    r"expect +(test|validation) accuracy ([\d.]+) % \((?:sd ([\d.]+)(?:, (\d) seeds)?|1 seed)\) +\((experiments/[\w./-]+)\)"
 )
 
 
@@ -29,14 +29,15 @@ def test_a_config_expects_what_its_run_found(config: Path) -> None:
         return
     claim = CLAIM.search(config.read_text())
     assert claim, f"{config.name}: its header names no expected score and the result file it comes from"
-    if claim[4].startswith("experiments/replication"):
+    if claim[5].startswith("experiments/replication"):
         assert row
         results = RowResults(row, REPLICATION)
-        assert results.path == ROOT / claim[4]
+        assert results.path == ROOT / claim[5]
         found = results.accuracy(next(iter(results.variants)), row.compare, row.epoch)
         assert claim[1] == row.compare and str(found) == (f"{claim[2]} ± {claim[3]}" if claim[3] else claim[2])
+        assert found.n == int(claim[4] or 1)
     else:
-        accuracy = json.loads((ROOT / claim[4]).read_text())["headline"]["accuracy"]
+        accuracy = json.loads((ROOT / claim[5]).read_text())["headline"]["accuracy"]
         assert (claim[2], claim[3]) == (f"{100 * accuracy['mean']:.2f}", f"{100 * accuracy['sd']:.2f}")
 
 
@@ -94,4 +95,7 @@ def test_every_link_in_the_readme_leads_somewhere() -> None:
     readme = (ROOT / "README.md").read_text()
     targets = [t for t in re.findall(r"\]\(([^)]+)\)", readme) if not t.startswith("http")]
     assert targets
-    assert [t for t in targets if not (ROOT / t).exists()] == []
+    assert [t for t in targets if not (ROOT / t.partition("#")[0]).exists()] == []
+    for path, anchor in (t.split("#") for t in targets if "#" in t):
+        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
+        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]

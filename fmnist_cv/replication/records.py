@@ -53,9 +53,9 @@ class RowRecords:
         """Whether this variant was run with the experiment's seed.
 
         Raises:
-            UserError: it was, but with other settings.
+            UserError: it was, with this or another seed, but with other settings.
         """
-        if variant not in self.variants or experiment.seed not in [run["seed"] for run in self.runs(variant)]:
+        if variant not in self.variants:
             return False
         settings = self.variants[variant]["settings"] | {"seed": experiment.seed}
         if differences := experiment.differences(Experiment.from_yaml(yaml.safe_dump(settings))):
@@ -63,7 +63,7 @@ class RowRecords:
                 f"{self.row.name} ({variant}) was run with other settings: {'; '.join(differences[:5])}; "
                 f"remove it from {self.path}, and its folder from the log folder, to run it anew"
             )
-        return True
+        return experiment.seed in [run["seed"] for run in self.runs(variant)]
 
     def add(self, variant: str, prepared: PreparedRun) -> None:
         """Add a finished run and write the file."""
@@ -78,7 +78,10 @@ class RowRecords:
     def _add(self, variant: str, settings: dict[str, Any], record: dict[str, Any]) -> None:
         entry = self.variants.setdefault(variant, {"runs": []})
         entry |= {"overrides": self.row.variants[variant], "settings": settings}
-        entry["runs"] = sorted([*entry["runs"], record], key=lambda run: run["seed"])
+        others = [
+            run for run in entry["runs"] if run["seed"] != record["seed"]
+        ]  # another command may have had the same
+        entry["runs"] = sorted([*others, record], key=lambda run: run["seed"])
         ordered = {name: self.variants[name] for name in self.row.variants if name in self.variants}
         content = {
             "row": self.row.name,

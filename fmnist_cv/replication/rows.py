@@ -25,7 +25,7 @@ class Row:
         name: the system's id, or the study's.
         table: "published" or "studies".
         variants: overrides of dotted keys for each variant; the key "config" names another config, the key "reported"
-            other reported accuracies, None where the account prints none for it.
+            other reported accuracies, None where the account prints none for it, and "seeds" another number of seeds.
         config: the config that variants start from; by default the row's name.
         overrides: what holds for all variants.
         account: who published it.
@@ -36,7 +36,7 @@ class Row:
             number, one.
         minutes: about how long one seed of a variant takes on one core.
         claims: what the account claims beyond its numbers.
-        reason: why ours differs, as far as the other readings show it.
+        note: why ours differs, as far as the other readings show it, and where the account contradicts itself.
         reported_per_class: precision and recall of the ten classes on the test set, in [0, 1].
     """
 
@@ -52,14 +52,15 @@ class Row:
     seeds: int = 3
     minutes: float = 1.0
     claims: str = ""
-    reason: str = ""
+    note: str = ""
     reported_per_class: dict[str, list[float]] = field(default_factory=dict)
 
     def experiment(self, variant: str, seed: int, log_dir: Path, workers: int) -> Experiment:
         """The experiment of one variant and seed; its folds have the threads that `workers` at a time leave them."""
         overrides = self.overrides | self.variants[variant]
         config = overrides.pop("config", self.config)
-        overrides.pop("reported", None)
+        for key in ("reported", "seeds"):
+            overrides.pop(key, None)
         slug = re.sub(r"[^\w.+-]+", "-", f"{self.name}.{variant}").strip("-")
         overrides |= {"name": slug, "seed": seed, "log_dir": str(log_dir), "cv.workers": workers}
         return Experiment.parse([f"--config={config}", *as_arguments(overrides)])
@@ -71,7 +72,8 @@ class Row:
 
     def seeds_of(self, variant: str) -> int:
         """How many seeds of a variant are run where the command does not say."""
-        return self.seeds if self.variants[variant].get("reported", self.reported) is not None else 1
+        seeds = self.seeds if self.variants[variant].get("reported", self.reported) is not None else 1
+        return self.variants[variant].get("seeds", seeds)
 
 
 def load_rows() -> dict[str, Row]:

@@ -63,16 +63,32 @@ class RowResults(RowRecords):
         return {**reports[0], "confusion_matrix": matrix.tolist(), "accuracy": accuracy, "n": int(matrix.sum())}
 
     def never_found(self, variant: str) -> list[list[int]]:
-        """For each seed and fold, the classes of which not one test image in a hundred is found."""
+        """For each seed and fold, the classes of which less than 1 % of the test images is found."""
         return [
             [i for i, scores in enumerate(fold["test_report"]["per_class"].values()) if scores["recall"] < 0.01]
             for run in self.runs(variant)
             for fold in run["folds"]
         ]
 
+    def test_of_folds(self, variant: str) -> dict[int, float]:
+        """By seed, test accuracy after the last epoch of the folds' models, their mean."""
+        return {run["seed"]: _mean(run, lambda fold: fold["last"]["test"]["accuracy"]) for run in self.runs(variant)}
+
+    def test_of_best_fold(self, variant: str) -> dict[int, float]:
+        """By seed, test accuracy of the model of the fold with the best validation accuracy."""
+        best = {
+            run["seed"]: max(run["folds"], key=lambda fold: fold["last"]["validation"]["accuracy"])
+            for run in self.runs(variant)
+        }
+        return {seed: fold["last"]["test"]["accuracy"] for seed, fold in best.items()}
+
+    def test_of_ensemble(self, variant: str) -> dict[int, float]:
+        """By seed, test accuracy of the soft vote of the folds' models."""
+        return {run["seed"]: run["ensemble"]["last"]["accuracy"] for run in self.runs(variant)}
+
     def seconds_per_epoch(self, variant: str) -> float:
-        """Training time of a fold's epoch, as it ran beside others, the median over seeds and folds."""
-        return float(np.median([fold["seconds_per_epoch"] for run in self.runs(variant) for fold in run["folds"]]))
+        """Training time of an epoch of the fastest fold: other work ran beside some of them."""
+        return min(fold["seconds_per_epoch"] for run in self.runs(variant) for fold in run["folds"])
 
     def seconds(self) -> float:
         """Wall time of all folds, one after another.

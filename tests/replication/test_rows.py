@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.models import ImageClassifier
 from fmnist_cv.replication.records import RowRecords
 from fmnist_cv.replication.rows import PUBLISHED, choose_rows, load_rows
 
@@ -94,6 +95,18 @@ def test_the_published_protocols_are_kept(tmp_path: Path) -> None:
         assert (type(made).__name__, made.param_groups[0]["lr"]) == (optimiser, rate), name
 
 
+def test_three_seeds_but_of_what_has_no_number_or_takes_long() -> None:
+    assert ROWS["biswas-mlp"].seeds_of("2 x 64") == 3 and ROWS["biswas-mlp"].seeds_of("1 x 32") == 1
+    assert ROWS["smith-dense-l2"].seeds_of("prose, L2 1e-2") == 1 and ROWS["smith-dense-l2"].seeds_of("L2 1e-2") == 3
+
+
+@pytest.mark.parametrize(("variant", "penalty"), [("prose, 10 x 500", 0.51), ("listing, 1 x 700", 0.07)])
+def test_smiths_first_loss_is_of_ten_layers(variant: str, penalty: float, tmp_path: Path) -> None:
+    model = ROWS["smith-dense"].experiment(variant, 0, tmp_path, 1).build(seed=0).model
+    assert isinstance(model, ImageClassifier)
+    assert round(model.l2_penalty().item(), 2) == penalty and f"({penalty})" in ROWS["smith-dense"].note
+
+
 def test_an_unknown_row_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match=r"no row 'blog-cnn'.*did you mean"):
         choose_rows(["blog-cnn"])
@@ -133,6 +146,8 @@ def test_what_is_recorded_was_run_as_the_rows_say(tmp_path: Path) -> None:
     for row in ROWS.values():
         records = RowRecords(row, KERAS_CHECK.parents[1])
         for variant in records.variants:
+            seeds = [run["seed"] for run in records.runs(variant)]
+            assert seeds == sorted(set(seeds))
             for run in records.runs(variant):
                 assert records.has(variant, row.experiment(variant, run["seed"], tmp_path, 1))
                 assert re.fullmatch("[0-9a-f]{40}", run["environment"]["commit"]), (row.name, variant)
