@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
     from fmnist_cv.options import parse  # here, since each fold's process imports this module and needs none of it
-    from fmnist_cv.search.settings import Search, add_run_options, make_parser
+    from fmnist_cv.search.search import Search
+    from fmnist_cv.search.settings import add_run_options, make_parser
     from fmnist_cv.search.storage import AWAY
     from fmnist_cv.search.trials import TrialsFailed
     from fmnist_cv.search.tuning import tune

@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from fmnist_cv.replication.scores import RowResults
 from fmnist_cv.validation.tensorboard import draw_confusion
+
+SMITH_BASE = 87.0  # "about": the validation accuracy, in %, from which smith-dense's account tells its sensitivities
 
 
 def draw_row(results: RowResults, path: Path, variant: str | None = None) -> None:
@@ -28,6 +31,7 @@ def draw_row(results: RowResults, path: Path, variant: str | None = None) -> Non
                     axes.plot(curves["epoch"], values, style, color=colour, linewidth=1.2)
     for axes, name in ((loss, "loss"), (accuracy, "accuracy, %")):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
     loss.plot([], [], "--", color="tab:gray", label="in training")
@@ -102,7 +106,7 @@ def draw_sensitivity(results: dict[str, RowResults], path: Path) -> None:
                 [x for x, _ in points], [s.mean for _, s in points], [s.sd or 0 for _, s in points],
                 marker="o", capsize=3, color=colour, label=f"ours, {own}",
             )  # fmt: skip
-        reported = {float(name.split()[-1]): study.row.reported_of(name) for name in study.variants}
+        reported = {1e-4: SMITH_BASE} | {float(n.split()[-1]): study.row.reported_of(n) for n in study.variants}
         axes.plot(*zip(*((x, y) for x, y in reported.items() if y is not None), strict=True), "s", color="tab:orange",
                   label="reported (about)")  # fmt: skip
         axes.set_xscale("log")

@@ -262,7 +262,7 @@ def sensitivity(results: dict[str, RowResults]) -> str:
         "## How sensitive smith-dense is",
         "",
         "Validation accuracy, the mean over seeds, at the account's own setting (1e-4 of both), at the other one, and the "
-        "difference in points; the account has about 87 at its own setting.",
+        f"difference in points; the account has about {figures.SMITH_BASE:g} at its own setting.",
         "",
         "| | network | 1e-4 | other | difference | the account's |",
         "|---|---|---:|---:|---:|---:|",
@@ -279,6 +279,7 @@ def sensitivity(results: dict[str, RowResults]) -> str:
         reported = results[study].row.reported_of(name) or 0
         setting = name.removeprefix("prose, ")
         lines.append(
-            f"| {setting} | {base} | {ours} | {other} | {other.mean - ours.mean:+.2f} | about {reported - 87:+g} |"
+            f"| {setting} | {base} | {ours} | {other} | {other.mean - ours.mean:+.2f} | "
+            f"about {reported - figures.SMITH_BASE:+g} |"
         )
     return "\n".join([*lines, "", "![smith-dense over L2 and learning rate](figures/smith-dense-sensitivity.png)"])

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from fmnist_cv.data import Split, SplitPlan, make_splits
 from fmnist_cv.errors import UserError
-from fmnist_cv.search.settings import Search, Tree
+from fmnist_cv.search.search import Search
+from fmnist_cv.search.settings import Tree
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import find_winner

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from torch.utils.tensorboard import SummaryWriter
 
 from fmnist_cv.search.outcomes import CURVES, finished, fold_scores, given_up
-from fmnist_cv.search.settings import Search
+from fmnist_cv.search.search import Search
 from fmnist_cv.validation.run_folder import replace_file
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")

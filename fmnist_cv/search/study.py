@@ -8,7 +8,7 @@ from rich.console import Console
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.sampling import SeededByTrial, quiet_optuna
-from fmnist_cv.search.settings import Search
+from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.trials import TrialRunner
 

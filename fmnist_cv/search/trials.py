@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, finished, ranked
-from fmnist_cv.search.settings import Search
+from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
 from fmnist_cv.search.storage import ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
 from fmnist_cv.validation.cross_validation import fold_folders, fold_job

@@ -21,7 +21,7 @@ from fmnist_cv.search.nested import nested_estimate
 from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up, seconds
 from fmnist_cv.search.page import write_page, write_tensorboard
 from fmnist_cv.search.sampling import quiet_optuna
-from fmnist_cv.search.settings import Search
+from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import confirm, find_winner, write_winner

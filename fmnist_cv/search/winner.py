@@ -13,7 +13,7 @@ from rich.console import Console
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.outcomes import fold_scores, ranked
-from fmnist_cv.search.settings import Search
+from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.validation.cross_validation import cross_validate
 from fmnist_cv.validation.preparation import run_or_resume

@@ -10,7 +10,7 @@ import pytest
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.sampling import SeededByTrial
-from fmnist_cv.search.settings import Search
+from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import suggest
 from fmnist_cv.search.tuning import as_search
 

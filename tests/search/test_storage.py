@@ -19,11 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search import storage
+from fmnist_cv.search.journal import cut_torn_line
 from fmnist_cv.search.storage import (
     ENDED,
     OWNER,
     StudyStorage,
-    cut_torn_line,
     retry_one_ended,
 )
 
@@ -162,7 +162,7 @@ def test_a_torn_line_is_cut_off_while_others_go_on_writing(tmp_path: Path) -> No
 
 def test_a_lock_of_the_dead_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code = "from fmnist_cv.search.storage import _Journal; from pathlib import Path; import os; " \
+    code = "from fmnist_cv.search.journal import _Journal; from pathlib import Path; import os; " \
            "_Journal(Path('logs.journal'))._line_lock.acquire(); os.kill(os.getpid(), 9)"  # fmt: skip
     subprocess.run([sys.executable, "-c", code])
     began = time.monotonic()

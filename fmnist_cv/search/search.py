@@ -1,0 +1,229 @@
+"""A search that is checked: its space fits its experiment, and what follows it can be run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import optuna
+import yaml
+from jsonargparse import Namespace
+
+from fmnist_cv.errors import UserError, did_you_mean
+from fmnist_cv.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
+from fmnist_cv.experiment import Experiment, flatten
+from fmnist_cv.options import as_arguments, parse
+from fmnist_cv.runtime import derive_seed
+from fmnist_cv.search.sampling import quiet_optuna
+from fmnist_cv.search.settings import (
+    ConfirmSection,
+    EpochRuleSection,
+    PruningSection,
+    SearchSettings,
+    Tree,
+    make_parser,
+)
+from fmnist_cv.search.space import corners, grid, grid_size, read_space
+
+GRID = "grid"
+SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler")  # that draw anew for each trial
+# What a continued study may not change: all else than how many trials and how long afterwards.
+NOT_IDENTITY = ("trials", "confirm", "nested", "experiment", "overrides", "log_dir")
+
+
+class Search:
+    """A search that is checked: its space fits its experiment.
+
+    Args:
+        settings: what the parser returned.
+
+    Raises:
+        UserError: settings that contradict each other, name what is not there, or give an experiment that cannot run.
+    """
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.settings = settings
+        self.name = settings.name
+        if settings.name == Experiment.parse([f"--config={settings.experiment}"]).name:
+            raise UserError(f"name is '{settings.name}', which is the experiment's: their runs would share a folder")
+        self.space = read_space(settings.space.content)
+        self.base = self.experiment({})
+        self.folder = self.base.log_dir / self.name
+        self._check()
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Search:
+        """From command-line arguments, `--config` among them."""
+        return cls.from_namespace(parse(make_parser(), arguments, "search"))
+
+    @classmethod
+    def from_namespace(cls, options: Namespace) -> Search:
+        """From what the parser returned, options that say where it runs and all."""
+        names = {f.name for f in fields(SearchSettings)}
+        given = {key: value for key, value in options.as_dict().items() if key in names}
+        sections = {"pruning": PruningSection, "epoch_rule": EpochRuleSection, "confirm": ConfirmSection}
+        return cls(SearchSettings(**given | {
+            key: None if given[key] is None else section(**given[key]) for key, section in sections.items()
+        }))  # fmt: skip
+
+    def experiment(self, values: Mapping[str, Any], **overrides: Any) -> Experiment:
+        """The experiment with these values of dotted keys; `overrides` come last, with `__` for the dots."""
+        last = {key.replace("__", "."): value for key, value in overrides.items()}
+        options = {
+            **self.settings.overrides.content,
+            **values,
+            "name": self.name,
+            "log_dir": self.settings.log_dir,
+            **last,
+        }
+        return Experiment.parse([f"--config={self.settings.experiment}", *as_arguments(options)])
+
+    @property
+    def fresh_seed(self) -> int:
+        """The seed of splits that the search never saw."""
+        return self.base.seed + 1 if self.settings.confirm.seed is None else self.settings.confirm.seed
+
+    def fresh_experiment(
+        self, values: Mapping[str, Any], n_splits: int | None, n_repeats: int = 1, workers: int | None = None
+    ) -> Experiment:
+        """The experiment with these values on splits, initial weights and orders of images that the search never saw."""
+        return self.experiment(
+            values,
+            seed=self.fresh_seed,
+            cv__n_splits=n_splits or self.base.cv.n_splits,
+            cv__n_repeats=n_repeats,
+            cv__holdout=None,
+            cv__workers=workers,
+        )
+
+    @property
+    def n_folds(self) -> int:
+        return self.base.plan.n_folds
+
+    @property
+    def is_grid(self) -> bool:
+        return self.settings.sampler == GRID
+
+    @property
+    def n_trials(self) -> int:
+        """Trials to finish."""
+        return self.settings.trials if self.settings.trials is not None else grid_size(self.space)
+
+    def sampler(self, trial: int) -> optuna.samplers.BaseSampler:
+        """The sampler for one trial: what it draws depends on (seed, trial) and the trials before."""
+        options = self.settings.sampler_options
+        if self.is_grid:
+            return optuna.samplers.GridSampler(grid(self.space), seed=self.settings.seed)
+        return getattr(optuna.samplers, self.settings.sampler)(**options, seed=derive_seed(self.settings.seed, trial))
+
+    def pruner(self) -> optuna.pruners.BasePruner:
+        """What gives a trial up after some folds."""
+        pruning = self.settings.pruning
+        if pruning is None:
+            return optuna.pruners.NopPruner()
+        return optuna.pruners.WilcoxonPruner(p_threshold=pruning.p_threshold, n_startup_steps=pruning.n_startup_folds)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as plain values."""
+        return {k: v.content if isinstance(v, Tree) else v for k, v in asdict(self.settings).items()}
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two searches one study: what is drawn, how trials are judged, and what an experiment computes."""
+        settings = {key: value for key, value in self.as_dict().items() if key not in NOT_IDENTITY}
+        experiment = {
+            key: value
+            for key, value in flatten(yaml.safe_load(self.base.to_yaml()))
+            if key != "name" and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
+        }
+        found = {**settings, "experiment": experiment, "data": self.data.train_images.fingerprint()}
+        return json.loads(json.dumps(found))  # as a storage gives it back
+
+    # -- checks ---------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        settings = self.settings
+        if settings.trials is None and not self.is_grid:
+            raise UserError("trials is not set; say how many are to be finished, e.g. --trials 30")
+        if settings.trials is not None and settings.trials < 1:
+            raise UserError(f"trials is {settings.trials}; it must be at least 1")
+        if self.is_grid and settings.sampler_options:
+            raise UserError("sampler_options have no effect on a grid; leave them out")
+        if self.is_grid and (size := grid_size(self.space)) < self.n_trials:
+            raise UserError(f"trials is {settings.trials}, but the grid has {size} points; leave trials out for all")
+        if settings.sampler not in (GRID, *SAMPLERS):
+            raise UserError(f"sampler is '{settings.sampler}'{did_you_mean(settings.sampler, SAMPLERS)}; there are grid, "
+                            f"{', '.join(SAMPLERS)}")  # fmt: skip
+        try:
+            with quiet_optuna():
+                self.sampler(0)
+        except (TypeError, ValueError, ImportError) as error:
+            raise UserError(f"sampler {settings.sampler} cannot be made: {error}") from None
+        for key in ("name", "log_dir", "cv.fold", "cv.workers"):
+            if key in settings.overrides.content:
+                raise UserError(f"overrides.{key} cannot be given: the search sets it itself")
+        self._check_rules()
+        if (confirm := settings.confirm).top < 0 or confirm.n_repeats < 1:
+            raise UserError(f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at "
+                            "least 0 and 1")  # fmt: skip
+        if self.fresh_seed == self.base.seed:
+            raise UserError(f"confirm.seed is {confirm.seed}, the search's own: its splits would be the same")
+        if settings.nested is not None and settings.nested < 2:
+            raise UserError(f"nested is {settings.nested}; outer folds must be at least 2")
+        if settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
+            raise UserError("nested cannot be combined with data.leave_out, by which it takes each outer fold away")
+        self._check_space()
+        self._check_afterwards()
+
+    def _check_rules(self) -> None:
+        pruning, rule, n = self.settings.pruning, self.settings.epoch_rule, self.n_folds
+        if pruning is not None:
+            if n < 3:
+                raise UserError(f"pruning has no effect with {n} fold(s): a trial is given up after 2 at the earliest")
+            if not 0 < pruning.p_threshold <= 1:
+                raise UserError(f"pruning.p_threshold is {pruning.p_threshold}; it must be above 0 and at most 1")
+            if not 2 <= pruning.n_startup_folds < n:
+                raise UserError(f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one "
+                                "less than there are folds")  # fmt: skip
+            if pruning.p_threshold <= 0.5 ** (n - 1):
+                raise UserError(
+                    f"pruning.p_threshold is {pruning.p_threshold}, but after {n - 1} of {n} folds the smallest p is "
+                    f"{0.5 ** (n - 1):g}, so that no trial would ever be given up; raise it, or take more folds"
+                )
+        if rule is not None and (rule.min_epochs < 1 or rule.min_trials < 1 or not 0 < rule.quantile <= 1):
+            raise UserError(
+                f"epoch_rule: min_epochs is {rule.min_epochs}, min_trials {rule.min_trials} and quantile {rule.quantile}; "
+                "the first two must be at least 1, the last above 0 and at most 1"
+            )
+        n_epochs = self.base.config.trainer.max_epochs
+        searched = any(parameter.key == "trainer.max_epochs" for parameter in self.space)
+        if rule is not None and not searched and n_epochs is not None and rule.min_epochs >= n_epochs:
+            raise UserError(f"epoch_rule.min_epochs is {rule.min_epochs}, but a fold has only {n_epochs}: nothing would "
+                            "ever be cut off")  # fmt: skip
+        if rule is not None and rule.min_trials >= self.n_trials:
+            raise UserError(f"epoch_rule.min_trials is {rule.min_trials}, but trials only {self.n_trials}: nothing would "
+                            "ever be cut off")  # fmt: skip
+
+    def _check_space(self) -> None:
+        """Build the experiment at the ends of each range and with each choice."""
+        self.data = self.base.check_parts().data
+        for what, values in corners(self.space):
+            try:
+                self.experiment(values).check_parts(same_data=self.data)
+            except UserError as error:
+                raise UserError(f"space: {what}: {error}") from None
+
+    def _check_afterwards(self) -> None:
+        """Refuse now what would fail after hours of searching."""
+        confirm, nested = self.settings.confirm, self.settings.nested
+        try:
+            if confirm.top:
+                self.fresh_experiment({}, confirm.n_splits, confirm.n_repeats).check_parts(same_data=self.data)
+        except UserError as error:
+            raise UserError(f"confirm: {error}") from None
+        try:
+            if nested is not None:
+                self.fresh_experiment({}, nested).check_parts(same_data=self.data)
+        except UserError as error:
+            raise UserError(f"nested: {error}") from None
