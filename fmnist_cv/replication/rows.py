@@ -61,9 +61,17 @@ class Row:
         config = overrides.pop("config", self.config)
         for key in ("reported", "seeds"):
             overrides.pop(key, None)
-        slug = re.sub(r"[^\w.+-]+", "-", f"{self.name}.{variant}").strip("-")
-        overrides |= {"name": slug, "seed": seed, "log_dir": str(log_dir), "cv.workers": workers}
+        overrides |= {
+            "name": self.experiment_name(variant),
+            "seed": seed,
+            "log_dir": str(log_dir),
+            "cv.workers": workers,
+        }
         return Experiment.parse([f"--config={config}", *as_arguments(overrides)])
+
+    def experiment_name(self, variant: str) -> str:
+        """The name under which the variant's runs are kept."""
+        return re.sub(r"[^\w.+-]+", "-", f"{self.name}.{variant}").strip("-")
 
     def reported_of(self, variant: str) -> float | None:
         """The number that a variant is compared with, in %; None where none was printed for it."""

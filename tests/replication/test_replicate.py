@@ -6,15 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from fmnist_cv.replicate import main
 from fmnist_cv.replication.scores import Score
 from fmnist_cv.replication.tables import verdict
 
+Here = Callable[..., str]
 TINY = {
     "name": "tiny",
     "cv": {"holdout": 0.3, "stratify": False},
@@ -80,6 +83,24 @@ def write_config(project: Path, name: str, content: Any) -> None:
     (project / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+@pytest.fixture
+def replicate_here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """The command in this process, which need not import everything anew: what it prints, errors at the end."""
+
+    def run(*arguments: str, status: int = 0) -> str:
+        monkeypatch.chdir(project)
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            found: Any = main(arguments)
+        except SystemExit as exit_:  # argparse's own
+            found = exit_.code
+        printed = capsys.readouterr()
+        assert found == status and "Traceback" not in printed.err
+        return printed.out + printed.err
+
+    return run
+
+
 def replicate(project: Path, *arguments: str, status: int = 0) -> str:
     command = [sys.executable, "-m", "fmnist_cv.replicate", *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
@@ -88,7 +109,7 @@ def replicate(project: Path, *arguments: str, status: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_rows_are_run_once_and_stand_beside_the_reported_numbers(project: Path) -> None:
+def test_rows_are_run_once_and_stand_beside_the_reported_numbers(project: Path, replicate_here: Here) -> None:
     out = project / "experiments" / "replication"
     said = replicate(project, "--only", "beta", "alpha", "--workers", "2")
     assert "done, 4 of 4 runs" in said
@@ -105,23 +126,23 @@ def test_rows_are_run_once_and_stand_beside_the_reported_numbers(project: Path) 
     assert "; not what it claims: the moon |" in page and "(1 seeds)" not in page
     assert (out / "figures" / "alpha.png").stat().st_size > 10_000
 
-    before = (out / "published" / "alpha.json").read_bytes()
-    again = replicate(project, "--only", "alpha", "--workers", "2")
-    assert "done" not in again and (out / "published" / "alpha.json").read_bytes() == before
-    more = replicate(project, "--only", "beta", "--seeds", "2", "--workers", "1")
-    assert "beta (as described), seed 1: done, 2 of 2 runs" in more and "seed 0" not in more
+    before = json.loads((out / "published" / "alpha.json").read_text())["variants"]["as described"]
+    more = replicate_here("--only", "beta", "alpha", "--seeds", "2", "--workers", "1")
+    assert (
+        "beta (as described), seed 1: done" in more and "alpha (wider), seed 1: done" in more and "seed 0" not in more
+    )
+    assert json.loads((out / "published" / "alpha.json").read_text())["variants"]["as described"] == before
 
     changed = PUBLISHED | {"beta": PUBLISHED["beta"] | {"variants": {"as described": {"trainer.max_epochs": 1}}}}
     write_config(project, "replication/published", changed)
     before = (out / "published" / "beta.json").read_bytes()
-    unmixed = replicate(project, "--only", "beta", "--seeds", "3", status=1)
-    assert "done" not in unmixed and (out / "published" / "beta.json").read_bytes() == before
-    refused = replicate(project, "--only", "beta", "alpha", status=1)
+    refused = replicate_here("--only", "beta", "--seeds", "3", status=1)  # two seeds that are there, and a new one
     assert "was run with other settings: trainer.max_epochs (2 in the run, 1 here)" in refused and "tables:" in refused
+    assert "done" not in refused and (out / "published" / "beta.json").read_bytes() == before
 
 
-def test_studies_become_sections(project: Path) -> None:
-    replicate(project, "--only", "equal-terms", "cross-validation", "learning-curve")
+def test_studies_become_sections(project: Path, replicate_here: Here) -> None:
+    replicate_here("--only", "equal-terms", "cross-validation", "learning-curve", "--workers", "1")
     out = project / "experiments" / "replication"
     page = (out / "README.md").read_text()
     for heading in ("## On equal terms", "## Does cross-validation raise accuracy?", "## Would more images help?"):
@@ -146,8 +167,8 @@ def test_studies_become_sections(project: Path) -> None:
         (["--all", "--seed", "3"], "unrecognized arguments"),
     ],
 )
-def test_mistakes_are_named(project: Path, arguments: list[str], reason: str) -> None:
-    assert reason in replicate(project, *arguments, status=2)
+def test_mistakes_are_named(replicate_here: Here, arguments: list[str], reason: str) -> None:
+    assert reason in replicate_here(*arguments, status=2)
 
 
 @pytest.mark.parametrize(

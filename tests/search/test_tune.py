@@ -24,6 +24,8 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
 from fmnist_cv.search.storage import StudyStorage
+from fmnist_cv.search.trials import MAX_DEATHS
+from fmnist_cv.tune import main
 
 Search = dict[str, Any]
 
@@ -85,9 +87,9 @@ def opened(where: str) -> optuna.Study:
 
 
 def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> None:
-    searched |= {"trials": 3, "confirm": {"top": 1, "n_splits": 3, "n_repeats": 1}}
+    searched |= {"trials": 2, "confirm": {"top": 1, "n_splits": 2, "n_repeats": 1}}
     out, _ = run(searched, tmp_path, "--workers", 2)
-    assert "3 of 3 finished, 0 of them given up" in out and "best 0." in out
+    assert "2 of 2 finished, 0 of them given up" in out and "best 0." in out
     assert "(winner)" in out and "the config as it is" in out and "Winner against the config as it is" in out
     folder = tmp_path / "logs" / "study"
     summary = json.loads((folder / "search.json").read_text())
@@ -119,10 +121,14 @@ def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> No
     ],
 )  # fmt: skip
 def test_a_users_mistake_ends_with_status_2(
-    searched: Search, tmp_path: Path, arguments: list[str], reason: str
-) -> None:
-    _, err = run(searched, tmp_path, *arguments, status=2)
-    assert err.startswith("error: ") and reason in err
+    searched: Search, tmp_path: Path, arguments: list[str], reason: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(searched))
+    assert main(["--config=search.yaml", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and reason in err and "Traceback" not in err
 
 
 def test_ctrl_c_leaves_nothing_running_and_the_command_goes_on(searched: Search, tmp_path: Path) -> None:
@@ -137,8 +143,8 @@ def test_ctrl_c_leaves_nothing_running_and_the_command_goes_on(searched: Search,
     assert "interrupted; the same command goes on" in err and "Traceback" not in err
     before = opened(str(journal)).get_trials()
     assert {t.state for t in before} <= {TrialState.FAIL, TrialState.COMPLETE}
-    run(searched, tmp_path, "--workers", 2)
-    check_every_trial_finished_once(opened(str(journal)), 4)
+    run(searched, tmp_path, "--workers", 2, "--trials", 3)
+    check_every_trial_finished_once(opened(str(journal)), 3)
 
 
 def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
@@ -155,20 +161,23 @@ def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
 
 
 def survive(
-    searched: Search, tmp_path: Path, where: str, storage: list[str], after_kill: Any = None, while_running: Any = None
-) -> None:
-    """Kill folds again and again, and the whole command twice; then look at the study."""
+    searched: Search, tmp_path: Path, where: str, storage: list[str], n_rounds: int,
+    after_kill: Any = None, while_running: Any = None,
+) -> None:  # fmt: skip
+    """Kill folds again and again, and the whole command, too; then look at the study."""
     chance, killed = random.Random(0), 0
-    for round_ in range(3):
+    for round_ in range(n_rounds):
         command = start(searched, tmp_path, "--workers", 4, *storage)
-        began = time.monotonic()
-        while command.poll() is None and (round_ == 2 or time.monotonic() - began < 7):
+        began, now = time.monotonic(), 0
+        while command.poll() is None and (round_ == n_rounds - 1 or time.monotonic() - began < 7):
             time.sleep(0.4)
-            killed += killed < 12 and kill_a_fold(command, chance)
+            # a fold that dies more often than this without an epoch in between fails its trial
+            now += now < MAX_DEATHS and kill_a_fold(command, chance)
             if while_running is not None and folds_of(command):
                 while_running()
                 while_running = None
-        if round_ < 2 and command.poll() is None:
+        killed += now
+        if round_ < n_rounds - 1 and command.poll() is None:
             os.kill(command.pid, signal.SIGKILL)
             command.communicate()
             if after_kill is not None:
@@ -186,7 +195,7 @@ def test_four_workers_survive_being_killed(searched: Search, tmp_path: Path) -> 
         with open(journal, "ab") as file:
             file.write(b'{"op_code":5,"worker_id":"torn')
 
-    survive(searched | {"trials": 6}, tmp_path, str(journal), [], after_kill=tear)
+    survive(searched | {"trials": 6}, tmp_path, str(journal), [], n_rounds=3, after_kill=tear)
 
 
 # -- PostgreSQL ---------------------------------------------------------------------------------------------
@@ -243,4 +252,4 @@ def test_a_study_in_postgresql_survives_kills_and_a_restart_of_the_server(
         server.stop()
         server.start()
 
-    survive(searched | {"trials": 6}, tmp_path, server.url, ["--storage", server.url], while_running=restart)
+    survive(searched, tmp_path, server.url, ["--storage", server.url], n_rounds=2, while_running=restart)
