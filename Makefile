@@ -15,7 +15,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/python -m fmnist_cv.fit --config configs/quickstart.yaml
 
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
