@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from fmnist_cv.replication.tables import write_tables
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "experiments" / "cross_validation"
+SEARCH = ROOT / "experiments" / "search"
 REPLICATION = ROOT / "experiments" / "replication"
 CLAIM = re.compile(
     r"expect +(test|validation) accuracy ([\d.]+) % \((?:sd ([\d.]+)(?:, (\d) seeds)?|1 seed)\) +\((experiments/[\w./-]+)\)"
@@ -91,6 +94,31 @@ def test_the_cost_of_bf16_is_the_measured_one() -> None:
         f"{100 * found['difference']:.3f} points, corrected 95 % interval {100 * low:.3f} to +{100 * high:.3f}"
         in readme
     )
+
+
+def search_page() -> Any:
+    """experiments/search/page.py, which is no package's."""
+    spec = importlib.util.spec_from_file_location("search_page", SEARCH / "page.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_searches_is_the_one_that_their_results_make() -> None:
+    assert search_page().page(SEARCH) == (SEARCH / "README.md").read_text()
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "configs" / "search").glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_search_expects_what_its_study_found(config: Path) -> None:
+    header, kept = config.read_text(), SEARCH / config.stem / "search.json"
+    if "expect    not run yet" in header:
+        assert not kept.exists()
+        return
+    study = json.loads(kept.read_text())
+    assert f"#   expect    {search_page().expected(study)}   ({kept.relative_to(ROOT)})" in header
+    assert study["search"]["name"] == config.stem
+    assert re.fullmatch("[0-9a-f]{40}", study["environment"]["commit"])
 
 
 def test_every_link_in_the_readme_leads_somewhere() -> None:

@@ -137,6 +137,16 @@ def minutes(study: dict[str, Any]) -> float:
     return (study["trials"]["seconds"] + sum(run["seconds"] for run in runs)) / study["workers"] / 60
 
 
+def expected(study: dict[str, Any]) -> str:
+    """What a config's header says of its study."""
+    best = f"{100 * study['winner']['accuracy']:.2f} %"
+    if "confirmed" not in study:
+        return f"{best} of the held-out images at best"
+    confirmed = study["confirmed"]
+    fresh, baseline = confirmed["configurations"][0]["fresh"], confirmed["baseline"]["fresh"]
+    return f"{best}; on fresh splits {shown(fresh)} %, as it is {shown(baseline)} %"
+
+
 def tested(test: dict[str, float]) -> tuple[str, str]:
     """Difference with its interval in points, and p."""
     return (
