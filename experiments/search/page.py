@@ -2,8 +2,7 @@
 
     python experiments/search/page.py
 
-A study is kept by copying search.json, trials.csv and study.journal from its folder under lightning_logs/ into a folder
-of its name here.
+keep.py puts the studies there.
 """
 
 from __future__ import annotations

@@ -61,6 +61,12 @@ class SearchDisplay(LiveDisplay):
                 if self._live:
                     self._progress.update(self._lines[number], completed=self._done[number], note=note)
                     self._update()
+            case "finished":
+                self._done[number] = (fold + 1) / n_folds
+                if not self._live:
+                    self._print(
+                        f"trial {number}: fold {fold + 1} of {n_folds}, {event['accuracy']:.4f}{self._time_left()}"
+                    )
             case "failed" if event.get("died"):
                 self._print(f"trial {number}: fold {fold + 1}: {event['reason']}; it goes on after its last epoch")
 

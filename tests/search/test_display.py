@@ -33,6 +33,7 @@ def shown(terminal: bool) -> str:
             display.started(number, n_folds=2, n_done=0)
             display.fold_event(number, 0, {"event": "started", "max_epochs": 2})
             display.fold_event(number, 0, {"event": "epoch", "epoch": 0, "val/accuracy": 0.75})
+            display.fold_event(number, 0, {"event": "finished", "accuracy": 0.75})
             if terminal:
                 time.sleep(0.15)  # until the bars are drawn again
             display.told(number, trials)
@@ -42,8 +43,12 @@ def shown(terminal: bool) -> str:
     return console.file.getvalue()
 
 
-def test_a_log_has_a_line_per_trial() -> None:
+def test_a_log_has_a_line_per_fold_and_trial() -> None:
     lines = shown(terminal=False).splitlines()
+    folds = [line for line in lines if ": fold " in line]
+    assert [line[: line.index(",")] for line in folds] == [f"trial {n}: fold 1 of 2" for n in (1, 2, 3)]
+    assert folds[0].startswith("trial 1: fold 1 of 2, 0.7500, about ")
+    lines = [line for line in lines if line not in folds]
     assert lines[0].startswith("1 of 4 trials are finished already, best 0.5500 ± 0.0707 (trial 0)")
     assert lines[1].startswith("trial 1: 0.8200, 2 folds; 2 of 4 finished, 0 of them given up, 0 running, best 0.8200")
     assert lines[2].startswith("trial 2: 0.3000, given up after folds; 3 of 4 finished, 1 of them given up")
