@@ -2,9 +2,10 @@
 
     python experiments/search/measure.py workers    # one worker on all cores against two with half of them each
     python experiments/search/measure.py pruning    # configs/search/dense-tpe.yaml with its pruning, and with none
+    python experiments/search/measure.py overhead lightning_logs/sharifi-cnn-tpe    # of a study that is finished
 
-Writes workers.json or pruning.json beside this file; what was measured before an interruption is kept. Run it on a
-quiet machine.
+Writes workers.json, pruning.json or overhead.json beside this file. Run it on a quiet machine; pruning goes on where it
+was interrupted.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from fmnist_cv import tune
 from fmnist_cv.search.outcomes import RUN, finished
@@ -45,6 +48,8 @@ def main() -> None:
         write("workers.json", measure_workers())
     elif sys.argv[1:] == ["pruning"]:
         write("pruning.json", measure_pruning())
+    elif len(sys.argv) == 3 and sys.argv[1] == "overhead":
+        write("overhead.json", measure_overhead(Path(sys.argv[2])))
     else:
         raise SystemExit(__doc__)
 
@@ -78,12 +83,29 @@ def seconds(result: SearchResult) -> dict[str, float]:
     trials = finished(result.study.get_trials(deepcopy=False))
     began = min(t.datetime_start for t in trials if t.datetime_start)
     ended = max(t.datetime_complete for t in trials if t.datetime_complete)
-    folds = [json.loads(p.read_text()) for t in trials for p in result.path.glob(f"{t.user_attrs[RUN]}/*/metrics.json")]
+    folds = sum(fold_seconds(result.path / t.user_attrs[RUN]) for t in trials)
+    return {"study": (ended - began).total_seconds(), "trials": sum(map(seconds_of, trials)), "folds": folds}
+
+
+def fold_seconds(run: Path) -> float:
+    """Seconds that the folds of a run took, measured in their own processes, one after another."""
+    folds = [json.loads(path.read_text()) for path in run.glob("*/metrics.json")]
+    return sum(fold["times"]["wall_seconds"] for fold in folds)
+
+
+def measure_overhead(study: Path) -> dict[str, Any]:
+    """What the trials that ran all their folds spent outside these."""
+    trials = pd.read_csv(study / "trials.csv")
+    whole = trials[trials["given_up"].isna()]
+    folds = sum(fold_seconds(study / f"trial_{number:04}") for number in whole["trial"])
     return {
-        "study": (ended - began).total_seconds(),
-        "trials": sum(map(seconds_of, trials)),
-        "folds": sum(fold["times"]["wall_seconds"] for fold in folds),
-        "training": sum(end - start for fold in folds for start, end, _ in fold["times"]["train_intervals"]),
+        "what": "drawing, bookkeeping, preparing the run, and starting its folds' processes",
+        "study": study.name,
+        "trials": len(whole),
+        "seconds": float(whole["seconds"].sum()),
+        "seconds_of_folds": folds,
+        "share": 1 - folds / float(whole["seconds"].sum()),
+        "environment": json.loads((study / "search.json").read_text())["environment"],
     }
 
 

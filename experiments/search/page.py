@@ -39,7 +39,7 @@ def page(folder: Path) -> str:
     parts = [INTRODUCTION, *overview(studies)]
     for name, study in studies.items():
         parts += section(study, pd.read_csv(folder / name / "trials.csv"))
-    for name, write in (("pruning", pruning), ("workers", workers)):
+    for name, write in (("pruning", pruning), ("workers", workers), ("overhead", overhead)):
         if (path := folder / f"{name}.json").exists():
             parts += write(json.loads(path.read_text()))
     return "\n\n".join(parts) + "\n"
@@ -123,9 +123,16 @@ def workers(found: dict[str, Any]) -> list[str]:
         f"`python experiments/search/measure.py workers`: {search['trials']} trials of {search['experiment']}, "
         f"{search['overrides']['cv.n_splits']} folds of {search['overrides']['trainer.max_epochs']} epochs, median of "
         f"{len(found['runs']) // 2} alternating rounds on {environment['device']}; {found['what']}. One worker took "
-        f"{found['one_worker']:.0f} s, two took {found['two_workers']:.0f} s: {found['speedup']:.2f} times as fast. Outside "
-        f"its folds' own processes a trial spends {100 * found['share_of_a_trial_outside_its_folds']:.1f} % of its time, "
-        "starting these processes included.",
+        f"{found['one_worker']:.0f} s, two took {found['two_workers']:.0f} s: {found['speedup']:.2f} times as fast.",
+    ]
+
+
+def overhead(found: dict[str, Any]) -> list[str]:
+    """What a trial spends outside its folds."""
+    return [
+        "## What a search costs beside its training",
+        f"`python experiments/search/measure.py overhead lightning_logs/{found['study']}`: its {found['trials']} trials that "
+        f"ran all their folds spent {100 * found['share']:.1f} % of their time outside these: {found['what']}.",
     ]
 
 
