@@ -168,6 +168,16 @@ def config_folders() -> list[Path]:
     return [Path("configs"), package / "configs", package.parent / "configs"]
 
 
+def read_config(name: str, subfolder: str = "") -> str:
+    """The text of the config that `--config name` would take, for `--config` to take it again.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = _find_config(f"--config={name}", subfolder).removeprefix("--config=")
+    return found if "\n" in found else Path(found).read_text() + "\n"
+
+
 def _joined(arguments: Sequence[str]) -> list[str]:
     """`--config X` as `--config=X`, so that one argument holds the name to look up."""
     joined: list[str] = []

@@ -14,7 +14,7 @@ from jsonargparse import Namespace
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
 from fmnist_cv.experiment import Experiment, flatten
-from fmnist_cv.options import as_arguments, parse
+from fmnist_cv.options import as_arguments, parse, read_config
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.settings import (
@@ -46,7 +46,9 @@ class Search:
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.name = settings.name
-        if settings.name == Experiment.parse([f"--config={settings.experiment}"]).name:
+        # read once: what is edited while the search runs must not reach its later trials
+        self._config = read_config(settings.experiment)
+        if settings.name == Experiment.parse([f"--config={self._config}"]).name:
             raise UserError(f"name is '{settings.name}', which is the experiment's: their runs would share a folder")
         self.space = read_space(settings.space.content)
         self.base = self.experiment({})
@@ -78,7 +80,7 @@ class Search:
             "log_dir": self.settings.log_dir,
             **last,
         }
-        return Experiment.parse([f"--config={self.settings.experiment}", *as_arguments(options)])
+        return Experiment.parse([f"--config={self._config}", *as_arguments(options)])
 
     @property
     def fresh_seed(self) -> int:

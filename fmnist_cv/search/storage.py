@@ -160,9 +160,9 @@ class StudyStorage:
 
     def sign(self, trial: optuna.Trial) -> None:
         """Make a trial that was just handed out this process's own."""
+        self.heartbeat([trial])  # first: what is signed and has no heartbeat would never be found stale
         trial.set_user_attr(OWNER, self.me)
         trial.set_user_attr(ENDED, None)  # of the trial that it may be a retry of
-        self.heartbeat([trial])
 
     def is_mine(self, trial: FrozenTrial) -> bool:
         """Whether this process signed the trial."""

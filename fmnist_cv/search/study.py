@@ -28,12 +28,12 @@ def run_study(search: Search, workers: int, storage: str | None, console: Consol
     """
     with quiet_optuna():
         store = StudyStorage(storage or str(search.folder / "study.journal"), workers, console)
-        study = store.patiently(lambda: open_study(search, store))
-        if console is not None:
-            console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment}, "
-                          f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
-                          highlight=False, markup=False, soft_wrap=True)  # fmt: skip
         try:
+            study = store.patiently(lambda: open_study(search, store))
+            if console is not None:
+                console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment}, "
+                              f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
+                              highlight=False, markup=False, soft_wrap=True)  # fmt: skip
             with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
                 TrialRunner(search, study, store, workers, display).run()
         finally:

@@ -20,7 +20,7 @@ from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, finished, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
-from fmnist_cv.search.storage import ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
+from fmnist_cv.search.storage import AWAY, ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
 from fmnist_cv.validation.cross_validation import fold_folders, fold_job
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare, run_or_resume
@@ -108,7 +108,8 @@ class TrialRunner:
                         self._handle(int(name.split("/")[0]), name, event)
                     self._beat()
         finally:  # whatever happened, none of this process's trials stays behind
-            self.store.patiently(self._end_unfinished)
+            with contextlib.suppress(*AWAY):  # the next start ends them
+                self._end_unfinished()
 
     # -- handing out ----------------------------------------------------------------------------------------
 
@@ -171,8 +172,8 @@ class TrialRunner:
         options: dict[str, Any] = {"cv__workers": self.workers}
         if self.search.base.config.trainer.logger in (None, True):
             options["trainer__logger"] = False  # a fold's figures take longer than a small network's epoch
-        experiment = self.search.experiment(values_of(self.search.space, trial.params), **options)
         try:
+            experiment = self.search.experiment(values_of(self.search.space, trial.params), **options)
             prepared = prepare(
                 experiment, **run_or_resume(experiment, trial.user_attrs[RUN]), same_data=self.search.data
             )

@@ -72,6 +72,14 @@ def test_values_reach_the_experiment(searched: dict[str, Any]) -> None:
     assert experiment.config.data.init_args.batch_size == 16 and experiment.name == "study"
 
 
+def test_an_experiment_that_is_edited_meanwhile_stays_as_it_was(searched: dict[str, Any]) -> None:
+    search = as_search(searched)
+    before = search.experiment({}).to_yaml()
+    path = Path(searched["experiment"])
+    path.write_text(path.read_text().replace("max_epochs: 1", "max_epochs: 7"))
+    assert search.experiment({}).to_yaml() == before
+
+
 def drawn(search: Search, n: int) -> list[dict[str, Any]]:
     study = optuna.create_study(sampler=SeededByTrial(search.sampler), direction="maximize")
     found = []

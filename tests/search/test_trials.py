@@ -134,6 +134,18 @@ def test_a_configuration_that_cannot_be_trained_fails_alone(searched: dict[str, 
     assert result.summary["trials"]["failed"] == 1
 
 
+def test_a_combination_that_cannot_be_parsed_fails_alone(searched: dict[str, Any]) -> None:
+    # each is fine beside the other's first choice, but a loss is not to be maximised
+    space = {
+        "selection.monitor": {"choices": ["val/accuracy", "val/loss"]},
+        "selection.mode": {"choices": [None, "max"]},
+    }
+    result = tune(searched | {"space": space, "sampler": "grid", "trials": None}, workers=2)
+    failed = [trial for trial in result.study.trials if trial.state == TrialState.FAIL]
+    assert [trial.params for trial in failed] == [{"selection.monitor": "val/loss", "selection.mode": "max"}]
+    assert "selection.mode is 'max'" in failed[0].user_attrs[FAILED] and len(result.study.trials) == 4
+
+
 def test_one_failure_after_another_ends_the_search(
     searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
