@@ -45,6 +45,7 @@ def copy_study(name: str, source: Path, target: Path) -> None:
         copy.add_trial(trial)
     for store in stores:
         store.close()
+    target.with_name(f".{target.name}.lock").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def overview(studies: dict[str, Any]) -> list[str]:
             cells = [shown(winner["fresh"]), shown(baseline["fresh"]), *tested(confirmed["winner_against_baseline"])]
         lines.append(
             f"| [{name}](#{name}) | {trials['finished']} | {trials['folds_run']} of {trials['folds_without_pruning']} | "
-            f"{100 * study['winner']['accuracy']:.2f} | {' | '.join(cells)} | {minutes(study):.0f} |"
+            f"{100 * study['winner']['accuracy']:.2f} | {' | '.join(cells)} | {minutes(study):.1f} |"
         )
     return ["\n".join(lines)]
 
