@@ -60,6 +60,12 @@ def show(result: SearchResult, console: Console) -> None:
         f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were run to their end",
         highlight=False,
     )
+    for trial in trials["failed"]:
+        drawn = ", ".join(f"{name} = {value}" for name, value in trial["parameters"].items())
+        console.print(
+            f"trial {trial['trial']} could not be run: {trial['reason']} ({drawn})",
+            highlight=False, markup=False, soft_wrap=True, style="yellow",
+        )  # fmt: skip
     if confirmed := summary.get("confirmed"):
         table = Table(title=f"{summary['study']}: accuracy in %", title_justify="left")
         for column in ("", "search", "fresh splits", "95 % interval", "gap"):
@@ -70,11 +76,11 @@ def show(result: SearchResult, console: Console) -> None:
                 name, _percent(entry["search"]["mean"]), *_fresh(entry["fresh"]), f"{100 * entry['gap']:+.2f}"
             )
         if baseline := confirmed.get("baseline"):
-            table.add_row("the config as it is", "", *_fresh(baseline["fresh"]), "")
+            table.add_row("baseline", "", *_fresh(baseline["fresh"]), "")
         console.print(table)
         if test := confirmed.get("winner_against_baseline"):
             console.print(
-                f"Winner against the config as it is: {100 * test['difference']:+.2f} points, corrected 95 % interval "
+                f"Winner against the baseline (the config with the search's overrides): {100 * test['difference']:+.2f} points, corrected 95 % interval "
                 f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}, p = {test['p']:.3g}",
                 highlight=False,
             )

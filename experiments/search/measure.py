@@ -94,10 +94,10 @@ def fold_seconds(run: Path) -> float:
 
 
 def measure_overhead(study: Path) -> dict[str, Any]:
-    """What the trials that ran all their folds spent outside these."""
+    """What the trials that ran all their folds spent outside these; none of the study's may have been interrupted."""
     trials = pd.read_csv(study / "trials.csv")
     whole = trials[trials["given_up"].isna()]
-    folds = sum(fold_seconds(study / f"trial_{number:04}") for number in whole["trial"])
+    folds = sum(fold_seconds(study / run) for run in whole["run"])
     return {
         "what": "drawing, bookkeeping, preparing the run, and starting its folds' processes",
         "study": study.name,

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import TaskID
 
-from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up, ranked
+from fmnist_cv.search.outcomes import FAILED, failed, finished, fold_scores, given_up, ranked
 from fmnist_cv.validation.progress import LiveDisplay, time_left
 
 
@@ -100,10 +100,10 @@ class SearchDisplay(LiveDisplay):
             )
 
     def _counts(self) -> str:
-        done, failed = finished(self._trials), sum(FAILED in t.user_attrs for t in self._trials)
+        done, n_failed = finished(self._trials), len(failed(self._trials))
         return (
             f"{len(done)} of {self._n} finished, {sum(given_up(t) is not None for t in done)} of them given up, "
-            f"{len(self._done)} running" + (f", {failed} failed" if failed else "")
+            f"{len(self._done)} running" + (f", {n_failed} failed" if n_failed else "")
         )
 
     def _best(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 # user attributes of a trial
 RUN = "run"  # name of its run's folder
 GIVEN_UP = "given_up"  # "after folds", "in an epoch", or null
 CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
-FAILED = "failed"  # why its configuration cannot be run
+FAILED = "failed"  # why it could not be run
 
 
 def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -21,6 +22,17 @@ def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def given_up(trial: FrozenTrial) -> str | None:
     """When a finished trial was given up: "after folds" or "in an epoch"; None if it ran all its folds."""
     return trial.user_attrs.get(GIVEN_UP)
+
+
+def failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that could not be run, and were not run again."""
+    retried = retried_numbers(trials)
+    return [trial for trial in trials if FAILED in trial.user_attrs and trial.number not in retried]
+
+
+def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
+    """The numbers of trials that were run again as others."""
+    return {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
 
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

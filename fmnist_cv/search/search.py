@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from statistics import mean
 from typing import Any
 
 import optuna
 import yaml
 from jsonargparse import Namespace
 
+from fmnist_cv.data import make_splits
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
 from fmnist_cv.experiment import Experiment, flatten
@@ -66,9 +68,9 @@ class Search:
         names = {f.name for f in fields(SearchSettings)}
         given = {key: value for key, value in options.as_dict().items() if key in names}
         sections = {"pruning": PruningSection, "epoch_rule": EpochRuleSection, "confirm": ConfirmSection}
-        return cls(SearchSettings(**given | {
-            key: None if given[key] is None else section(**given[key]) for key, section in sections.items()
-        }))  # fmt: skip
+        for key, section in sections.items():
+            given[key] = None if given[key] is None else section(**given[key])
+        return cls(SearchSettings(**given))
 
     def experiment(self, values: Mapping[str, Any], **overrides: Any) -> Experiment:
         """The experiment with these values of dotted keys; `overrides` come last, with `__` for the dots."""
@@ -83,9 +85,22 @@ class Search:
         return Experiment.parse([f"--config={self._config}", *as_arguments(options)])
 
     @property
+    def confirm(self) -> ConfirmSection:
+        """What follows the search; of none, nothing."""
+        return self.settings.confirm or ConfirmSection(top=0)
+
+    @property
     def fresh_seed(self) -> int:
         """The seed of splits that the search never saw."""
-        return self.base.seed + 1 if self.settings.confirm.seed is None else self.settings.confirm.seed
+        return self.base.seed + 1 if self.confirm.seed is None else self.confirm.seed
+
+    @property
+    def ratio(self) -> float:
+        """Held-out images per training image, the mean over the folds."""
+        train = self.data.train_images
+        groups = None if train.groups is None else train.groups.numpy()
+        splits = make_splits(train.labels.numpy(), self.base.plan, groups)
+        return mean(len(split.validation) / len(split.train) for split in splits)
 
     def fresh_experiment(
         self, values: Mapping[str, Any], n_splits: int | None, n_repeats: int = 1, workers: int | None = None
@@ -137,7 +152,8 @@ class Search:
         experiment = {
             key: value
             for key, value in flatten(yaml.safe_load(self.base.to_yaml()))
-            if key != "name" and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
+            # of what is left out, the images' fingerprint tells, wherever the file with their indices is
+            if key not in ("name", "data.init_args.leave_out") and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
         }
         found = {**settings, "experiment": experiment, "data": self.data.train_images.fingerprint()}
         return json.loads(json.dumps(found))  # as a storage gives it back
@@ -162,11 +178,14 @@ class Search:
                 self.sampler(0)
         except (TypeError, ValueError, ImportError) as error:
             raise UserError(f"sampler {settings.sampler} cannot be made: {error}") from None
-        for key in ("name", "log_dir", "cv.fold", "cv.workers"):
+        for key in ("name", "log_dir", "cv.workers"):
             if key in settings.overrides.content:
                 raise UserError(f"overrides.{key} cannot be given: the search sets it itself")
+        if self.base.cv.fold is not None:
+            raise UserError(f"cv.fold is {self.base.cv.fold} in the experiment or the overrides, but a trial runs all folds; "
+                            "set overrides.cv.fold to null")  # fmt: skip
         self._check_rules()
-        if (confirm := settings.confirm).top < 0 or confirm.n_repeats < 1:
+        if (confirm := self.confirm).top < 0 or confirm.n_repeats < 1:
             raise UserError(f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at "
                             "least 0 and 1")  # fmt: skip
         if self.fresh_seed == self.base.seed:
@@ -218,7 +237,7 @@ class Search:
 
     def _check_afterwards(self) -> None:
         """Refuse now what would fail after hours of searching."""
-        confirm, nested = self.settings.confirm, self.settings.nested
+        confirm, nested = self.confirm, self.settings.nested
         try:
             if confirm.top:
                 self.fresh_experiment({}, confirm.n_splits, confirm.n_repeats).check_parts(same_data=self.data)

@@ -42,10 +42,14 @@ class PruningSection:
 class EpochRuleSection:
     """When a fold's training is cut off, and its trial given up, though no fold is finished.
 
+    It is compared with trials that ran all their folds, which are the better ones where folds are pruned, too: the two
+    rules together give up more than the quantile says.
+
     Attributes:
         min_epochs: epochs that each fold is trained.
-        quantile: cut off below this quantile of what the finished trials had in the same fold after the same epoch.
-        min_trials: finished trials that there must be first.
+        quantile: cut off below this quantile of what trials that ran all their folds had in the same fold after the same
+            epoch.
+        min_trials: how many of them there must be first.
     """
 
     min_epochs: int = 1
@@ -57,12 +61,15 @@ class EpochRuleSection:
 class ConfirmSection:
     """How the best configurations are cross-validated again, on splits and seeds that the search never saw.
 
+    The images are those of the search, so some of its optimism stays; a nested estimate alone has none. The test set is
+    scored, too, after the winner is settled.
+
     Attributes:
         top: how many configurations; the first is the winner, whatever the others turn out to be. 0 for none.
-        n_splits: folds; null for as many as the search had.
+        n_splits: folds; null for as many as the search had, of a hold-out as cv.n_splits says.
         n_repeats: how often the folds are drawn anew.
         seed: decides splits, initial weights and epochs; null for the experiment's seed + 1.
-        baseline: cross-validate the experiment as its config has it on the same folds, and test the difference.
+        baseline: cross-validate the config with the overrides alone on the same folds, and test the difference.
     """
 
     top: int = 1
@@ -82,14 +89,15 @@ class SearchSettings:
         space: dotted keys of the experiment and what each is searched over: float: [low, high] or int: [low, high] (with
             log: true or step: n), or choices, a list of values or a mapping of labels to value and space, which holds
             what is searched under that choice alone.
-        overrides: dotted keys of the experiment that are set for all trials, e.g. cv.n_splits or trainer.max_epochs.
+        overrides: dotted keys of the experiment that are set for all trials and the baseline, e.g. cv.n_splits or
+            trainer.max_epochs.
         trials: how many trials are to be finished, with all folds or given up; null for the whole grid.
         seed: decides, with a trial's number, what the sampler draws.
         sampler: TPESampler, RandomSampler or GPSampler of Optuna's, or grid.
         sampler_options: its arguments.
         pruning: when a trial is given up after some folds; null for never.
         epoch_rule: when a fold's training is cut off; null for never.
-        confirm: what follows the search.
+        confirm: what follows the search; null for nothing.
         nested: put so many outer folds around the whole search, for an estimate that no choice has touched; null for none.
         log_dir: folder under which the study's folder is.
     """
@@ -104,7 +112,7 @@ class SearchSettings:
     sampler_options: dict[str, Any] = field(default_factory=dict)
     pruning: PruningSection | None = None
     epoch_rule: EpochRuleSection | None = None
-    confirm: ConfirmSection = field(default_factory=ConfirmSection)
+    confirm: ConfirmSection | None = field(default_factory=ConfirmSection)
     nested: int | None = None
     log_dir: str = "lightning_logs"
 
@@ -112,7 +120,7 @@ class SearchSettings:
 DESCRIPTION = """
 Search an experiment's hyperparameters with Optuna. A trial is one configuration, cross-validated fold by fold; one that
 is clearly worse than the best is given up after some folds. Afterwards the winner is cross-validated again on splits the
-search never saw, beside the experiment as its config has it. Everything lands in lightning_logs/<name>/.
+search never saw, beside the config with the search's overrides alone. Everything lands in lightning_logs/<name>/.
 
   python -m fmnist_cv.tune --config configs/search/sharifi-cnn-tpe.yaml
   python -m fmnist_cv.tune --config configs/search/biswas-mlp-grid.yaml --workers 2
@@ -144,7 +152,7 @@ def add_run_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        help="Trials side by side; by default one per GPU, or one per CPU core. More share a GPU.",
+        help="Trials side by side; by default one per GPU or CPU core, no more than there are trials. More share a GPU.",
     )
     parser.add_argument(
         "--storage", type=str,

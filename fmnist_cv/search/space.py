@@ -26,13 +26,11 @@ NOT_SEARCHED = {
     "name": "it names the folder of the trials",
     "log_dir": "it is the folder of the trials",
     "synthetic_fallback": "all trials must see the same images",
-    "data.class_path": "all trials must see the same images",
-    "data.root": "all trials must see the same images",
-    "data.path": "all trials must see the same images",
-    "data.leave_out": "all trials must see the same images",
     "trainer.accelerator": "all trials run on the same devices",
     "trainer.devices": "all trials run on the same devices",
 }
+# All other keys of data say which images there are; trials take these over from one reading.
+SEARCHED_OF_DATA = ("batch_size", "eval_batch_size", "scaling", "augment", "drop_last")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,34 @@ def read_space(content: Any, where: str = "space", prefix: str = "") -> tuple[Pa
     for key in map(str, content):
         if (other := by_plain.setdefault(_plain(key), key)) != key:
             raise UserError(f"{where} has {other} and {key}, which are the same; one of them must go")
-    # a class before its arguments, which it would reset
+    # A class before its arguments, which it would reset; of the arguments that the config gives to the class before it,
+    # it keeps those that it takes, too, as the command line of `fit` does.
     keys = sorted(content, key=lambda key: _plain(str(key)).count("."))
-    return tuple(_parameter(str(key), content[key], f"{where}.{key}", prefix) for key in keys)
+    space = tuple(_parameter(str(key), content[key], f"{where}.{key}", prefix) for key in keys)
+    _refuse_twice(space, where)
+    return space
+
+
+def _refuse_twice(space: tuple[Parameter, ...], where: str) -> None:
+    """A key may be searched under several choices of one parameter, but only once in any trial."""
+    seen: dict[str, str] = {}
+    for parameter in space:
+        for key, name in _keys(parameter).items():
+            if key in seen:
+                raise UserError(
+                    f"{where} searches {key} twice in one trial, as {seen[key]} and {name}; one of them must go"
+                )
+            seen[key] = name
+
+
+def _keys(parameter: Parameter) -> dict[str, str]:
+    """The plain keys that a parameter and the spaces under its choices set, and how the study calls them."""
+    below = {key: name for choice in parameter.choices.values() for p in choice.space for key, name in _keys(p).items()}
+    if (key := _plain(parameter.key)) in below:
+        raise UserError(
+            f"space searches {key} twice in one trial, as {parameter.name} and {below[key]}; one of them must go"
+        )
+    return {**below, key: parameter.name}
 
 
 def _plain(key: str) -> str:
@@ -100,8 +123,11 @@ def _plain(key: str) -> str:
 def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
     plain = _plain(key)
     for fixed, why in NOT_SEARCHED.items():
-        if plain == fixed or plain.startswith(f"{fixed}.") or (fixed.startswith("data.") and plain == "data"):
+        if plain == fixed or plain.startswith(f"{fixed}."):
             raise UserError(f"{where} cannot be searched: {why}")
+    if plain.split(".")[0] == "data" and plain.removeprefix("data.").split(".")[0] not in SEARCHED_OF_DATA:
+        raise UserError(f"{where} cannot be searched: all trials must see the same images; of data there are "
+                        f"{', '.join(SEARCHED_OF_DATA)}")  # fmt: skip
     kinds = [kind for kind in KINDS if isinstance(entry, Mapping) and kind in entry]
     if len(kinds) != 1:
         raise UserError(f"{where} is {entry!r}; give one of float: [low, high], int: [low, high], choices: [...]")
@@ -148,6 +174,8 @@ def _choices(entry: Any, where: str, prefix: str) -> dict[Any, Choice]:
         if len(set(labels)) < len(labels):
             raise UserError(f"{where}.choices has a value twice: {entry!r}")
         return {label: Choice(value) for label, value in zip(labels, entry, strict=True)}
+    if len({str(label) for label in entry}) < len(entry):
+        raise UserError(f"{where}.choices has a label twice: {', '.join(map(repr, entry))}")
     return {
         str(label): _choice(f"{prefix}{label}/", value, f"{where}.choices.{label}") for label, value in entry.items()
     }

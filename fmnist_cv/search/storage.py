@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from rich.console import Console
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.journal import open_journal
-from fmnist_cv.search.outcomes import FAILED
+from fmnist_cv.search.outcomes import FAILED, RUN, retried_numbers
 
 OWNER = "owner"  # user attributes of a trial: the process that runs it,
 ENDED = "ended"  # and why it was ended without being finished, where running it again may help
@@ -50,6 +50,7 @@ class StudyStorage:
     def __init__(self, where: str, workers: int, console: Console | None = None) -> None:
         self.where, self.shown, self._console = where, _without_password(where), console
         self._engine: sqlalchemy.Engine | None = None  # of PostgreSQL
+        self._answers_since = float("-inf")  # when a database that did not answer did so again
         self._beside: Path | None = None  # what a file's locks are beside
         self.storage = self._open(workers)
         self.me = _this_process()
@@ -141,7 +142,10 @@ class StudyStorage:
         began, pause = time.monotonic(), 0.5
         while True:
             try:
-                return do()
+                result = do()
+                if pause > 0.5:
+                    self._answers_since = time.monotonic()
+                return result
             except AWAY as error:
                 if not self.waits or time.monotonic() - began > PATIENCE_SECONDS:
                     reason = str(error).strip().splitlines()[0]
@@ -216,7 +220,9 @@ class StudyStorage:
 
     def end_stale_trials(self, study: optuna.Study) -> None:
         """The same for trials of a database whose heartbeats have stopped. The lock of handing out must be held."""
-        if isinstance(self.storage, RDBStorage):
+        # after a time without the database, the others are given as long as ever for their next heartbeat
+        just_back = time.monotonic() - self._answers_since < GRACE_SECONDS
+        if isinstance(self.storage, RDBStorage) and not just_back:
             for trial_id in self.storage._get_stale_trial_ids(study._study_id):
                 self._end(study, trial_id, "its heartbeat stopped")
 
@@ -228,15 +234,20 @@ class StudyStorage:
             pass
 
 
-def retry_one_ended(study: optuna.Study) -> None:
+def retry_one_ended(study: optuna.Study, given_up_on: Collection[str] = ()) -> None:
     """Queue the first trial that was ended and not run again, with its parameters, linked to it.
 
     The lock of handing out must be held.
+
+    Args:
+        study: the study.
+        given_up_on: names of runs that are not tried again.
     """
     trials = study.get_trials(deepcopy=False)
-    retried = {number for trial in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(trial)}
+    retried = retried_numbers(trials)
     for trial in trials:
-        if trial.state == TrialState.FAIL and trial.user_attrs.get(ENDED) and trial.number not in retried:
+        ended = trial.state == TrialState.FAIL and trial.user_attrs.get(ENDED) and trial.number not in retried
+        if ended and trial.user_attrs.get(RUN) not in given_up_on:
             again = copy.deepcopy(trial)
             again.user_attrs = {
                 key: value for key, value in again.user_attrs.items() if key not in (OWNER, ENDED, FAILED)

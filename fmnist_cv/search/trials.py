@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, finished, ranked
+from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, failed, finished, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
 from fmnist_cv.search.storage import AWAY, ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
@@ -29,6 +30,7 @@ from fmnist_cv.validation.workers import WorkerPool
 
 MAX_DEATHS = 5  # of a fold's process, without an epoch in between
 MAX_LOCKED = 60  # half seconds that another process may hold a fold
+MAX_TRIES = 3  # of a trial that the machine may be at fault for; the next command has as many
 MAX_FAILED_IN_A_ROW = 5
 ASK_AGAIN_SECONDS = 2.0
 
@@ -47,6 +49,7 @@ class RunningTrial:
         scores: accuracy on the held-out images of each fold that is finished.
         curves: the same after each epoch of these folds.
         deaths: of the running fold's process since its last epoch.
+        locked: how often its fold was another process's.
     """
 
     trial: optuna.Trial
@@ -54,6 +57,7 @@ class RunningTrial:
     scores: list[float] = field(default_factory=list)
     curves: list[list[float]] = field(default_factory=list)
     deaths: int = 0
+    locked: int = 0
 
     @property
     def fold(self) -> int:
@@ -85,7 +89,8 @@ class TrialRunner:
     ) -> None:
         self.search, self.study, self.store, self.workers, self.display = search, study, store, workers, display
         self._running: dict[int, RunningTrial] = {}
-        self._failed_in_a_row = 0
+        self._tries: Counter[str] = Counter()  # that failed, by run
+        self._failed_in_a_row: set[str] = set()  # runs
         self._reference: list[list[list[float]]] = []  # curves of the trials with all folds, for the epoch rule
         self._best = 0.0
         self._ask_again_at = self._heartbeat_at = 0.0
@@ -136,9 +141,12 @@ class TrialRunner:
             self._remember_curves(trials)
             states = [trial.state for trial in trials]
             wanted = self.search.n_trials
-            if self.search.is_grid:  # a point that cannot be run is not run again
-                failed = sum(t.state == TrialState.FAIL and not t.user_attrs.get(ENDED) for t in trials)
-                wanted = min(wanted, grid_size(self.search.space) - failed)
+            given_up_on = {run for run, n in self._tries.items() if n >= MAX_TRIES}
+            if self.search.is_grid:  # a point that cannot be run is not drawn again
+                lost = [
+                    t for t in failed(trials) if not t.user_attrs.get(ENDED) or t.user_attrs.get(RUN) in given_up_on
+                ]
+                wanted = min(wanted, grid_size(self.search.space) - len(lost))
             n_finished, n_running = len(finished(trials)), states.count(TrialState.RUNNING)
             self._all_done = n_finished >= wanted
             if n_finished + n_running >= wanted:
@@ -146,7 +154,7 @@ class TrialRunner:
                     self.display.waiting_for(owners(trials))
                 return None
             if TrialState.WAITING not in states:
-                retry_one_ended(self.study)
+                retry_one_ended(self.study, given_up_on)
             check_lock()
             trial = self.study.ask()
             store.sign(trial)
@@ -205,13 +213,14 @@ class TrialRunner:
             case "failed" if event.get("died") and running.deaths < MAX_DEATHS:
                 running.deaths += 1
                 self._pool.start(running.job())  # goes on after its last epoch
-            case "failed" if event.get("locked") and running.deaths < MAX_LOCKED:
-                running.deaths += 1
+            case "failed" if event.get("locked") and running.locked < MAX_LOCKED:
+                running.locked += 1
                 time.sleep(0.5)  # the fold's process of a command that was killed just now ends with it
                 self._pool.start(running.job())
             case "failed":
                 del self._running[number]
-                self._fail(running.trial, event["reason"])
+                is_machines = bool(event.keys() & {"died", "locked", "unexpected"})
+                self._fail(running.trial, event["reason"], may_be_tried_again=is_machines)
 
     def _go_on(self, running: RunningTrial) -> None:
         """Take the scores of finished folds, then tell the outcome or start the next fold."""
@@ -252,18 +261,21 @@ class TrialRunner:
 
         self._finish(trial, tell)
         del self._running[trial.number]
-        self._failed_in_a_row = 0
+        self._failed_in_a_row.clear()
 
-    def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        """The configuration cannot be run; it is not tried again."""
+    def _fail(self, trial: optuna.Trial, reason: str, may_be_tried_again: bool = False) -> None:
+        """The trial could not be run: for its configuration's sake, which is for good, or perhaps for the machine's."""
+        self._tries[trial.user_attrs[RUN]] += 1
 
         def tell() -> None:
+            if may_be_tried_again:
+                trial.set_user_attr(ENDED, reason)
             trial.set_user_attr(FAILED, reason)
             self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
 
         self._finish(trial, tell)
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
+        self._failed_in_a_row.add(trial.user_attrs[RUN])
+        if len(self._failed_in_a_row) >= MAX_FAILED_IN_A_ROW:
             raise TrialsFailed(f"{MAX_FAILED_IN_A_ROW} trials failed one after another; the last one: {reason}")
 
     def _finish(self, trial: optuna.Trial, tell: Callable[[], None]) -> None:
@@ -271,8 +283,16 @@ class TrialRunner:
             self.store.patiently(tell)
         trials = self.store.patiently(lambda: self.study.get_trials(deepcopy=False))
         self._remember_curves(trials)
+        self._keep_the_bests_checkpoints(trial.number, trials)
         self._ask_again_at = 0.0
         self.display.told(trial.number, trials)
+
+    def _keep_the_bests_checkpoints(self, number: int, trials: Sequence[FrozenTrial]) -> None:
+        """Delete those of a trial that is over, or of the one that it has beaten: a search makes many gigabytes of them."""
+        whole, mine = ranked(trials), [trial for trial in finished(trials) if trial.number == number]
+        for beaten in whole[1:2] if mine == whole[:1] else mine:
+            for checkpoint in (self.search.folder / beaten.user_attrs[RUN]).glob("*/*.ckpt"):
+                checkpoint.unlink(missing_ok=True)
 
     def _end_unfinished(self) -> None:
         with self.store.handing_out(self.study.study_name):

@@ -18,7 +18,7 @@ from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
-from fmnist_cv.search.outcomes import FAILED, finished, fold_scores, given_up, seconds
+from fmnist_cv.search.outcomes import FAILED, RUN, failed, finished, fold_scores, given_up, seconds
 from fmnist_cv.search.page import write_page, write_tensorboard
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.search import Search
@@ -55,12 +55,16 @@ class SearchResult:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row per finished trial, the best first: parameters, mean, each fold's score, how it was given up, seconds."""
+        """A row per finished trial, the best first.
+
+        Its run's folder, parameters, mean, each fold's score, how it was given up, and seconds (of a trial that was run
+        again, those of its last part).
+        """
         rows = []
         for trial in finished(self.study.get_trials(deepcopy=False)):
             scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
             outcome = {"accuracy": trial.value, **scores, "given_up": given_up(trial), "seconds": seconds(trial)}
-            rows.append({"trial": trial.number, **trial.params, **outcome})
+            rows.append({"trial": trial.number, "run": trial.user_attrs[RUN], **trial.params, **outcome})
         return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
 
@@ -94,16 +98,17 @@ def tune(
     search = as_search(config, overrides)
     check_writable(search.base.log_dir)
     warm_up()
-    workers = workers or default_workers(None, search.base.devices())
+    given_workers, workers = workers, workers or min(default_workers(None, search.base.devices()), search.n_trials)
     study = run_study(search, workers, storage, console)
     search.folder.mkdir(parents=True, exist_ok=True)
     # other commands of the same study wait here, and find what there is to do done
-    with quiet_optuna(), locked(search.folder / ".afterwards.lock", wait=True, what="the study's folder"):
+    lock = search.folder / ".afterwards.lock"
+    with quiet_optuna(), locked(lock, wait=True, what="what follows the study", console=console):
         winner = find_winner(search, study)
         write_winner(search, winner)
         summary = _summary(search, study, winner, workers)
-        if search.settings.confirm.top:
-            summary["confirmed"] = confirm(search, study, workers, console)
+        if search.confirm.top:
+            summary["confirmed"] = confirm(search, study, given_workers, console)
         if search.settings.nested is not None:
             summary["nested"] = nested_estimate(search, workers, storage, console)
         result = SearchResult(search, study, winner, summary, search.folder)
@@ -142,7 +147,9 @@ def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: 
             "finished": len(done),
             "given_up_after_folds": sum(given_up(t) == "after folds" for t in done),
             "given_up_in_an_epoch": sum(given_up(t) == "in an epoch" for t in done),
-            "failed": sum(FAILED in t.user_attrs for t in trials),
+            "failed": [
+                {"trial": t.number, "parameters": t.params, "reason": t.user_attrs[FAILED]} for t in failed(trials)
+            ],
             "folds_run": sum(len(fold_scores(t)) for t in done),
             "folds_without_pruning": len(done) * search.n_folds,
             "seconds": sum(map(seconds, done)),

@@ -34,40 +34,45 @@ def find_winner(search: Search, study: optuna.Study) -> FrozenTrial:
 
 
 def write_winner(search: Search, winner: FrozenTrial) -> Path:
-    """The winner's experiment as a config for `fit`: log_dir/name/winner.yaml."""
+    """The winner's experiment as a config for `fit`, on other folds than those that chose it: log_dir/name/winner.yaml."""
     values = values_of(search.space, winner.params)
-    experiment = search.experiment(values, name=f"{search.name}-winner")
+    experiment = search.experiment(values, name=f"{search.name}-winner", seed=search.fresh_seed)
     path = search.folder / "winner.yaml"
     header = (
         f"# Trial {winner.number} of study {search.name}: accuracy {100 * float(winner.value or 0):.2f} % on the folds "
-        f"that chose it.\n#\n#   command   python -m fmnist_cv.fit --config {path}\n"
+        f"that chose it; the seed makes others.\n#\n#   command   python -m fmnist_cv.fit --config {path}\n"
     )
     replace_file(path, lambda file: file.write((header + experiment.to_yaml()).encode()))
     return path
 
 
-def confirm(search: Search, study: optuna.Study, workers: int, console: Console | None) -> dict[str, Any]:
-    """Cross-validate the best configurations, and the experiment as its config has it, on fresh splits.
+def confirm(search: Search, study: optuna.Study, workers: int | None, console: Console | None) -> dict[str, Any]:
+    """Cross-validate the best configurations, and the config with the overrides alone, on fresh splits.
 
-    Which of them is the winner is settled before: by the search. So the score here is no longer that of a choice.
+    Which of them is the winner is settled before: by the search. So the score here is not that of a choice among these
+    splits; but the images are those that the search has seen, in other folds.
 
     Args:
         search: what was searched.
         study: with its finished trials.
-        workers: folds side by side.
+        workers: folds side by side; None for the engine's choice.
         console: where progress is shown; None shows nothing.
 
     Returns:
         For the winner, the runners-up and the baseline: the search's score, the fresh one with its interval, and their
         gap; and the corrected t-test of winner against baseline.
     """
-    section, trials = search.settings.confirm, ranked(study.get_trials(deepcopy=False))[: search.settings.confirm.top]
+    section = search.confirm
+    trials = ranked(study.get_trials(deepcopy=False))[: section.top]
     found: dict[str, Any] = {"seed": search.fresh_seed, "n_repeats": section.n_repeats, "configurations": []}
     runs = []
     for trial in trials:
         values = values_of(search.space, trial.params)
         runs.append(_cross_validate(search, f"trial_{trial.number:04}", values, workers, console))
-        searched, fresh = _score(fold_scores(trial), search), runs[-1].summary["headline"]["accuracy"]
+        searched, fresh = (
+            summarise(fold_scores(trial), search.ratio).as_dict(),
+            runs[-1].summary["headline"]["accuracy"],
+        )
         found["configurations"].append(
             {
                 "trial": trial.number,
@@ -93,9 +98,9 @@ def confirm(search: Search, study: optuna.Study, workers: int, console: Console 
 
 
 def _cross_validate(
-    search: Search, name: str, values: dict[str, Any], workers: int, console: Console | None
+    search: Search, name: str, values: dict[str, Any], workers: int | None, console: Console | None
 ) -> CrossValidationResult:
-    section = search.settings.confirm
+    section = search.confirm
     experiment = search.fresh_experiment(values, section.n_splits, section.n_repeats, workers)
     run = f"confirm_{name}_{experiment.cv.n_splits}x{section.n_repeats}_seed_{experiment.seed}"
     return cross_validate(experiment, **run_or_resume(experiment, run), console=console)
@@ -104,7 +109,3 @@ def _cross_validate(
 def _seconds(run: CrossValidationResult) -> float:
     """Wall time of its folds, one after another."""
     return sum(run.summary["times"]["fold_wall_seconds"])
-
-
-def _score(scores: list[float], search: Search) -> dict[str, Any]:
-    return summarise(scores, 1 / (search.base.plan.n_splits - 1)).as_dict()  # a hold-out's one score has no interval

@@ -89,7 +89,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
         notify({"event": "failed", "reason": str(error), "traceback": ""})
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc()})
+        notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc(), "unexpected": True})
 
 
 def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:

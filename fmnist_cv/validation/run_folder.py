@@ -15,6 +15,7 @@ from typing import IO, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from fmnist_cv.errors import UserError
 
@@ -226,14 +227,22 @@ class Locked(UserError):
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool, what: str) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when its holder dies, however it dies.
+def locked(path: Path, *, wait: bool, what: str, console: Console | None = None) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when its holder dies, however it dies. A wait is told on the console.
 
     Raises:
         Locked: another process holds it, and `wait` is false.
     """
     try:
-        with FileLock(path, timeout=-1 if wait else 0):
-            yield
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
     except Timeout:
-        raise Locked(f"{what} is being worked on by another process (it holds {path})") from None
+        if not wait:
+            raise Locked(f"{what} is being worked on by another process (it holds {path})") from None
+        if console is not None:
+            console.print(f"{what} is being worked on by another process; waiting", markup=False, highlight=False)
+        lock.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -53,6 +53,16 @@ BRANCHED = {
         ({"cv.n_splits": {"int": [3, 5]}}, "space.cv.n_splits cannot be searched: the folds must be the same"),
         ({"seed": {"int": [0, 5]}}, "cannot be searched"),
         ({"data": {"choices": {"a": {"value": {}}}}}, "all trials must see the same images"),
+        ({"data.drawing_seed": {"int": [0, 5]}}, "all trials must see the same images; of data there are batch_size, eval"),
+        ({"model": {"choices": {1: {"value": 3}, "1": {"value": 4}}}}, "space.model.choices has a label twice: 1, '1'"),
+        (
+            {"lr": {"float": [0, 1]}, "model": {"choices": {"a": {"value": 3, "space": {"lr": {"float": [0, 1]}}}}}},
+            "space searches lr twice in one trial, as lr and a/lr; one of them must go",
+        ),
+        (
+            {"model": {"choices": {"a": {"value": 3, "space": {"model": {"choices": [1, 2]}}}}}},
+            "space searches model twice in one trial, as model and a/model",
+        ),
         ({"data.init_args.root": {"choices": ["a"]}}, "all trials must see the same images"),
         ({"trainer.devices": {"choices": [1, 2]}}, "the same devices"),
     ],

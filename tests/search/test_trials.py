@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fmnist_cv.search.study import open_study
 from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
 from fmnist_cv.validation.cross_validation import cross_validate
+from fmnist_cv.validation.fold import FoldJob
 
 DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}
 
@@ -38,6 +40,8 @@ def test_a_trial_is_the_cross_validation_of_its_configuration(searched: dict[str
     assert [len(curve) for curve in trial.user_attrs[CURVES]] == [1, 1, 1]
     assert result.winner.value == max(t.value for t in result.study.trials)
     assert not list((tmp_path / "logs" / "study").rglob("events.out*fold*"))
+    runs = {path.parts[-3] for path in result.path.glob("trial_*/fold_*/best.ckpt")}
+    assert runs == {f"trial_{result.winner.number:04}"}  # those of the others would fill the disk
 
 
 def test_the_test_set_is_not_scored(searched: dict[str, Any], tmp_path: Path) -> None:
@@ -88,6 +92,26 @@ def test_a_trial_whose_handing_out_was_not_heard_of_is_run_again(
     assert result.study.trials[0].params == result.study.trials[1].params
 
 
+def test_what_the_machine_may_be_at_fault_for_is_tried_again_by_this_and_the_next_command(
+    searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(trial: trials.RunningTrial) -> FoldJob:
+        job = whole(trial)
+        return replace(job, accelerator="nowhere") if trial.trial.params["model.dropout"] == 0.25 else job
+
+    whole = trials.RunningTrial.job
+    monkeypatch.setattr(trials.RunningTrial, "job", broken)
+    grid = searched | {"space": {"model.dropout": {"choices": [0.0, 0.25]}}, "sampler": "grid", "trials": None}
+    first = tune(grid, workers=1)
+    assert states(first).count(TrialState.COMPLETE) == 1
+    assert states(first).count(TrialState.FAIL) == trials.MAX_TRIES
+    (failed,) = first.summary["trials"]["failed"]
+    assert failed["parameters"] == {"model.dropout": 0.25} and "nowhere" in failed["reason"]
+    monkeypatch.undo()
+    second = tune(grid, workers=1)
+    assert states(second).count(TrialState.COMPLETE) == 2 and not second.summary["trials"]["failed"]
+
+
 RATE = "model.optimizer.init_args.lr"
 
 
@@ -131,7 +155,8 @@ def test_a_configuration_that_cannot_be_trained_fails_alone(searched: dict[str, 
     by_rate = {trial.params["model.optimizer.init_args.lr"]: trial for trial in result.study.trials}
     assert by_rate[1e30].state == TrialState.FAIL and "loss became" in by_rate[1e30].user_attrs[FAILED]
     assert len(result.study.trials) == 2 and result.winner.params["model.optimizer.init_args.lr"] == 1e-2
-    assert result.summary["trials"]["failed"] == 1
+    (failed,) = result.summary["trials"]["failed"]
+    assert failed["trial"] == by_rate[1e30].number and "loss became" in failed["reason"]
 
 
 def test_a_combination_that_cannot_be_parsed_fails_alone(searched: dict[str, Any]) -> None:

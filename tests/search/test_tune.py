@@ -90,7 +90,7 @@ def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> No
     searched |= {"trials": 2, "confirm": {"top": 1, "n_splits": 2, "n_repeats": 1}}
     out, _ = run(searched, tmp_path, "--workers", 2)
     assert "2 of 2 finished, 0 of them given up" in out and "best 0." in out
-    assert "(winner)" in out and "the config as it is" in out and "Winner against the config as it is" in out
+    assert "(winner)" in out and "baseline" in out and "Winner against the baseline" in out
     folder = tmp_path / "logs" / "study"
     summary = json.loads((folder / "search.json").read_text())
     (found,) = summary["confirmed"]["configurations"]
