@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult as SearchResult
     from fmnist_cv.search.tuning import tune as tune
     from fmnist_cv.validation.cross_validation import cross_validate as cross_validate
-    from fmnist_cv.validation.results import CrossValidationResult as CrossValidationResult
+    from fmnist_cv.validation.finished_run import CrossValidationResult as CrossValidationResult
 
 # public name: where it lives; imported on first use, so that `import fmnist_cv` stays quick
 _PUBLIC = {
     "cross_validate": "fmnist_cv.validation.cross_validation",
-    "CrossValidationResult": "fmnist_cv.validation.results",
+    "CrossValidationResult": "fmnist_cv.validation.finished_run",
     "Experiment": "fmnist_cv.experiment",
     "SearchResult": "fmnist_cv.search.tuning",
     "tune": "fmnist_cv.search.tuning",

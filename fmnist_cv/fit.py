@@ -13,7 +13,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import add_run_options, make_parser, parse
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
-from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder
 from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, summary_lines
 

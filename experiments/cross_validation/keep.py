@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.tables import percent
 from fmnist_cv.validation.tensorboard import draw_confusion
 

@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.statistics import corrected_t_test
 
 HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ from fmnist_cv import tune
 from fmnist_cv.search.outcomes import RUN, finished
 from fmnist_cv.search.outcomes import seconds as seconds_of
 from fmnist_cv.search.tuning import SearchResult
-from fmnist_cv.validation.results import CrossValidationResult
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.statistics import corrected_t_test
 
 HERE = Path(__file__).parent

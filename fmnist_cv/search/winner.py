@@ -16,8 +16,8 @@ from fmnist_cv.search.outcomes import fold_scores, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.validation.cross_validation import cross_validate
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.preparation import run_or_resume
-from fmnist_cv.validation.results import CrossValidationResult
 from fmnist_cv.validation.run_folder import replace_file
 from fmnist_cv.validation.statistics import corrected_t_test, summarise
 

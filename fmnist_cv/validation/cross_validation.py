@@ -15,10 +15,11 @@ from fmnist_cv.data import Split
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
 from fmnist_cv.runtime import derive_seed
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.progress import FoldDisplay
-from fmnist_cv.validation.results import CrossValidationResult, write_results
+from fmnist_cv.validation.results import write_results
 from fmnist_cv.validation.run_folder import (
     FoldFolder,
     locked,

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
-from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from fmnist_cv.data import Images, Split
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
+from fmnist_cv.validation.finished_run import EPOCHS, FORMAT
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import summarise, wilson_interval
 from fmnist_cv.validation.tables import report_tables
-
-EPOCHS = ("last", "best")
 
 
 def write_results(
@@ -57,6 +52,7 @@ def write_results(
     gaps = [fold["best"]["validation"]["accuracy"] - fold["last"]["validation"]["accuracy"] for fold in folds]
 
     results: dict[str, Any] = {
+        "format": FORMAT,
         "experiment": experiment.name,
         "run": run.name,
         "data": info["data"],
@@ -260,82 +256,3 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         pass
     return None
-
-
-# -- the result object --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CrossValidationResult:
-    """A finished run.
-
-    Attributes:
-        path: the run's folder.
-        summary: what results.json holds.
-    """
-
-    path: Path
-    summary: dict[str, Any]
-
-    @classmethod
-    def load(cls, path: str | Path) -> CrossValidationResult:
-        """Read a finished run from its folder.
-
-        Raises:
-            UserError: there is no finished run.
-        """
-        run = RunFolder(Path(path))
-        try:
-            return cls(run.path, json.loads(run.results.read_text()))
-        except FileNotFoundError:
-            raise UserError(f"{path} holds no finished run: {run.results.name} is missing") from None
-
-    @cached_property
-    def _arrays(self) -> dict[str, np.ndarray]:
-        with np.load(RunFolder(self.path).out_of_fold, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int64 (n,): the training images' labels."""
-        return self._arrays["labels"]
-
-    def out_of_fold(self, epoch: str | None = None) -> np.ndarray:
-        """Probabilities float32 (n_repeats, n, n_classes) of each training image by the model that never saw it.
-
-        Args:
-            epoch: "last" or "best"; by default the headline's.
-        """
-        return self._arrays[epoch or self.summary["headline"]["epoch"]]
-
-    @property
-    def accuracies(self) -> np.ndarray:
-        """float64 (n_folds,): validation accuracies at the headline's epoch."""
-        epoch = self.summary["headline"]["epoch"]
-        return np.array([fold[epoch]["validation"]["accuracy"] for fold in self.summary["folds"]])
-
-    @property
-    def test_accuracies(self) -> np.ndarray | None:
-        """float64 (n_folds,): each fold's model on the test set at the headline's epoch; None without a test set."""
-        epoch = self.summary["headline"]["epoch"]
-        return None if self.summary["test"] is None else np.array(self.summary["test"][epoch]["accuracy"]["per_fold"])
-
-    @property
-    def mean(self) -> float:
-        """Mean validation accuracy."""
-        return self.summary["headline"]["accuracy"]["mean"]
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per fold: epochs, loss and accuracy of the last and best epoch on validation and test images."""
-        rows = []
-        for fold in self.summary["folds"]:
-            row = {
-                key: fold[key] for key in ("name", "repeat", "fold", "n_train", "n_validation", "epochs", "best_epoch")
-            }
-            for epoch in EPOCHS:
-                for part in ("validation", "test"):
-                    for metric, value in fold[epoch].get(part, {}).items():
-                        row[f"{part}_{metric}_{epoch}"] = value
-            rows.append(row)
-        return pd.DataFrame(rows).set_index("name")

@@ -349,11 +349,6 @@ def test_a_result_is_read_back_from_its_folder(standard: Path) -> None:
     assert result.path == standard
 
 
-def test_an_unfinished_run_is_not_a_result(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no finished run"):
-        CrossValidationResult.load(tmp_path)
-
-
 def test_the_same_experiment_gives_the_same_bits_again(standard: Path, tiny: dict[str, Any]) -> None:
     tiny["trainer"]["logger"] = False
     again = outcome(cross_validate(tiny, run="again").path)

@@ -1,0 +1,184 @@
+"""A finished run, read back: its scores, probabilities and splits, and the images it was made on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmnist_cv.data import KFoldDataModule, Split
+from fmnist_cv.data.splits import load_splits
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
+
+EPOCHS = ("last", "best")
+FORMAT = 1  # of results.json and the files beside it; raised when an older reader would misread them
+
+
+@dataclass(frozen=True)
+class CrossValidationResult:
+    """A finished run.
+
+    Attributes:
+        path: the run's folder.
+        summary: what results.json holds.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | Path) -> CrossValidationResult:
+        """Read a finished run from its folder.
+
+        Raises:
+            UserError: there is none, it is unfinished or damaged, or a newer version wrote it.
+        """
+        run = RunFolder(Path(path))
+        if not run.path.is_dir():
+            raise UserError(f"there is no run {path}; give the folder of one, lightning_logs/<experiment>/<run>")
+        try:
+            summary = json.loads(run.results.read_text())
+        except FileNotFoundError:
+            raise UserError(_why_unfinished(run)) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {run.results}: {error}") from None
+        if not isinstance(summary, dict) or "headline" not in summary:
+            raise UserError(f"{run.results} holds no results of a run")
+        if summary.get("format", 1) > FORMAT:
+            raise UserError(
+                f"run {path} was written by a newer version, {summary['environment']['versions']['fmnist_cv']}; "
+                "read it with that one: pip install --upgrade fmnist_cv"
+            )
+        return cls(run.path, summary)
+
+    @cached_property
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return _read_arrays(RunFolder(self.path).out_of_fold)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (n,): the training images' labels."""
+        return self._arrays["labels"]
+
+    def out_of_fold(self, epoch: str | None = None) -> np.ndarray:
+        """Probabilities float32 (n_repeats, n, n_classes) of each training image by the model that never saw it.
+
+        Args:
+            epoch: "last" or "best"; by default the headline's.
+        """
+        return self._arrays[epoch or self.summary["headline"]["epoch"]]
+
+    def test_probabilities(self, epoch: str | None = None) -> np.ndarray | None:
+        """Probabilities float32 (n_folds, n_test, n_classes) of each fold's model for the test images, if there are any.
+
+        Args:
+            epoch: "last" or "best"; by default the headline's.
+        """
+        if self.summary["test"] is None:
+            return None
+        key = f"{epoch or self.summary['headline']['epoch']}_test"
+        return np.stack([_read_arrays(folder.probabilities)[key] for folder in self.folds])
+
+    @property
+    def folds(self) -> list[FoldFolder]:
+        """The folders of the folds."""
+        return [FoldFolder(self.path / fold["name"]) for fold in self.summary["folds"]]
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """What ran.
+
+        Raises:
+            UserError: its config.yaml cannot be read.
+        """
+        try:
+            return Experiment.from_yaml(RunFolder(self.path).config.read_text())
+        except OSError as error:
+            raise UserError(f"run {self.path} is damaged: cannot read config.yaml: {error.strerror}") from None
+
+    @cached_property
+    def data(self) -> KFoldDataModule:
+        """The run's images, read anew.
+
+        Raises:
+            DataNotFound: they are not there.
+            UserError: they are no longer those of the run.
+        """
+        data = self.experiment.build(self.experiment.seed).data
+        fingerprint, here = self.summary["data"]["fingerprint"], data.train_images.fingerprint()
+        if here != fingerprint:
+            raise UserError(f"run {self.path} was made on other images than {data.data_name} holds now (fingerprint "
+                            f"{fingerprint}, here {here})")  # fmt: skip
+        return data
+
+    @cached_property
+    def splits(self) -> list[Split]:
+        """The run's splits, one per fold.
+
+        Raises:
+            UserError: splits.npz is damaged.
+        """
+        groups = self.data.train_images.groups
+        return load_splits(
+            RunFolder(self.path).splits,
+            self.labels,
+            self.experiment.plan,
+            self.summary["data"]["fingerprint"],
+            None if groups is None else groups.numpy(),
+        )
+
+    @property
+    def accuracies(self) -> np.ndarray:
+        """float64 (n_folds,): validation accuracies at the headline's epoch."""
+        epoch = self.summary["headline"]["epoch"]
+        return np.array([fold[epoch]["validation"]["accuracy"] for fold in self.summary["folds"]])
+
+    @property
+    def test_accuracies(self) -> np.ndarray | None:
+        """float64 (n_folds,): each fold's model on the test set at the headline's epoch; None without a test set."""
+        epoch = self.summary["headline"]["epoch"]
+        return None if self.summary["test"] is None else np.array(self.summary["test"][epoch]["accuracy"]["per_fold"])
+
+    @property
+    def mean(self) -> float:
+        """Mean validation accuracy."""
+        return self.summary["headline"]["accuracy"]["mean"]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per fold: epochs, loss and accuracy of the last and best epoch on validation and test images."""
+        rows = []
+        for fold in self.summary["folds"]:
+            row = {
+                key: fold[key] for key in ("name", "repeat", "fold", "n_train", "n_validation", "epochs", "best_epoch")
+            }
+            for epoch in EPOCHS:
+                for part in ("validation", "test"):
+                    for metric, value in fold[epoch].get(part, {}).items():
+                        row[f"{part}_{metric}_{epoch}"] = value
+            rows.append(row)
+        return pd.DataFrame(rows).set_index("name")
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # a damaged file raises half a dozen kinds
+        raise UserError(f"cannot read {path}, without which the run is damaged: {error}") from None
+
+
+def _why_unfinished(run: RunFolder) -> str:
+    if not run.config.is_file():
+        return (
+            f"{run.path} is no run: it has neither config.yaml nor results.json; give lightning_logs/<experiment>/<run>"
+        )
+    return (f"run {run.path} is unfinished: results.json is missing; finish it with "
+            f"python -m fmnist_cv.fit --resume {run.path}")  # fmt: skip
