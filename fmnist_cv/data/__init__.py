@@ -11,6 +11,7 @@ from fmnist_cv.data.datasets import (
 )
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.products import ProductImagesDataModule
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "KFoldDataModule",
     "KMNISTDataModule",
     "MNISTDataModule",
+    "ProductImagesDataModule",
     "QMNISTDataModule",
     "Split",
     "SplitPlan",

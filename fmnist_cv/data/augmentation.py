@@ -1,0 +1,133 @@
+"""Augmentations of single garments that make them look as in a shop's photos: worn by someone, or seen from above."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_INK = 0.1  # what is brighter belongs to the garment
+
+
+class Worn(nn.Module):
+    """Garments as someone wears them: smaller, with a drawn head, arms and legs, or a body and shoes, behind them.
+
+    In Fashion-MNIST a garment is alone and fills the image; a shop's photo shows it on a person. Only images that reach
+    from top to bottom change: shirts, trousers, dresses, coats. The narrow ones of them are as often worn below a body
+    as below a head. Every size, place and grey is drawn anew for each image.
+
+    Args:
+        p: probability for each image that is high enough.
+        arms: probability that arms hang out of the sleeves of one that is worn.
+    """
+
+    def __init__(self, p: float = 0.7, arms: float = 0.7) -> None:
+        super().__init__()
+        self.p, self.arms = p, arms
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float32 (b, 1, h, w) with a black background of 0 and values up to 1; returns the like."""
+        person = _Person(images)
+        high = (images[:, 0, :2].amax((1, 2)) > _INK) & (images[:, 0, -2:].amax((1, 2)) > _INK)
+        garment = person.dress(images)[:, 0]
+        behind = torch.where(person.is_below_body, person.body_and_shoes(), person.head_arms_and_legs(self.arms))
+        worn = torch.where(garment > 0.04, garment, behind.clamp(0, 1))
+        chosen = high & (torch.rand(len(images), device=images.device) < self.p)
+        return torch.where(chosen.view(-1, 1, 1, 1), worn[:, None], images)
+
+
+class _Person:
+    """Someone for each garment of a batch. Lengths are shares of the image's height, places counted from its top."""
+
+    def __init__(self, images: Tensor) -> None:
+        self._shape, self._device = images.shape, images.device
+        _, _, height, width = images.shape
+        self._y = ((torch.arange(height, device=self._device) + 0.5) / height).view(1, height, 1)
+        columns = (torch.arange(width, device=self._device) + 0.5) / width - 0.5
+        columns_used = (images[:, 0].amax(1) > _INK).sum(1).view(-1, 1, 1)
+        self.is_below_body = self._draw(0, 1) < 0.5 * (columns_used < width / 2)
+        self.size, self.widening = self._draw(0.55, 0.9), self._draw(0.9, 1.2)
+        self.half_width = columns_used / width / 2 * self.size * self.widening
+        free = 1 - self.size
+        self.top = free * torch.where(self.is_below_body, self._draw(0.55, 0.95), self._draw(0.3, 0.8))
+        self.bottom = self.top + self.size
+        self._x = columns.view(1, 1, width) - self._draw(-0.04, 0.04)
+        self._side = self._x.abs()
+
+    def _draw(self, low: float, high: float) -> Tensor:
+        """A number per image, (b, 1, 1)."""
+        return low + (high - low) * torch.rand(self._shape[0], 1, 1, device=self._device)
+
+    def _cloth(self) -> Tensor:
+        """A grey per image, with some grain: (b, h, w)."""
+        grain = torch.rand(self._shape[0], *self._shape[2:], device=self._device)
+        return self._draw(0.05, 0.95) * (0.85 + 0.3 * grain)
+
+    def _oval(self, middle: Tensor, half_width: Tensor, half_height: Tensor) -> Tensor:
+        across, along = self._x / half_width.clamp_min(0.02), (self._y - middle) / half_height.clamp_min(0.02)
+        return across.square() + along.square() < 1
+
+    def dress(self, images: Tensor) -> Tensor:
+        """The garments at their size and place."""
+        theta = torch.zeros(len(images), 2, 3, device=self._device)
+        theta[:, 0, 0] = 1 / (self.size * self.widening).flatten()
+        theta[:, 1, 1] = 1 / self.size.flatten()
+        theta[:, 1, 2] = -((self.top + self.bottom - 1) / self.size).flatten()
+        return _transformed(images, theta)
+
+    def head_arms_and_legs(self, arms: float) -> Tensor:
+        """What is seen around an upper garment."""
+        half_height = self.top * self._draw(0.4, 0.6)
+        half_width = half_height * self._draw(0.55, 0.85)
+        head = self._oval(self.top - half_height * self._draw(0.6, 1.0), half_width, half_height)
+        neck = (self._side < half_width / 2) & (self._y < self.top + 0.06) & (self._y > self.top - half_height)
+        hair = self._oval(self.top - 1.2 * half_height, 1.15 * half_width, 0.8 * half_height)
+        apart = self._draw(0, 0.05) * (self._draw(0, 1) < 0.5)
+        legs = (self._side < self.size * self._draw(0.16, 0.3)) & (self._side > apart) & (self._y > self.bottom - 0.08)
+        shoulder = self.top + 0.1 * self.size
+        arm = self.half_width * self._draw(0.72, 0.92) + 0.3 * self._draw(-0.1, 0.25) * (self._y - shoulder)
+        is_arm = ((self._side - arm).abs() < self.size * self._draw(0.035, 0.065)) & (self._y > shoulder)
+        is_arm &= (self._y < self.top + self.size * self._draw(0.6, 1.05)) & (self._draw(0, 1) < arms)
+        skin = self._cloth()
+        seen = torch.where(legs, self._cloth(), 0.0)
+        seen = torch.where(neck | head | is_arm, skin, seen)
+        return torch.where(hair & (self._y < self.top - half_height), self._cloth(), seen)
+
+    def body_and_shoes(self) -> Tensor:
+        """What is seen around a lower garment."""
+        half_width = self.size * self._draw(0.2, 0.38)
+        body = (self._side < half_width) & (self._y < self.top + 0.06)
+        arms = (self._side > 1.05 * half_width) & (self._side < 1.35 * half_width)
+        arms = arms & (self._y < self.top + self.size * self._draw(0.1, 0.4))
+        shoes = (self._side > 0.03) & (self._side < 0.3 * self.size) & (self._y > self.bottom - 0.03)
+        seen = torch.where(arms, self._cloth(), 0.0)
+        seen = torch.where(body, self._cloth(), seen)
+        return torch.where(shoes, self._cloth(), seen)
+
+
+class SeenFromAbove(nn.Module):
+    """What is wider than high, shoes above all, stretched upwards by up to what the image has room for.
+
+    Args:
+        p: probability for each image.
+        most: how many times as high at the most.
+    """
+
+    def __init__(self, p: float = 0.7, most: float = 2.0) -> None:
+        super().__init__()
+        self.p, self.most = p, most
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float32 (b, 1, h, w) with a black background of 0; returns the like."""
+        n, device = len(images), images.device
+        rows_used = (images[:, 0].amax(2) > _INK).sum(1).clamp_min(1)
+        room = (images.shape[2] / rows_used).clamp(1, self.most)
+        stretch = 1 + (room - 1) * torch.rand(n, device=device) * (torch.rand(n, device=device) < self.p)
+        theta = torch.zeros(n, 2, 3, device=device)
+        theta[:, 0, 0], theta[:, 1, 1] = 1, 1 / stretch
+        return _transformed(images, theta)
+
+
+def _transformed(images: Tensor, theta: Tensor) -> Tensor:
+    """Each image (b, c, h, w) under its affine map (b, 2, 3) from target to source, both from -1 to 1."""
+    return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)

@@ -1,0 +1,75 @@
+"""Photos become 28x28 grey images with the garment light on black; what is no photo is refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from fmnist_cv.data.photos import UnreadableImage, preprocess, read_photo, trim
+from fmnist_cv.errors import UserError
+
+
+def photo(size: tuple[int, int], box: tuple[int, int, int, int], background: str = "white") -> Image.Image:
+    """A dark red rectangle, (left, top, right, bottom), before a plain background."""
+    image = Image.new("RGB", size, background)
+    image.paste((120, 20, 30), box)
+    return image
+
+
+def test_the_background_is_trimmed_whatever_its_colour() -> None:
+    for background in ("white", "#f4f4f4", "navy"):
+        assert trim(photo((60, 80), (10, 20, 50, 70), background)).size == (40, 50)
+    assert trim(Image.new("RGB", (60, 80), "white")).size == (60, 80)
+
+
+def test_a_garment_fills_28_pixels_and_is_centred_and_negated() -> None:
+    image = preprocess(photo((60, 80), (5, 10, 33, 66)))  # 28 wide, 56 high
+    assert image.shape == (28, 28) and image.dtype == np.uint8
+    assert image[:, 7:21].min() > 150 and not image[:, :7].any() and not image[:, 21:].any()
+    wide = preprocess(photo((80, 60), (10, 20, 66, 34)))  # 56 wide, 14 high: 28x7, from row 10
+    assert wide[10:17].min() > 150 and not wide[:10].any() and not wide[17:].any()
+
+
+def test_as_published_squeezes_the_whole_photo() -> None:
+    image = preprocess(photo((60, 80), (0, 40, 60, 80)), "as-published")
+    assert image.shape == (28, 28) and image[:13].max() == 0 and image[15:].min() > 150
+    with pytest.raises(UserError, match="preprocessing is 'other'; it is one of fashion-mnist, as-published"):
+        preprocess(photo((60, 80), (0, 40, 60, 80)), "other")  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
+def test_a_photo_of_any_size_becomes_28x28(width: int, height: int, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    for how in ("fashion-mnist", "as-published"):
+        assert preprocess(Image.fromarray(pixels), how).shape == (28, 28)  # type: ignore[arg-type]
+
+
+def test_modes_turns_and_transparency_are_undone(tmp_path: Path) -> None:
+    grey = photo((60, 80), (5, 10, 33, 66)).convert("L")
+    grey.save(tmp_path / "grey.png")
+    assert read_photo(tmp_path / "grey.png").mode == "RGB"
+    see_through = Image.new("RGBA", (60, 80), (0, 0, 0, 0))
+    see_through.paste((120, 20, 30, 255), (5, 10, 33, 66))
+    see_through.save(tmp_path / "see_through.png")
+    assert (preprocess(read_photo(tmp_path / "see_through.png")) == preprocess(photo((60, 80), (5, 10, 33, 66)))).all()
+    turned = photo((60, 80), (5, 10, 33, 66))
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by 90 degrees
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_photo(tmp_path / "turned.jpg").size == (80, 60)
+
+
+def test_what_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "text.jpg").write_text("not an image")
+    photo((60, 80), (5, 10, 33, 66)).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:400])
+    (tmp_path / "empty.png").touch()
+    for name, reason in (("text.jpg", "is no image"), ("cut.jpg", "[Tt]runcated"), ("empty.png", "is no image"),
+                         ("missing.jpg", "No such file")):  # fmt: skip
+        with pytest.raises(UnreadableImage, match=reason):
+            read_photo(tmp_path / name)
