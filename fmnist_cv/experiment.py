@@ -215,6 +215,7 @@ class Experiment:
                 outputs = parts.model.eval()(images)
             if isinstance(parts.model, ImageClassifier):
                 parts.model.l2_penalty()  # refuses patterns that match nothing
+                parts.model.load_start()
         except UserError:
             raise
         except Exception as error:

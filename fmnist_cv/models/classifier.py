@@ -36,6 +36,7 @@ class ImageClassifier(L.LightningModule):
             scikit-learn, counted on the training part. None for equal weights.
         l2: adds sum over the named parameters of coefficient * sum(w^2) to the training loss, as Keras's
             kernel_regularizer does. Keys are patterns of parameter names, e.g. {"classifier.*.weight": 1e-4}.
+        start_from: checkpoint whose weights training starts from, e.g. another run's best.ckpt; None for fresh weights.
     """
 
     returns_log_probabilities = False
@@ -49,6 +50,7 @@ class ImageClassifier(L.LightningModule):
         label_smoothing: float = 0.0,
         class_weights: list[float] | Literal["balanced"] | None = None,
         l2: dict[str, float] | None = None,
+        start_from: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -65,6 +67,7 @@ class ImageClassifier(L.LightningModule):
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
         self.label_smoothing, self.class_weights, self.l2 = label_smoothing, class_weights, l2 or {}
+        self.start_from = start_from
         self.loss_weights: Tensor | None
         self.register_buffer("loss_weights", weights, persistent=False)
         self._totals: dict[str, EpochTotals] = {}
@@ -108,11 +111,32 @@ class ImageClassifier(L.LightningModule):
                 total = total + coefficient * named[name].square().sum()
         return total
 
+    def load_start(self) -> None:
+        """Load the weights to start from, if there are any.
+
+        Raises:
+            UserError: the checkpoint cannot be read, or is another network's.
+        """
+        if self.start_from is None:
+            return
+        try:
+            weights = torch.load(self.start_from, map_location=self.device, weights_only=True)["state_dict"]
+        except Exception as error:  # missing, truncated, or with objects in it, which are never unpickled
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise UserError(f"model.start_from: cannot read the checkpoint {self.start_from} ({reason})") from None
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"model.start_from: {self.start_from} is of another network: {reason}") from None
+
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Count the classes where their weights are to be balanced, and refuse L2 patterns that match nothing."""
+        """Take the weights to start from, count the classes for balanced ones, refuse L2 patterns that match nothing."""
         self.l2_penalty()
+        if stage == "fit":
+            self.load_start()  # a resumed fold's own weights come later, and replace these
         if stage == "fit" and self.class_weights == "balanced":
             datamodule = getattr(self.trainer, "datamodule", None)
             if datamodule is None or not hasattr(datamodule, "class_counts"):

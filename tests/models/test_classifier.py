@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -266,3 +267,33 @@ def test_a_thin_subclass_is_a_forward(trainer: MakeTrainer) -> None:
     plain.fit(Mine(width=4, label_smoothing=0.1), datamodule=SyntheticDataModule(n_train=200))
     stages, names = ("train", "val"), ("loss", "accuracy")
     assert {f"{s}/{n}" for s, n in itertools.product(stages, names)} <= plain.callback_metrics.keys()
+
+
+# -- weights to start from ----------------------------------------------------------------------------------
+
+
+def test_training_starts_from_a_checkpoints_weights(trainer: MakeTrainer, tmp_path: Path) -> None:
+    first, path = LinearClassifier(), tmp_path / "first.ckpt"
+    torch.save({"state_dict": first.state_dict()}, path)
+    second = LinearClassifier(optimizer=standing_still, start_from=str(path))
+    weights = [next(model.parameters()) for model in (first, second)]
+    assert not torch.equal(*weights)
+    trainer().fit(second, datamodule=SyntheticDataModule(n_train=200))
+    assert torch.equal(*weights)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, ("sprung", "w")
+
+
+def test_a_checkpoint_that_cannot_be_started_from_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": BatchNormCNN().state_dict()}, "other.ckpt")
+    torch.save({"state_dict": Trap()}, "trap.ckpt")
+    Path("cut.ckpt").write_bytes(Path("other.ckpt").read_bytes()[:1000])
+    for name, reason in (("missing", "No such file"), ("cut", "cannot read"), ("trap", "UnpicklingError"),
+                         ("other", "is of another network: .*Missing key")):  # fmt: skip
+        with pytest.raises(UserError, match=reason):
+            LinearClassifier(start_from=f"{name}.ckpt").load_start()
+    assert not Path("sprung").exists()
