@@ -1,0 +1,182 @@
+"""From 11 % to what a network trained on Fashion-MNIST alone can say of product photos, step by step.
+
+    python experiments/products/run.py steps         # trains each step's networks, scores them on the development images
+    python experiments/products/run.py final         # scores all steps once on the other images
+    python experiments/products/run.py own           # the product images as a data set of their own, and fine-tuned
+
+Every step is chosen on 1,000 of the product images (part "development", seed 0); "final" refuses to score the others
+twice. Writes steps.json and own.json beside this file; page.py makes README.md of them. All goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
+
+from fmnist_cv import CrossValidationResult, cross_validate
+from fmnist_cv.data import Images, ProductImagesDataModule
+from fmnist_cv.data.photos import Preprocessing
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.inference.ensemble import load_ensemble
+from fmnist_cv.validation.cross_validation import as_experiment
+from fmnist_cv.validation.preparation import run_or_resume
+from fmnist_cv.validation.statistics import corrected_t_test
+
+HERE = Path(__file__).parent
+CONSOLE = Console()
+
+FLIP = {"class_path": "kornia.augmentation.RandomHorizontalFlip"}
+AFFINE = {
+    "class_path": "kornia.augmentation.RandomAffine",
+    "init_args": {"degrees": 15, "translate": [0.08, 0.08], "scale": [0.75, 1.1], "shear": [-10, 10], "p": 0.9},
+}
+GAMMA = {"class_path": "kornia.augmentation.RandomGamma", "init_args": {"gamma": [0.5, 2.0], "p": 0.8}}
+WORN = {"class_path": "fmnist_cv.data.augmentation.Worn"}
+ABOVE = {"class_path": "fmnist_cv.data.augmentation.SeenFromAbove"}
+
+# (name, what is new, preprocessing, whether it is kept, config, values of its keys)
+Step = tuple[str, str, Preprocessing, str, dict[str, Any]]
+STEPS: list[Step] = [
+    ("published", "the account's network and preprocessing", "as-published", "sharifi-cnn", {}),
+    ("made-alike", "photos brought to how Fashion-MNIST was made", "fashion-mnist", "sharifi-cnn", {}),
+    ("trained", "batch 250, ReLU between linear layers, cosine", "fashion-mnist", "photos", {"data.augment": None}),
+    ("flip", "trained on mirror images: shoes point either way", "fashion-mnist", "photos", {"data.augment": [FLIP]}),
+    ("affine", "turned, moved, sheared, smaller", "fashion-mnist", "photos", {"data.augment": [FLIP, AFFINE]}),
+    ("gamma", "lighter and darker", "fashion-mnist", "photos", {"data.augment": [FLIP, AFFINE, GAMMA]}),
+    ("worn", "garments as someone wears them", "fashion-mnist", "photos", {}),
+    ("above", "shoes seen from above", "fashion-mnist", "photos", {"data.augment": [FLIP, AFFINE, GAMMA, WORN, ABOVE]}),
+]
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["steps"]:
+            steps()
+        case ["final"]:
+            final()
+        case ["own"]:
+            own()
+        case _:
+            raise SystemExit(__doc__)
+
+
+# -- trained on Fashion-MNIST alone -------------------------------------------------------------------------
+
+
+def steps() -> None:
+    """Train three folds per step on Fashion-MNIST; score their soft vote on the development images."""
+    found = []
+    for name, what, how, config, values in STEPS:
+        result = trained(name, config, values)
+        development = product_images(how, "development")
+        found.append(
+            {
+                "step": name,
+                "what": what,
+                "preprocessing": how,
+                "config": config,
+                "overrides": values,
+                "fashion_mnist": result.summary["headline"]["accuracy"],
+                "fashion_mnist_test": result.summary["ensemble"][result.summary["headline"]["epoch"]],
+                "development": scores(result, development),
+                "environment": result.summary["environment"],
+                "seconds": sum(result.summary["times"]["fold_wall_seconds"]),
+            }
+        )
+        CONSOLE.print(name, found[-1]["development"])
+    labels = product_images("fashion-mnist", "development").labels.numpy()
+    write("steps.json", {"seed": 0, "n_development": len(labels), "majority": majority(labels), "steps": found})
+
+
+def final() -> None:
+    """Score every step's networks on all other images, once."""
+    found = json.loads((HERE / "steps.json").read_text())
+    if "n_rest" in found:
+        raise SystemExit("error: the other images were scored before; they are scored once, after the last choice")
+    for step, (name, _, how, config, values) in zip(found["steps"], STEPS, strict=True):
+        rest = product_images(how, "rest")
+        step["rest"] = scores(trained(name, config, values), rest)
+        CONSOLE.print(name, step["rest"])
+    write("steps.json", {**found, "n_rest": len(rest), "majority_rest": majority(rest.labels.numpy())})
+
+
+def trained(name: str, config: str, values: dict[str, Any]) -> CrossValidationResult:
+    """The step's run, gone on with or as it is."""
+    return crossed(config, {**values, "name": "products-steps"}, name)
+
+
+def crossed(config: str, values: dict[str, Any], run: str) -> CrossValidationResult:
+    experiment: Experiment = as_experiment(config, values)
+    return cross_validate(experiment, **run_or_resume(experiment, run), console=CONSOLE)
+
+
+def product_images(how: Preprocessing, part: str) -> Images:
+    return ProductImagesDataModule(preprocessing=how, part=part).train_images
+
+
+def scores(result: CrossValidationResult, images: Images) -> dict[str, Any]:
+    """Of the folds' soft vote."""
+    predictions = load_ensemble(result).predict(images.images)
+    if predictions.class_names != images.class_names:
+        raise UserError(f"classes {images.class_names} are not the network's, {predictions.class_names}")
+    return measures(images.labels.numpy(), predictions.labels)
+
+
+def measures(labels: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy_score(labels, predicted),
+        "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+        "macro_f1": f1_score(labels, predicted, average="macro", zero_division=0),
+        "recall": recall_score(labels, predicted, average=None, zero_division=0).tolist(),
+    }
+
+
+def majority(labels: np.ndarray) -> dict[str, Any]:
+    """Of calling everything what is most frequent."""
+    return measures(labels, np.full_like(labels, np.bincount(labels).argmax()))
+
+
+# -- a data set of their own --------------------------------------------------------------------------------
+
+
+def own() -> None:
+    """Five folds of the product images: trained from scratch, and from a network trained on Fashion-MNIST."""
+    fashion = crossed("sharifi-cnn", {"name": "products-steps"}, "published")
+    arms: dict[str, CrossValidationResult] = {}
+    for arm, values in (
+        ("scratch", {}),
+        ("fine_tuned", {"model.start_from": str(fashion.path / "best.ckpt")}),
+    ):
+        arms[arm] = crossed("product-images", {**values, "name": "products-own"}, arm)
+    ratio = float(np.mean([f["n_validation"] / f["n_train"] for f in arms["scratch"].summary["folds"]]))
+    test = corrected_t_test(list(arms["fine_tuned"].accuracies), list(arms["scratch"].accuracies), ratio)
+    write(
+        "own.json",
+        {
+            "arms": {arm: of_folds(result) for arm, result in arms.items()},
+            "majority": majority(arms["scratch"].labels),
+            "fine_tuned_against_scratch": vars(test),
+            "n": len(arms["scratch"].labels),
+            "environment": arms["scratch"].summary["environment"],
+        },
+    )
+
+
+def of_folds(result: CrossValidationResult) -> dict[str, Any]:
+    out_of_fold = measures(result.labels, result.out_of_fold()[0].argmax(1))
+    return {"accuracy": result.summary["headline"]["accuracy"], "out_of_fold": out_of_fold}
+
+
+def write(name: str, content: dict[str, Any]) -> None:
+    (HERE / name).write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
