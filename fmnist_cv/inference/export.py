@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -78,7 +79,7 @@ def export_run(
 def _onnx(
     result: CrossValidationResult, ensemble: Ensemble, path: Path, images: Images, console: Console | None
 ) -> list[str]:
-    notes = {key: str(value) for key, value in _notes(result, ensemble).items()}
+    notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in _notes(result, ensemble).items()}
     found = export_onnx(ensemble, path, images, notes, console)
     ties = (
         f", but for {found['ties']} ties, whose two most probable classes are nearer than 1e-5" if found["ties"] else ""
