@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fmnist_cv import cross_validate
+from fmnist_cv.inference import load_ensemble
 
 pytestmark = [
     pytest.mark.gpu,
@@ -40,6 +41,15 @@ def test_deterministic_algorithms_repeat_exactly(on_gpu: dict[str, Any], monkeyp
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     runs = [cross_validate(on_gpu, {"trainer.deterministic": True}, run=name) for name in ("first", "second")]
     np.testing.assert_array_equal(runs[0].out_of_fold("last"), runs[1].out_of_fold("last"))
+
+
+def test_the_networks_predict_on_the_gpu_as_they_were_scored_and_on_the_cpu_nearly_so(on_gpu: dict[str, Any]) -> None:
+    result = cross_validate(on_gpu, {"trainer.precision": "32-true"}, run="predicts")
+    images, written = result.data.test_images.images, result.test_probabilities()
+    ensemble = load_ensemble(result)
+    assert ensemble.device.type == "cuda"
+    assert ensemble.predict(images).probabilities == pytest.approx(written, abs=1e-4)
+    assert load_ensemble(result, accelerator="cpu").predict(images).probabilities == pytest.approx(written, abs=1e-2)
 
 
 def test_a_device_that_is_not_there_is_refused(on_gpu: dict[str, Any]) -> None:

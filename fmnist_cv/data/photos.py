@@ -28,6 +28,10 @@ def read_photo(path: Path) -> Image.Image:
     try:
         with Image.open(path) as file:
             image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode in ("I", "F"):
+                raise UnreadableImage(f"{path} has pixels of 32 bits, of which range is not told; save it with 8 or 16")
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 image = image.convert("RGBA")
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -100,8 +100,12 @@ class CrossValidationResult:
         """
         try:
             return Experiment.from_yaml(RunFolder(self.path).config.read_text())
-        except OSError as error:
-            raise UserError(f"run {self.path} is damaged: cannot read config.yaml: {error.strerror}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"run {self.path} is damaged: cannot read config.yaml: {getattr(error, 'strerror', None) or error}"
+            ) from None
+        except UserError as error:
+            raise UserError(f"run {self.path} cannot be built from its config.yaml: {error}") from None
 
     @cached_property
     def data(self) -> KFoldDataModule:

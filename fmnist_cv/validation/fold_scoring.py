@@ -121,6 +121,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(
-            f"cannot read the checkpoint {path} ({type(error).__name__}); delete the folder {path.parent} and "
-            "resume, which trains this fold anew"
+            f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged, or holds more than tensors and "
+            f"plain values, which is never loaded; delete the folder {path.parent} and resume, which trains this fold anew"
         ) from None

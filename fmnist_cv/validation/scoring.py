@@ -56,11 +56,16 @@ def as_log_probabilities(outputs: Tensor) -> Tensor:
 
     Args:
         outputs: float (n, n_classes): logits, log-probabilities (on which log-softmax changes nothing), or
-            probabilities, told by all rows being non-negative and summing to 1.
+            probabilities, told by `are_probabilities`.
     """
-    if (outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < _SUM_TOLERANCE).all():
+    if are_probabilities(outputs):
         return outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
     return F.log_softmax(outputs, dim=1)
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Whether all rows of what a network returned, float (n, n_classes), are non-negative and sum to 1."""
+    return bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < _SUM_TOLERANCE).all())
 
 
 def loss_and_accuracy(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -87,30 +88,14 @@ def accuracy_of(summary: dict[str, Any]) -> str:
 def report_tables(results: dict[str, Any]) -> str:
     """Everything a reader asks for, as Markdown."""
     lines = [f"# {results['experiment']} / {results['run']}", "", *(f"- {line}" for line in summary_lines(results)), ""]
-    lines += ["## Folds (accuracy in %)", "", *_markdown(FOLD_COLUMNS, fold_rows(results)), ""]
+    lines += ["## Folds (accuracy in %)", "", *markdown(FOLD_COLUMNS, fold_rows(results)), ""]
     for key, title in (
         ("out_of_fold_report", "Out of fold: each training image by the model that did not train on it"),
         ("test_report", "Test set, soft-vote ensemble of the folds"),
     ):
         if (report := results[key]) is None:
             continue
-        lines += [f"## {title}", ""]
-        lines += [
-            f"{report['n']:,} images: accuracy {percent(report['accuracy'])} %, balanced accuracy "
-            f"{percent(report['balanced_accuracy'])} %, macro F1 {report['macro_f1']:.4f}, "
-            f"NLL {report['nll']:.4f}, Brier score {report['brier']:.4f}, "
-            f"calibration error {report['calibration_error']:.4f}.",
-            "",
-        ]
-        per_class = [
-            [name, f"{s['precision']:.4f}", f"{s['recall']:.4f}", f"{s['f1']:.4f}", str(s["support"])]
-            for name, s in report["per_class"].items()
-        ]
-        lines += [*_markdown(("class", "precision", "recall", "F1", "support"), per_class), ""]
-        names = list(report["per_class"])
-        confusion = [[name, *map(str, row)] for name, row in zip(names, report["confusion_matrix"], strict=True)]
-        lines += ["True class in the row, prediction in the column:", ""]
-        lines += [*_markdown(("", *names), confusion), ""]
+        lines += [f"## {title}", "", *report_lines(report)]
     environment = results["environment"]
     lines += [
         f"Seed {results['seed']}; {environment['device']}; precision {environment['precision']}; threads per fold "
@@ -122,6 +107,37 @@ def report_tables(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _markdown(columns: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+def report_lines(report: dict[str, Any]) -> list[str]:
+    """What `scoring.classification_report` says, as lines of Markdown."""
+    names = list(report["per_class"])
+    confusion = [[name, *map(str, row)] for name, row in zip(names, report["confusion_matrix"], strict=True)]
+    return [
+        f"{report['n']:,} images: accuracy {percent(report['accuracy'])} %, balanced accuracy "
+        f"{percent(report['balanced_accuracy'])} %, macro F1 {report['macro_f1']:.4f}, "
+        f"NLL {report['nll']:.4f}, Brier score {report['brier']:.4f}, "
+        f"calibration error {report['calibration_error']:.4f}.",
+        "",
+        *markdown(CLASS_COLUMNS, class_rows(report)),
+        "",
+        "True class in the row, prediction in the column:",
+        "",
+        *markdown(("", *names), confusion),
+        "",
+    ]
+
+
+CLASS_COLUMNS = ("class", "precision", "recall", "F1", "support")
+
+
+def class_rows(report: dict[str, Any]) -> list[list[str]]:
+    """Per class: name, precision, recall, F1, support."""
+    return [
+        [name, f"{s['precision']:.4f}", f"{s['recall']:.4f}", f"{s['f1']:.4f}", str(s["support"])]
+        for name, s in report["per_class"].items()
+    ]
+
+
+def markdown(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
+    """A table as lines of Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]

@@ -1,0 +1,117 @@
+"""`python -m fmnist_cv.evaluate`: score a run's networks on its test set, or on other images of the same classes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.inference.ensemble import Choice
+from fmnist_cv.inference.evaluation import SCORE_COLUMNS, Part, evaluate_run, score_rows, sentences
+from fmnist_cv.runtime import prepare_process
+from fmnist_cv.validation.tables import CLASS_COLUMNS, class_rows
+
+WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
+
+DESCRIPTION = """
+Score the networks of a finished run: each fold's, their soft vote, and the answer that is always the same class. Without
+--data, on the run's test set, whose scores must come out again; with --data, on images that the run has never seen.
+
+  python -m fmnist_cv.evaluate lightning_logs/sharifi-cnn/2026-01-31_12-00-00
+  python -m fmnist_cv.evaluate RUN --data my.npz
+  python -m fmnist_cv.evaluate RUN --data my-data.yaml --part train --model refit
+  python -m fmnist_cv.evaluate RUN --data my_module.MyDataModule
+
+evaluation.json and evaluation.md are written to evaluations/<data>-<part>/ in the run's folder, or to --out. Another
+evaluation that is there already is not overwritten.
+"""
+
+DATA = """
+data:
+  my.npz         as fmnist_cv.data.ArrayDataModule takes it: images (uint8), labels, and class_names
+  some.yaml      a section data with class_path and init_args, as a config of fmnist_cv.fit has it
+  module.Class   a data module, with its defaults
+  The classes are those of the run or some of them; they are matched by name, in any order.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        prepare_process()
+        evaluation, folder = evaluate_run(
+            options.run,
+            options.data,
+            options.part,
+            model=options.model,
+            out=options.out,
+            accelerator=options.accelerator,
+            console=console,
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    show(evaluation, folder, console)
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fmnist_cv.evaluate",
+        description=DESCRIPTION,
+        epilog=DATA,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
+    parser.add_argument("--part", choices=get_args(Part),
+                        help="their test or training images (default: test, where there are any)")  # fmt: skip
+    parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
+                        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where evaluation.json and evaluation.md go")
+    parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
+    return parser
+
+
+def show(evaluation: dict[str, Any], folder: Path, console: Console) -> None:
+    """Print scores, per-class report, confusion matrix, and where the files are."""
+    n, report = evaluation["n"], evaluation["report"]
+    console.print(_table(f"{evaluation['data']}, {evaluation['part']} images: {n:,}; accuracies in %",
+                         SCORE_COLUMNS, score_rows(evaluation)))  # fmt: skip
+    console.print(_table(evaluation["voted"], CLASS_COLUMNS, class_rows(report)))
+    names = list(report["per_class"])
+    if len(names) <= WIDEST_MATRIX:
+        rows = [[f"{i} {names[i]}", *map(str, row)] for i, row in enumerate(report["confusion_matrix"])]
+        title = f"{evaluation['voted']}: true class in the row, prediction in the column"
+        console.print(_table(title, ("", *map(str, range(len(names)))), rows))
+    for line in sentences(evaluation):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for title, file in (("Report:", "evaluation.md"), ("Numbers:", "evaluation.json")):
+        console.print(f"{title:12} {folder / file}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(title: str, columns: Sequence[str], rows: list[list[str]]) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""A run's networks, rebuilt from its config and its checkpoints: uint8 images in, probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from fmnist_cv.data import Images, KFoldDataModule
+from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import Experiment
+from fmnist_cv.inference.progress import tracked
+from fmnist_cv.models import ImageClassifier
+from fmnist_cv.runtime import find_devices
+from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.fold import quiet_lightning
+from fmnist_cv.validation.fold_scoring import load_checkpoint
+from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
+from fmnist_cv.validation.scoring import are_probabilities
+
+Choice = Literal["ensemble", "best", "refit"]
+
+
+class Network(nn.Module):
+    """One trained network with its preprocessing: uint8 (b, c, h, w) to probabilities float32 (b, n_classes).
+
+    Args:
+        name: its fold's, or "refit".
+        network: returns logits, log-probabilities or probabilities; which of them is told by 16 images of noise.
+        scale: uint8 images to the float32 that the network expects.
+        image_shape: (channels, height, width).
+    """
+
+    def __init__(
+        self, name: str, network: nn.Module, scale: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]
+    ) -> None:
+        super().__init__()
+        self.name, self.network, self.scale = name, network.eval(), scale
+        noise = torch.randint(256, (16, *image_shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        with torch.inference_mode():
+            self.returns_probabilities = are_probabilities(network(scale(noise)).float())
+
+    def forward(self, images: Tensor) -> Tensor:
+        outputs = self.network(self.scale(images)).float()
+        return outputs if self.returns_probabilities else outputs.softmax(1)  # of log-probabilities, too
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What networks say of n images.
+
+    Attributes:
+        probabilities: float32 (n_networks, n, n_classes).
+        class_names: one per class.
+    """
+
+    probabilities: np.ndarray
+    class_names: tuple[str, ...]
+
+    @property
+    def mean(self) -> np.ndarray:
+        """float64 (n, n_classes): the soft vote."""
+        return self.probabilities.mean(0, dtype=np.float64)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (n,): the soft vote's classes."""
+        return self.mean.argmax(1)
+
+    @property
+    def agreement(self) -> np.ndarray | None:
+        """float64 (n,): share of the networks whose own answer is the soft vote's; None of a single network."""
+        if len(self.probabilities) == 1:
+            return None
+        return (self.probabilities.argmax(2) == self.labels).mean(0)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per image: label, its probability, agreement, and the probability of each class."""
+        mean, labels = self.mean, self.labels
+        columns = {
+            "label": [self.class_names[label] for label in labels],
+            "probability": mean.max(1),
+            "agreement": self.agreement,
+        }
+        return pd.DataFrame(columns | {f"p({name})": mean[:, i] for i, name in enumerate(self.class_names)})
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trained networks that vote.
+
+    Attributes:
+        networks: one per fold, or a single one.
+        class_names: one per class.
+        image_shape: (channels, height, width) of the images they take.
+        device: where they are.
+        precision: makes the context in which they run.
+        batch_size: images that are in memory as float32 at a time.
+    """
+
+    networks: tuple[Network, ...]
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+    batch_size: int = 1000
+
+    def predict(self, images: np.ndarray | Tensor, console: Console | None = None) -> Predictions:
+        """Classify images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c), prepared as those of the training.
+
+        Args:
+            images: the images; photos in files are for `predict_files`.
+            console: where progress is shown.
+
+        Raises:
+            UserError: another dtype or shape than the networks take.
+        """
+        images = images.cpu() if isinstance(images, Tensor) else np.asarray(images)
+        checked = Images.from_arrays(images, np.zeros(len(images), dtype=np.int64))
+        if checked.shape != self.image_shape:
+            raise UserError(f"the images have the shape {checked.shape}, but the networks take {self.image_shape} "
+                            "(channels, height, width)")  # fmt: skip
+        batches = checked.images.split(self.batch_size)
+        steps = [(network, batch) for network in self.networks for batch in batches]
+        outputs = []
+        with torch.inference_mode(), self.precision():
+            for network, batch in tracked(steps, "scoring", console):
+                outputs.append(network(batch.to(self.device)).float().cpu().numpy())
+        probabilities = np.concatenate(outputs).reshape(len(self.networks), len(checked), len(self.class_names))
+        return Predictions(probabilities, self.class_names)
+
+
+def load_ensemble(
+    run: str | Path | CrossValidationResult,
+    model: Choice = "ensemble",
+    accelerator: str | None = None,
+    precision: str | None = None,
+) -> Ensemble:
+    """A finished run's networks, at the headline's epoch. The training images are not needed.
+
+    The run's config.yaml names classes, which are imported: take runs from those whose code you would run, and for
+    networks from others `load_exported`. Checkpoints are never unpickled into objects.
+
+    Args:
+        run: the run's folder.
+        model: "ensemble" of the folds' networks, the "best" fold's alone, or the "refit" on all training images.
+        accelerator: cpu, cuda (gpu), mps or auto; by default the run's own setting.
+        precision: the Trainer's; by default the run's.
+
+    Raises:
+        UserError: the run is missing, unfinished, damaged or from a newer version, or has no such model.
+    """
+    result = run if isinstance(run, CrossValidationResult) else CrossValidationResult.load(run)
+    experiment = result.experiment
+    device, context = _device_and_precision(result, accelerator, precision)
+    networks, state = [], dict[str, Any]()
+    for name, checkpoint in checkpoints(result, model):
+        network, state, batch_size = _load_network(name, checkpoint, experiment)
+        networks.append(network.to(device))
+    return Ensemble(
+        tuple(networks), tuple(state["class_names"]), tuple(state["image_shape"]), device, context, batch_size
+    )
+
+
+def checkpoints(result: CrossValidationResult, model: Choice) -> list[tuple[str, Path]]:
+    """(name, checkpoint at the headline's epoch) of each network.
+
+    Raises:
+        UserError: the run has no such model.
+    """
+
+    def headline(fold: FoldFolder) -> tuple[str, Path]:
+        last = result.summary["headline"]["epoch"] == "last"
+        return fold.name, fold.last_checkpoint if last else fold.best_checkpoint
+
+    match model:
+        case "ensemble":
+            return [headline(fold) for fold in result.folds]
+        case "best":
+            return [headline(FoldFolder(result.path / result.summary["best_fold"]["name"]))]
+        case "refit":
+            if result.summary["refit"] is None:
+                raise UserError(f"run {result.path} has no refit; make it with python -m fmnist_cv.fit "
+                                f"--resume {result.path} --refit")  # fmt: skip
+            return [("refit", RunFolder(result.path).refit.last_checkpoint)]
+    raise UserError(f"model is '{model}'; it is one of {', '.join(get_args(Choice))}")
+
+
+def _load_network(name: str, path: Path, experiment: Experiment) -> tuple[Network, dict[str, Any], int]:
+    """The network, the data module's state in its checkpoint, and the experiment's batch size for scoring."""
+    if not path.is_file():
+        raise UserError(f"{path} is not there, so the run cannot predict; a search keeps the checkpoints of its best "
+                        "trial alone")  # fmt: skip
+    parts = experiment.build(experiment.seed)
+    checkpoint = load_checkpoint(path)
+    try:
+        state = checkpoint[type(parts.data).__qualname__]
+        parts.data.load_state_dict(state)
+        parts.model.load_state_dict(checkpoint["state_dict"])
+        image_shape = tuple(int(size) for size in state["image_shape"])
+        if isinstance(parts.model, ImageClassifier):  # as in training
+            parts.model.to(memory_format=torch.channels_last)
+        network = Network(name, parts.model, scaling_of(parts.data), image_shape)  # type: ignore[arg-type]
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        raise UserError(f"the checkpoint {path} does not fit the run's config.yaml ({reason})") from None
+    return network, state, parts.data.eval_batch_size
+
+
+def scaling_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:
+    """A data module's `Scaling`, or its own `scale` where its class has another."""
+    if type(data).scale is KFoldDataModule.scale and data.scaling is not None:
+        return data.scaling
+    return data.scale
+
+
+def _device_and_precision(
+    result: CrossValidationResult, accelerator: str | None, precision: str | None
+) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
+    config = result.experiment.config.trainer
+    try:
+        devices = find_devices(accelerator or config.accelerator, "auto" if accelerator else config.devices)
+    except UserError:
+        asked = f"'{accelerator}'" if accelerator else f"'{config.accelerator}', devices {config.devices}, of the run"
+        raise UserError(f"the networks cannot be put on {asked}: there is no such device here; choose another with "
+                        "--accelerator, e.g. cpu") from None  # fmt: skip
+    with quiet_lightning():
+        trainer = L.Trainer(
+            accelerator=devices.accelerator,
+            devices=[devices.indices[0]] if devices.accelerator == "cuda" else 1,
+            precision=precision or result.summary["environment"]["precision"],  # type: ignore[arg-type]
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    return trainer.strategy.root_device, trainer.precision_plugin.forward_context

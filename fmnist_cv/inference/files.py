@@ -1,0 +1,149 @@
+"""Image files of any kind and size as the networks take them, and predictions of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.console import Console
+
+from fmnist_cv.data.photos import SIZE, UnreadableImage, preprocess, read_photo
+from fmnist_cv.errors import UserError
+from fmnist_cv.inference.ensemble import Ensemble, Predictions
+from fmnist_cv.inference.progress import tracked
+
+Preprocessing = Literal["auto", "fashion-mnist", "as-published", "none"]
+
+
+@dataclass(frozen=True)
+class FilePredictions(Predictions):
+    """What networks say of image files.
+
+    Attributes:
+        files: those that were read, in order.
+        prepared: for each, what was done to it: "as it is", "resized", "fashion-mnist" or "as-published".
+        unreadable: the files that were not, with the reason.
+    """
+
+    files: tuple[Path, ...]
+    prepared: tuple[str, ...]
+    unreadable: dict[Path, str]
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per file: its name, what was done to it, label, probability, agreement, each class's probability."""
+        table = super().table
+        table.insert(0, "file", [_printable(path) for path in self.files])
+        table.insert(1, "prepared", self.prepared)
+        return table
+
+
+def predict_files(
+    ensemble: Ensemble,
+    paths: Sequence[str | Path],
+    preprocessing: Preprocessing = "auto",
+    console: Console | None = None,
+) -> FilePredictions:
+    """Classify image files.
+
+    Args:
+        ensemble: the networks.
+        paths: files, and folders whose images are taken with those of their subfolders.
+        preprocessing: what is done to each image, see `prepare`.
+        console: where progress is shown.
+
+    Raises:
+        UserError: not one image can be read, or the preprocessing does not suit the networks.
+    """
+    files = find_images(paths)
+    images, prepared, read, unreadable = [], [], [], {}
+    for path in tracked(files, "reading", console):
+        try:
+            image, how = prepare(path, ensemble.image_shape, preprocessing)
+        except UnreadableImage as error:
+            unreadable[path] = str(error)
+            continue
+        images.append(image)
+        prepared.append(how)
+        read.append(path)
+    if not read:
+        reasons = "; ".join([*unreadable.values()][:3]) + ("; ..." if len(unreadable) > 3 else "")
+        raise UserError(f"there is nothing to predict: {reasons}")
+    found = ensemble.predict(np.stack(images), console)
+    return FilePredictions(found.probabilities, found.class_names, tuple(read), tuple(prepared), unreadable)
+
+
+def find_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The files, and in the place of folders the images in them and their subfolders, sorted, each but once.
+
+    In folders, images are told by their endings, and hidden files are left out.
+
+    Raises:
+        UserError: a folder without images.
+    """
+    Image.init()
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found[path] = None
+            continue
+        inside = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in endings
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)
+            and not file.is_dir()
+        )
+        if not inside:
+            raise UserError(f"the folder {path} holds no images: no file in it ends in .jpg, .png, or the like")
+        found |= dict.fromkeys(inside)
+    return list(found)
+
+
+def prepare(path: Path, image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> tuple[np.ndarray, str]:
+    """An image file as networks take it.
+
+    Args:
+        path: the file.
+        image_shape: (channels, height, width).
+        preprocessing: "fashion-mnist" and "as-published", for photos of garments before a plain background and networks
+            that take 28x28 grey pixels (see `fmnist_cv.data.photos.preprocess`); "none", resized where its size is
+            another, turned grey where the networks see grey, and nothing else; "auto", as it is where its size is the
+            networks', else "fashion-mnist" for 28x28 grey pixels, and "none" for all others.
+
+    Returns:
+        uint8 (channels, height, width), and what was done: "as it is", "resized", or the preprocessing's name.
+
+    Raises:
+        UnreadableImage: the file holds no image.
+        UserError: a preprocessing that does not suit the networks.
+    """
+    if preprocessing not in get_args(Preprocessing):
+        raise UserError(f"preprocessing is '{preprocessing}'; it is one of {', '.join(get_args(Preprocessing))}")
+    channels, height, width = image_shape
+    garments = image_shape == (1, SIZE, SIZE)
+    if preprocessing in ("fashion-mnist", "as-published") and not garments:
+        raise UserError(f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the networks take "
+                        f"{channels} channel(s) of {height}x{width}; use none")  # fmt: skip
+    photo = read_photo(path)
+    fits = photo.size == (width, height)
+    if preprocessing in ("fashion-mnist", "as-published") or (preprocessing == "auto" and garments and not fits):
+        how: Literal["fashion-mnist", "as-published"] = (
+            "as-published" if preprocessing == "as-published" else "fashion-mnist"
+        )
+        return preprocess(photo, how)[None], how
+    if not fits:
+        photo = photo.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(photo.convert("L"))[None] if channels == 1 else np.asarray(photo).transpose(2, 0, 1)
+    return pixels, "as it is" if fits else "resized"
+
+
+def _printable(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,0 +1,150 @@
+"""A run's networks as safetensors and a small JSON, from which they are rebuilt without executing anything of either."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from fmnist_cv import models
+from fmnist_cv.data.batches import Scaling
+from fmnist_cv.errors import UserError
+from fmnist_cv.inference.ensemble import Ensemble, Network
+from fmnist_cv.validation.run_folder import replace_file, write_json
+
+FORMAT = 1  # of network.json
+WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
+NETWORKS = [name for name in models.__all__ if name not in ("ConvBlock", "ImageClassifier")]
+OWN = {f"fmnist_cv.models.{name}": getattr(models, name) for name in NETWORKS}
+
+# of ImageClassifier: what a network is trained with, which a trained one does not need
+TRAINING = ("optimizer", "lr_scheduler", "lr_scheduler_interval", "label_smoothing", "class_weights", "l2")
+
+
+def export_safetensors(
+    ensemble: Ensemble, folder: Path, class_path: str, init_args: dict[str, Any], notes: dict[str, Any]
+) -> list[str]:
+    """Write weights.safetensors, the networks' tensors under `<name>.<key>`, and network.json.
+
+    Args:
+        ensemble: the networks.
+        folder: where the two files go; those that are there are replaced.
+        class_path, init_args: the network's, as in the run's config.
+        notes: further keys of the JSON.
+
+    Returns:
+        Names of the arguments that are objects themselves, which the JSON does not hold.
+
+    Raises:
+        UserError: the data module scales its images in a way of its own, which a file cannot hold.
+    """
+    scalings = [network.scale for network in ensemble.networks if isinstance(network.scale, Scaling)]
+    if len(scalings) < len(ensemble.networks):
+        raise UserError(
+            "the run's data module scales its images in a way of its own, which network.json cannot hold; "
+            "export ONNX, which can"
+        )
+    ours = isinstance(ensemble.networks[0].network, models.ImageClassifier)
+    kept = {key: value for key, value in init_args.items() if not (ours and key in TRAINING)}
+    objects = sorted(key for key, value in kept.items() if _holds_objects(value))
+    description = {
+        "format": FORMAT,
+        "class_path": class_path,
+        "init_args": {key: value for key, value in kept.items() if key not in objects},
+        "networks": [
+            {"name": network.name, "scaling": scaling.state_dict()}
+            for network, scaling in zip(ensemble.networks, scalings, strict=True)
+        ],
+        "class_names": list(ensemble.class_names),
+        "image_shape": list(ensemble.image_shape),
+        **({"objects_left_out": objects} if objects else {}),
+        **notes,
+    }
+    tensors = {
+        f"{n.name}.{key}": tensor.contiguous().clone()  # tied weights are two
+        for n in ensemble.networks
+        for key, tensor in n.network.state_dict().items()
+    }
+    replace_file(folder / WEIGHTS, lambda file: file.write(save(tensors)))
+    write_json(folder / DESCRIPTION, description)
+    return objects
+
+
+def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None = None) -> Ensemble:
+    """The networks that `export_safetensors` wrote, in float32 on the CPU.
+
+    Nothing that the files name is imported or called: of classes, those of fmnist_cv.models alone are made, from plain
+    values.
+
+    Args:
+        folder: has weights.safetensors and network.json.
+        network: makes the network from the JSON's init_args, where its class is not one of fmnist_cv.models.
+
+    Raises:
+        UserError: the files are missing, damaged, from a newer version, or do not fit each other; the class is not one
+            of fmnist_cv.models, and no `network` is given.
+    """
+    folder = Path(folder)
+    description, tensors = _read_description(folder / DESCRIPTION), _read_weights(folder / WEIGHTS)
+    class_path = description.get("class_path")
+    make = network or OWN.get(str(class_path))
+    if make is None:
+        raise UserError(f"{folder / DESCRIPTION} names the network {class_path}, which is none of {', '.join(OWN)}, and is "
+                        "not imported at a file's word; pass what makes it, load_exported(..., network=MyNet)")  # fmt: skip
+    try:
+        init_args = _plain_arguments(description["init_args"])
+        image_shape = tuple(map(int, description["image_shape"]))
+        channels, height, width = image_shape
+        networks = []
+        for entry in description["networks"]:
+            name = str(entry["name"])
+            made = make(**init_args)
+            prefix = f"{name}."
+            made.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+            scaling = Scaling.from_state_dict(entry["scaling"])
+            networks.append(Network(name, made, scaling, (channels, height, width)))
+        class_names = tuple(map(str, description["class_names"]))
+        ensemble = Ensemble(tuple(networks), class_names, (channels, height, width))
+        ensemble.predict(torch.zeros(1, *image_shape, dtype=torch.uint8))
+    except Exception as error:  # values of any kind may stand in the file
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise UserError(f"{folder / DESCRIPTION} and {WEIGHTS} do not describe a network ({reason})") from None
+    return ensemble
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
+        raise UserError(f"{path} describes no network")
+    if description["format"] > FORMAT:
+        raise UserError(f"{path} was written by a newer version, {description.get('fmnist_cv')}; read it with that one: "
+                        "pip install --upgrade fmnist_cv")  # fmt: skip
+    return description
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load(path.read_bytes())
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+
+
+def _plain_arguments(init_args: dict[str, Any]) -> dict[str, Any]:
+    """With the convolutions' blocks, the one argument of our networks that is no plain value, made from such."""
+    blocks = {"blocks": [models.ConvBlock(**block) for block in init_args["blocks"]]} if "blocks" in init_args else {}
+    return init_args | blocks
+
+
+def _holds_objects(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "class_path" in value or any(map(_holds_objects, value.values()))
+    return isinstance(value, list) and any(map(_holds_objects, value))

@@ -1,0 +1,192 @@
+"""`python -m fmnist_cv.predict`: what a run's networks say of photos and other image files."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.inference.ensemble import Choice, load_ensemble
+from fmnist_cv.inference.files import FilePredictions, Preprocessing, predict_files
+from fmnist_cv.runtime import prepare_process
+from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.run_folder import replace_file
+
+SKIPPED = 1
+FORMATS = ("table", "csv", "json")
+
+DESCRIPTION = """
+Classify image files with the networks of a finished run: the folds' vote, its probability, and how many of the folds
+agree. Files that cannot be read are reported and skipped; the exit status is then 1.
+
+  python -m fmnist_cv.predict lightning_logs/sharifi-cnn/2026-01-31_12-00-00 shirt.jpg
+  python -m fmnist_cv.predict RUN photos/ --out predictions.csv
+  python -m fmnist_cv.predict RUN photos/ more/shoe.png --format json | jq '.[].label'
+"""
+
+EPILOG = """
+preprocessing:
+  auto           an image of exactly the networks' size is taken as it is: for 28x28, a garment light on black. Any other
+                 is taken for a photo of a garment before a plain background, as fashion-mnist; networks that take
+                 another size or colours get it resized
+  fashion-mnist  as Fashion-MNIST was made: trimmed, longest side 28 pixels, sharpened, centred, negated, grey
+  as-published   as Sharifi, Hannesdottir and Dan (2021) did it: negated, grey, squeezed to 28x28
+  none           resized where the size is another, and nothing else
+  A network knows what it has seen: Fashion-MNIST's shoes all point to the left, and those that point to the right are
+  taken for bags.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 if files were skipped, 2 for a user's mistake, 130 for Ctrl-C."""
+    options = _parser().parse_args(arguments)
+    try:
+        _check_out(options.out, options.overwrite)
+        prepare_process()
+        run = CrossValidationResult.load(options.run)
+        if "SYNTHETIC" in run.summary["data"]["name"]:
+            print("SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
+                  file=sys.stderr)  # fmt: skip
+        ensemble = load_ensemble(run, options.model, options.accelerator)
+        found = predict_files(ensemble, options.paths, options.preprocessing, Console(stderr=True))
+        _write(found, options.format or _format_of(options.out), options.out)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    for reason in found.unreadable.values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    if found.unreadable:
+        print(f"{len(found.unreadable)} of {len(found.files) + len(found.unreadable)} files were skipped",
+              file=sys.stderr)  # fmt: skip
+    return SKIPPED if found.unreadable else OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fmnist_cv.predict",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER",
+                        help="image files; of a folder, those in it and its subfolders")  # fmt: skip
+    parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
+                        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--preprocessing", choices=get_args(Preprocessing), default="auto",
+                        help="what is done to each image, see below (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--format", choices=FORMATS, help="default: as the file --out ends, else a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file --out")
+    parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
+    return parser
+
+
+def _format_of(out: Path | None) -> str:
+    ending = "" if out is None else out.suffix.removeprefix(".")
+    return ending if ending in FORMATS else "table"
+
+
+def _check_out(out: Path | None, overwrite: bool) -> None:
+    """Refuse before the work what could not be written after it."""
+    if out is not None and out.exists() and not overwrite:
+        raise UserError(f"{out} exists; give another --out, or --overwrite")
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UserError(f"cannot write {out}: there is no folder {out.parent}")
+
+
+def _write(found: FilePredictions, form: str, out: Path | None) -> None:
+    if form == "table" and out is None:
+        Console(width=None if sys.stdout.isatty() else 120).print(_table(found))
+        return
+    text = {"table": as_text, "csv": as_csv, "json": as_json}[form](found)
+    if out is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    try:
+        replace_file(out, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from None
+    print(f"{len(found.files)} predictions: {out}")
+
+
+def as_text(found: FilePredictions) -> str:
+    """The table without colours, 120 characters wide."""
+    console = Console(file=io.StringIO(), width=120)
+    console.print(_table(found))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def as_csv(found: FilePredictions) -> str:
+    """A row per file; probabilities and agreement with four decimals."""
+    return found.table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+
+
+def as_json(found: FilePredictions) -> str:
+    """A list with an object per file; the probabilities by class in an object of their own."""
+    mean = found.mean
+    rows = [
+        {
+            "file": row["file"],
+            "prepared": row["prepared"],
+            "label": row["label"],
+            "probability": round(row["probability"], 6),
+            "agreement": None if found.agreement is None else round(row["agreement"], 6),
+            "probabilities": {name: round(float(p), 6) for name, p in zip(found.class_names, mean[i], strict=True)},
+        }
+        for i, row in enumerate(found.table.to_dict("records"))
+    ]
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def _table(found: FilePredictions) -> Table:
+    """File, label with its probability, agreement, runner-up with its probability, and what was done to the image."""
+    rows = found.table.to_dict("records")
+    folder = _common_folder([row["file"] for row in rows])
+    table = Table(title=f"files in {folder}" if folder else None, title_justify="left")
+    for i, column in enumerate(("file", "label", "%", "folds that agree", "next", "%", "prepared")):
+        table.add_column(column, justify="right" if column in ("%", "folds that agree") else "left",
+                         overflow="fold" if i == 0 else "ellipsis")  # fmt: skip
+    mean, agreement, n = found.mean, found.agreement, len(found.probabilities)
+    for i, row in enumerate(rows):
+        second = mean[i].argsort()[-2:][0]
+        table.add_row(
+            Text(os.path.relpath(row["file"], folder) if folder else row["file"]),
+            Text(row["label"]),
+            f"{100 * row['probability']:.1f}",
+            "" if agreement is None else f"{round(agreement[i] * n)} of {n}",
+            Text(found.class_names[second]),
+            f"{100 * mean[i, second]:.1f}",
+            row["prepared"],
+        )
+    return table
+
+
+def _common_folder(files: list[str]) -> str:
+    try:
+        return os.path.commonpath([os.path.dirname(file) for file in files])
+    except ValueError:  # some are given from the root, some from the working folder
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

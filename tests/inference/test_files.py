@@ -1,0 +1,96 @@
+"""Image files of any kind and size reach the networks as they should; what is no image is reported and skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fmnist_cv.data.photos import UnreadableImage, preprocess
+from fmnist_cv.data.synthetic_garments import draw_garments
+from fmnist_cv.errors import UserError
+from fmnist_cv.inference.ensemble import load_ensemble
+from fmnist_cv.inference.files import find_images, predict_files, prepare
+
+Garments = Callable[[int], list[Path]]
+GREY = (1, 28, 28)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """60x80, a dark shirt before white."""
+    pixels = np.full((80, 60, 3), 255, np.uint8)
+    pixels[20:70, 15:45] = (40, 60, 120)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_files_of_the_networks_size_get_the_predictions_of_their_pixels(run: Path, garments: Garments) -> None:
+    paths, ensemble = garments(5), load_ensemble(run)
+    found = predict_files(ensemble, paths)
+    assert found.files == tuple(paths) and set(found.prepared) == {"as it is"} and not found.unreadable
+    assert (found.probabilities == ensemble.predict(draw_garments(5, seed=5)[0]).probabilities).all()
+    assert found.table["file"].tolist() == [str(path) for path in paths]
+
+
+def test_what_is_done_to_an_image(photo: Path, garments: Garments) -> None:
+    with Image.open(photo) as file:
+        original = file.convert("RGB")
+    for asked, done in (("auto", "fashion-mnist"), ("fashion-mnist",) * 2, ("as-published",) * 2):
+        pixels, how = prepare(photo, GREY, asked)  # type: ignore[arg-type]
+        assert how == done and pixels.shape == GREY and pixels.dtype == np.uint8
+        assert (pixels[0] == preprocess(original, done)).all()  # type: ignore[arg-type]
+    pixels, how = prepare(photo, GREY, "none")
+    assert how == "resized" and pixels[0, 0, 0] == 255  # not negated
+    pixels, how = prepare(photo, (3, 32, 40), "auto")
+    assert how == "resized" and pixels.shape == (3, 32, 40)
+    assert (pixels[:, 0, 0] == 255).all() and np.abs(pixels[:, 16, 20].astype(int) - (40, 60, 120)).max() <= 1
+    pixels, how = prepare(photo, (3, 80, 60), "auto")
+    assert how == "as it is" and (pixels == np.asarray(original).transpose(2, 0, 1)).all()
+    pixels, how = prepare(garments(1)[0], GREY, "fashion-mnist")  # whoever asks for it gets it
+    assert how == "fashion-mnist"
+    with pytest.raises(UserError, match="makes 28x28 grey pixels, but the networks take 3 channel"):
+        prepare(photo, (3, 32, 32), "as-published")
+    with pytest.raises(UserError, match="preprocessing is 'best'; it is one of auto"):
+        prepare(photo, GREY, "best")  # type: ignore[arg-type]
+
+
+def test_pixels_of_16_bits_keep_their_range_and_those_of_32_are_refused(tmp_path: Path) -> None:
+    pixels = np.arange(784, dtype=np.uint16).reshape(28, 28) * 83
+    Image.fromarray(pixels).save(tmp_path / "16.png")
+    assert (prepare(tmp_path / "16.png", GREY, "auto")[0] == pixels >> 8).all()
+    Image.fromarray(pixels.astype(np.float32)).save(tmp_path / "32.tif")
+    with pytest.raises(UnreadableImage, match="has pixels of 32 bits"):
+        prepare(tmp_path / "32.tif", GREY, "auto")
+
+
+def test_folders_are_searched_for_images_in_order_and_each_file_is_taken_once(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG", "sub/c.gif", "sub/notes.txt", ".hidden/d.png", "._a.jpg", "labels.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images([tmp_path / "b.png", tmp_path, tmp_path / "sub" / "notes.txt", tmp_path / "gone.png"])
+    names = [str(path.relative_to(tmp_path)) for path in found]
+    assert names == ["b.png", "a.JPG", "sub/c.gif", "sub/notes.txt", "gone.png"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"the folder .*empty holds no images"):
+        find_images([tmp_path, tmp_path / "empty"])
+
+
+def test_what_is_no_image_is_skipped_with_the_reason(run: Path, garments: Garments) -> None:
+    good = garments(3)
+    folder = good[0].parent
+    (folder / "text.png").write_text("I am no image")
+    (folder / "cut.png").write_bytes(good[0].read_bytes()[:200])
+    (folder / "empty.jpg").touch()
+    ensemble = load_ensemble(run)
+    found = predict_files(ensemble, [folder, folder / "gone.png"])
+    assert found.files == tuple(good) and len(found.table) == 3
+    assert {path.name for path in found.unreadable} == {"text.png", "cut.png", "empty.jpg", "gone.png"}
+    assert "text.png is no image" in found.unreadable[folder / "text.png"]
+    assert "gone.png: No such file" in found.unreadable[folder / "gone.png"]
+    with pytest.raises(UserError, match=r"there is nothing to predict: .*text.png is no image"):
+        predict_files(ensemble, [folder / "text.png"])
