@@ -43,8 +43,8 @@ preprocessing:
   fashion-mnist  as Fashion-MNIST was made: trimmed, longest side 28 pixels, sharpened, centred, negated, grey
   as-published   as Sharifi, Hannesdottir and Dan (2021) did it: negated, grey, squeezed to 28x28
   none           resized where the size is another, and nothing else
-  A network knows what it has seen: Fashion-MNIST's shoes all point to the left, and those that point to the right are
-  taken for bags.
+  A network knows what it has seen: Fashion-MNIST's shoes all point to the left, and those that point to the right may
+  be taken for bags.
 """
 
 
