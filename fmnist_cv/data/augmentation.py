@@ -13,7 +13,7 @@ class Worn(nn.Module):
     """Garments as someone wears them: smaller, with a drawn head, arms and legs, or a body and shoes, behind them.
 
     In Fashion-MNIST a garment is alone and fills the image; a shop's photo shows it on a person. Only images that reach
-    from top to bottom change: shirts, trousers, dresses, coats. The narrow ones of them are as often worn below a body
+    from top to bottom change: shirts, trousers, dresses, coats; so it comes before what makes them smaller. The narrow ones of them are as often worn below a body
     as below a head. Every size, place and grey is drawn anew for each image.
 
     Args:
@@ -21,7 +21,7 @@ class Worn(nn.Module):
         arms: probability that arms hang out of the sleeves of one that is worn.
     """
 
-    def __init__(self, p: float = 0.7, arms: float = 0.7) -> None:
+    def __init__(self, p: float = 0.8, arms: float = 0.9) -> None:
         super().__init__()
         self.p, self.arms = p, arms
 
