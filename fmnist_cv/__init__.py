@@ -26,9 +26,18 @@ if TYPE_CHECKING:
         MNISTDataModule as MNISTDataModule,
     )
     from fmnist_cv.data import (
+        ProductImagesDataModule as ProductImagesDataModule,
+    )
+    from fmnist_cv.data import (
         SyntheticDataModule as SyntheticDataModule,
     )
     from fmnist_cv.experiment import Experiment as Experiment
+    from fmnist_cv.inference import Ensemble as Ensemble
+    from fmnist_cv.inference import evaluate_run as evaluate_run
+    from fmnist_cv.inference import export_run as export_run
+    from fmnist_cv.inference import load_ensemble as load_ensemble
+    from fmnist_cv.inference import load_exported as load_exported
+    from fmnist_cv.inference import predict_files as predict_files
     from fmnist_cv.models import BatchNormCNN as BatchNormCNN
     from fmnist_cv.models import DenseNetwork as DenseNetwork
     from fmnist_cv.models import ImageClassifier as ImageClassifier
@@ -47,8 +56,19 @@ _PUBLIC = {
     "SearchResult": "fmnist_cv.search.tuning",
     "tune": "fmnist_cv.search.tuning",
     **dict.fromkeys(
-        ("ArrayDataModule", "FashionMNISTDataModule", "KFoldDataModule", "MNISTDataModule", "SyntheticDataModule"),
+        (
+            "ArrayDataModule",
+            "FashionMNISTDataModule",
+            "KFoldDataModule",
+            "MNISTDataModule",
+            "ProductImagesDataModule",
+            "SyntheticDataModule",
+        ),
         "fmnist_cv.data",
+    ),
+    **dict.fromkeys(
+        ("Ensemble", "evaluate_run", "export_run", "load_ensemble", "load_exported", "predict_files"),
+        "fmnist_cv.inference",
     ),
     **dict.fromkeys(
         ("BatchNormCNN", "DenseNetwork", "ImageClassifier", "LinearClassifier", "LogSoftmaxANN"), "fmnist_cv.models"
