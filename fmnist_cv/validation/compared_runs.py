@@ -169,9 +169,13 @@ def _remarks(runs: list[CrossValidationResult], scores: list[Scores], pairs: lis
     lines = []
     if "SYNTHETIC" in runs[0].summary["data"]["name"]:
         lines.append("SYNTHETIC data: drawn garments; these differences say nothing about real images.")
+    caveats: dict[str, list[str]] = {}
     for run, score in zip(runs, scores, strict=True):
         if caveat := run.summary["headline"]["caveat"]:
-            lines.append(f"Caveat: {score.name}: {caveat}. Against a run without it, the comparison favours it.")
+            caveats.setdefault(caveat, []).append(score.name)
+    for caveat, names in caveats.items():
+        favoured = "" if len(names) == len(runs) else " Against a run without, the comparison is in its favour."
+        lines.append(f"Caveat: {', '.join(names)}: {caveat}.{favoured}")
     epochs = {score.name: run.summary["headline"]["epoch"] for run, score in zip(runs, scores, strict=True)}
     if len({*epochs.values()}) > 1:
         best, last = ([name for name, epoch in epochs.items() if epoch == which] for which in ("best", "last"))

@@ -109,7 +109,7 @@ def test_a_choice_of_the_epoch_is_part_of_a_run(compared: Path) -> None:
 def test_a_runs_caveat_stands_beside_the_comparison(compared: Path) -> None:
     found = compare_runs([compared / "patient" / "run", compared / "linear" / "run"])
     (caveat,) = (line for line in found.remarks if line.startswith("Caveat: patient: training stopped early on"))
-    assert caveat.endswith("Against a run without it, the comparison favours it.")
+    assert caveat.endswith("Against a run without, the comparison is in its favour.")
 
 
 def test_hold_outs_have_mcnemars_test_alone(compared: Path) -> None:
