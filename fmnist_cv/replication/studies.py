@@ -9,7 +9,7 @@ from typing import Any
 
 from fmnist_cv.replication import figures
 from fmnist_cv.replication.scores import RowResults, score_of
-from fmnist_cv.validation.statistics import corrected_t_test
+from fmnist_cv.validation.statistics import corrected_t_test, holm
 
 
 def sections(results: dict[str, RowResults], pictures: Path) -> list[str]:
@@ -76,12 +76,8 @@ def differences(runs: dict[str, Any], ranked: list[str]) -> list[str]:
     ratio = mean(fold["n_validation"] / fold["n_train"] for fold in first)
     scores = {name: [fold["last"]["validation"]["accuracy"] for fold in runs[name]["folds"]] for name in ranked}
     pairs = [(a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
-    p = {pair: corrected_t_test(scores[pair[0]], scores[pair[1]], ratio).p for pair in pairs}
-    adjusted: dict[tuple[str, str], float] = {}
-    largest = 0.0
-    for i, pair in enumerate(sorted(pairs, key=p.__getitem__)):
-        largest = max(largest, min(1.0, (len(pairs) - i) * p[pair]))
-        adjusted[pair] = largest
+    p = holm([corrected_t_test(scores[a], scores[b], ratio).p for a, b in pairs])
+    adjusted = dict(zip(pairs, p, strict=True))
     lines = [
         "Which differences are real, by the corrected resampled t-test on the shared folds, with Holm's correction for "
         f"all {len(pairs)} pairs at 5 %:",

@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fmnist_cv.search.outcomes import CURVES, finished, fold_scores, given_up
 from fmnist_cv.search.search import Search
 from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.tensorboard import log_hyperparameters
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
 
@@ -88,9 +89,7 @@ def write_tensorboard(search: Search, study: optuna.Study) -> None:
                 n = min(map(len, curves))
                 for epoch, accuracy in enumerate(np.mean([curve[:n] for curve in curves], axis=0)):
                     writer.add_scalar("accuracy/held_out_mean_of_folds", accuracy, epoch)
-            parameters = {
-                name: value if isinstance(value, int | float | str | bool) else str(value)
-                for name, value in trial.params.items()
-            }
             scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
-            writer.add_hparams(parameters, {"accuracy": float(trial.value or 0), **scores}, run_name=".")
+            for name, score in {"accuracy": float(trial.value or 0), **scores}.items():
+                writer.add_scalar(name, score)
+            log_hyperparameters(writer, trial.params, folder.name)

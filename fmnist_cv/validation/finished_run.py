@@ -60,12 +60,17 @@ class CrossValidationResult:
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        return _read_arrays(RunFolder(self.path).out_of_fold)
+        return read_arrays(RunFolder(self.path).out_of_fold)
 
     @property
     def labels(self) -> np.ndarray:
         """int64 (n,): the training images' labels."""
         return self._arrays["labels"]
+
+    @property
+    def test_labels(self) -> np.ndarray | None:
+        """int64 (n_test,): the test images' labels; None without a test set, or in a run older than they are kept."""
+        return self._arrays.get("test_labels")
 
     def out_of_fold(self, epoch: str | None = None) -> np.ndarray:
         """Probabilities float32 (n_repeats, n, n_classes) of each training image by the model that never saw it.
@@ -84,7 +89,7 @@ class CrossValidationResult:
         if self.summary["test"] is None:
             return None
         key = f"{epoch or self.summary['headline']['epoch']}_test"
-        return np.stack([_read_arrays(folder.probabilities)[key] for folder in self.folds])
+        return np.stack([read_arrays(folder.probabilities)[key] for folder in self.folds])
 
     @property
     def folds(self) -> list[FoldFolder]:
@@ -171,7 +176,12 @@ class CrossValidationResult:
         return pd.DataFrame(rows).set_index("name")
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of a run's .npz file.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}

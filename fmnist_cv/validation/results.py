@@ -42,7 +42,8 @@ def write_results(
     info = run.read_run_info()
 
     out_of_fold = _out_of_fold(experiment, splits, probabilities, len(train), len(train.class_names))
-    write_arrays(run.out_of_fold, {**out_of_fold, "labels": train.labels.cpu().numpy()})
+    labels = {"labels": train} if test is None else {"labels": train, "test_labels": test}
+    write_arrays(run.out_of_fold, out_of_fold | {name: images.labels.cpu().numpy() for name, images in labels.items()})
 
     headline = experiment.headline
     ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))

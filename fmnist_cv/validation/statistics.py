@@ -90,3 +90,61 @@ def corrected_t_test(a: Sequence[float], b: Sequence[float], test_over_train: fl
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
     p = 2 * float(stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
     return TestResult(mean, mean - half, mean + half, p)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p-values of several tests, adjusted so that the chance of any false finding among them stays below the level.
+
+    Holm's step-down ("A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
+    1979), in the order given.
+    """
+    adjusted, largest = [0.0] * len(p), 0.0
+    for rank, i in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+@dataclass(frozen=True)
+class McNemarResult:
+    """Outcome of McNemar's test of two models' predictions for the same images.
+
+    Attributes:
+        only_a, only_b: images that one model alone has right.
+        n: images.
+        difference: accuracy of a minus that of b, a share.
+        low, high: 95 % interval of the difference, given how many images the models disagree on.
+        p: exact, two-sided.
+        g: Cohen's g, only_a / (only_a + only_b) - 1/2; 0.05 is called small, 0.15 medium, 0.25 large (Cohen 1988, chapter
+            5). None where no image is right for one model alone.
+    """
+
+    only_a: int
+    only_b: int
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    g: float | None
+
+
+def mcnemar(right_a: np.ndarray, right_b: np.ndarray, level: float = 0.95) -> McNemarResult:
+    """McNemar's exact test: of the images that one model alone has right, are as many a's as b's?
+
+    The binomial test and its Clopper-Pearson interval, so that p < 0.05 just where the 95 % interval leaves 0 out. It is
+    about these models on images like these, not about training such models anew (Dietterich, "Approximate statistical
+    tests for comparing supervised classification learning algorithms", Neural Computation 10, 1998, section 3.1).
+
+    Args:
+        right_a, right_b: bool (n,), whether each model is right.
+        level: confidence of the interval.
+    """
+    only_a, only_b, n = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
+    either = only_a + only_b
+    if not either:
+        return McNemarResult(0, 0, n, 0.0, 0.0, 0.0, 1.0, None)
+    test = stats.binomtest(only_a, either)
+    share = test.proportion_ci(level, method="exact")
+    low, high = (float(2 * bound - 1) * either / n for bound in (share.low, share.high))
+    return McNemarResult(only_a, only_b, n, (only_a - only_b) / n, low, high, float(test.pvalue), only_a / either - 0.5)

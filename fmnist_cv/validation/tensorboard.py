@@ -11,6 +11,9 @@ import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.experiment import Experiment, flatten
@@ -44,17 +47,40 @@ def log_fold(
     writer.add_figure("confusion_matrix/validation", confusion_figure(report), last_epoch)
     writer.add_figure("samples/training_images", samples_figure(data), 0)
     hyperparameters = {
-        key.replace(".init_args", ""): value if isinstance(value, int | float | str | bool) else str(value)
+        key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value
         for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
         if key.startswith(HYPERPARAMETERS) and not key.endswith(("eval_batch_size", "download", "root"))
     }
+    headline = metrics[experiment.headline]
     scores = {
-        f"hp/{part}_accuracy": metrics["last"][part]["accuracy"]
-        for part in ("validation", "test")
-        if part in metrics["last"]
+        f"hp/{name}_accuracy": headline[part]["accuracy"]
+        for name, part in (("held_out", "validation"), ("test", "test"))
+        if part in headline
     }
-    logger.log_hyperparams(hyperparameters, scores)
+    logger.log_metrics(scores)
+    run = Path(logger.log_dir).parent
+    log_hyperparameters(writer, hyperparameters, f"{run.parent.name}/{run.name}")
     logger.finalize("success")
+
+
+def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], group: str) -> None:
+    """Write what HParams compares; folders of one group are a row there, with the means of their scalars.
+
+    The writer's own add_hparams would say, too, which hyperparameters there are; TensorBoard takes that from one folder
+    for all, and the other networks' columns would be missing.
+
+    Args:
+        writer: of the folder.
+        hyperparameters: by name; what is neither number, bool nor text is written as text.
+        group: the row's name.
+    """
+    values = {
+        name: value if isinstance(value, int | float | str | bool) else str(value)
+        for name, value in hyperparameters.items()
+    }
+    _, _, end = hparams({}, {})
+    for summary in (hparams_pb(values, trial_id=group), end):
+        writer._get_file_writer().add_summary(summary)
 
 
 def confusion_figure(report: dict[str, Any]) -> Figure:

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from fmnist_cv.validation.statistics import corrected_standard_error, corrected_t_test, summarise, wilson_interval
+from fmnist_cv.validation.statistics import (
+    corrected_standard_error,
+    corrected_t_test,
+    holm,
+    mcnemar,
+    summarise,
+    wilson_interval,
+)
 
 SCORES = [0.90, 0.92, 0.91, 0.89, 0.93]  # mean 0.91, variance 0.001 / 4 = 0.00025
 shares = st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=20)
@@ -132,3 +139,53 @@ def test_t_test_of_differences_without_spread(a: list[float], p: float) -> None:
 def test_t_test_refuses_scores_that_do_not_pair_up() -> None:
     with pytest.raises(ValueError):
         corrected_t_test([0.9, 0.8], [0.9], 0.5)
+
+
+def test_holms_p_values_by_hand() -> None:
+    """Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1: 0.04, 0.06, 0.06, 0.04, and none below the one before it."""
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.2]) == [0.2]
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+@given(p=st.lists(st.floats(0, 1, allow_subnormal=False), min_size=1, max_size=12))
+def test_holms_p_values_keep_the_order_and_lie_between_raw_and_bonferroni(p: list[float]) -> None:
+    adjusted = holm(p)
+    for raw, value in zip(p, adjusted, strict=True):
+        assert raw <= value <= 1 and value <= len(p) * max(p)
+    assert all(adjusted[i] <= adjusted[j] for i in range(len(p)) for j in range(len(p)) if p[i] < p[j])
+
+
+def answers(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whether a and b are right."""
+    a = [True] * (both + only_a) + [False] * (only_b + neither)
+    b = [True] * both + [False] * only_a + [True] * only_b + [False] * neither
+    return np.array(a), np.array(b)
+
+
+def test_mcnemar_by_hand() -> None:
+    """8 against 2: p = 2 (C(10,0) + C(10,1) + C(10,2)) / 2^10 = 112 / 1024; difference 6 of 100; g = 0.8 - 0.5."""
+    test = mcnemar(*answers(70, 8, 2, 20))
+    assert (test.only_a, test.only_b, test.n) == (8, 2, 100)
+    assert test.p == pytest.approx(112 / 1024)
+    assert test.difference == pytest.approx(0.06)
+    assert test.g == pytest.approx(0.3)
+    # Clopper and Pearson's 95 % interval of 8 in 10 is 0.4439 to 0.9748 (their chart of 1934, and any table since)
+    assert (test.low, test.high) == pytest.approx(((2 * 0.44390 - 1) * 0.1, (2 * 0.97479 - 1) * 0.1), abs=1e-5)
+
+
+def test_mcnemar_of_the_same_answers() -> None:
+    test = mcnemar(*answers(5, 0, 0, 3))
+    assert (test.difference, test.low, test.high, test.p, test.g) == (0, 0, 0, 1, None)
+
+
+@given(counts=st.tuples(*[st.integers(0, 60)] * 4).filter(sum))
+def test_mcnemar_is_symmetric_and_agrees_with_its_interval(counts: tuple[int, int, int, int]) -> None:
+    a, b = answers(*counts)
+    forth, back = mcnemar(a, b), mcnemar(b, a)
+    assert forth.difference == pytest.approx(a.mean() - b.mean())
+    assert back.p == pytest.approx(forth.p)
+    assert (back.difference, back.low, back.high) == pytest.approx((-forth.difference, -forth.high, -forth.low))
+    assert forth.low <= forth.difference + 1e-12 and forth.difference <= forth.high + 1e-12
+    if counts[1] + counts[2]:
+        assert (forth.p < 0.05) == (not forth.low <= 0 <= forth.high)

@@ -1,0 +1,162 @@
+"""`python -m fmnist_cv.compare`: which of several finished runs is better, how sure is that, and does it matter."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.options import HelpFormatter, parse
+from fmnist_cv.validation.compared_runs import Comparisons, compare_runs
+from fmnist_cv.validation.comparison import Comparison, chance_in_words, p_value
+from fmnist_cv.validation.run_folder import write_json
+from fmnist_cv.validation.statistics import McNemarResult
+from fmnist_cv.validation.tables import percent
+
+DESCRIPTION = """
+Compare finished runs on the same data and splits, pair by pair: corrected resampled t-test on the shared folds, Bayesian
+correlated t-test with a region of practical equivalence, McNemar's test on the held-out images and on the test set,
+effect size, and a sentence in plain words. Runs on other data or splits are refused. The images are not needed.
+
+  python -m fmnist_cv.compare lightning_logs/patel-ann/a lightning_logs/sharifi-cnn/b
+  python -m fmnist_cv.compare lightning_logs/*/k5 --rope 0.3 --json comparison.json
+
+How to read it: the t-test asks whether such models, trained on other images of the kind, would differ; p-values of
+several pairs are adjusted by Holm. The chances are what to believe of the difference after seeing these folds: one run
+better, both equal but for the region of practical equivalence, the other better. McNemar's test is about the very models
+at hand; the test set is a check, not what to choose by. d is the mean over the standard deviation of the folds'
+differences, which depends on the size of the folds. All differences are in points of accuracy.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        options = parse(make_parser(), sys.argv[1:] if arguments is None else list(arguments))
+        file = None if options.json is None else Path(options.json)
+        if file is not None and file.exists():
+            raise UserError(f"{file} exists; give --json another name, or move it away")
+        found = compare_runs(options.runs, options.rope / 100)
+        if file is not None:
+            _write(file, found)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return INTERRUPTED
+    show(found, console)
+    return OK
+
+
+def make_parser(prog: str = "python -m fmnist_cv.compare") -> ArgumentParser:
+    """The command's parser."""
+    parser = ArgumentParser(
+        prog=prog,
+        usage=f"{prog} RUN RUN [RUN ...] [--rope POINTS] [--json FILE]",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "runs", nargs="*", type=str, help="Folders of finished runs: lightning_logs/<experiment>/<run>."
+    )
+    parser.add_argument(
+        "--rope", type=float, default=0.5, metavar="POINTS",
+        help="Region of practical equivalence: differences up to so many points of accuracy do not matter.",
+    )  # fmt: skip
+    parser.add_argument("--json", type=str, metavar="FILE", help="Write all figures to this new file.")
+    return parser
+
+
+def show(found: Comparisons, console: Console) -> None:
+    """Print the runs, the pairs, what to know of them, and the finding."""
+    table = Table(title="Accuracy in %", title_justify="left")
+    for column in ("", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set"):
+        table.add_column(column, justify="left" if column in ("run", "epoch") else "right")
+    for i, run in enumerate(found.runs, 1):
+        accuracy = run["accuracy"]
+        table.add_row(
+            str(i), run["name"], run["epoch"], percent(accuracy["mean"]), percent(accuracy["sd"]),
+            _interval(accuracy["low"], accuracy["high"], ".2f"), percent(run["test_vote"]),
+        )  # fmt: skip
+    console.print()
+    console.print(table)
+    numbers = {run["name"]: i for i, run in enumerate(found.runs, 1)}
+    if any(pair.t_test is not None for pair in found.pairs):
+        console.print(_t_tests(found.pairs, numbers))
+    console.print(_mcnemars(found.pairs, numbers))
+    for line in found.remarks:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print()
+    if len(found.pairs) > 1:
+        for pair in found.pairs:
+            console.print(f"- {pair.sentence}", highlight=False, markup=False, soft_wrap=True)
+        console.print()
+    console.print(found.sentence, highlight=False, markup=False, soft_wrap=True, style="bold")
+
+
+def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
+    table = Table(title="Differences on the shared folds, in points", title_justify="left")
+    rope = f"{100 * pairs[0].rope:g}"
+    columns = (
+        "",
+        "difference",
+        "corrected 95 % interval",
+        "p",
+        "d",
+        f"first > {rope}",
+        f"within {rope}",
+        f"second > {rope}",
+    )
+    for column in columns:
+        table.add_column(column, justify="right" if column else "left")
+    for pair in pairs:
+        cells = [f"{numbers[pair.a]} - {numbers[pair.b]}", f"{100 * pair.difference:+.2f}"]
+        if pair.t_test is not None and pair.chances is not None:
+            chances = pair.chances
+            cells += [_interval(pair.t_test.low, pair.t_test.high), p_value(pair.t_test.p), f"{pair.effect_size:+.2f}"]
+            cells += [chance_in_words(chance) for chance in (chances.a_better, chances.equal, chances.b_better)]
+        table.add_row(*cells)
+    return table
+
+
+def _mcnemars(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
+    table = Table(title="McNemar's test: images that one of the two alone has right", title_justify="left")
+    for column in ("", "on", "images", "first alone", "second alone", "difference", "95 % interval", "p", "Cohen's g"):
+        table.add_column(column, justify="left" if column in ("", "on") else "right")
+    for pair in pairs:
+        for what, test in (("held-out images", pair.out_of_fold), ("test set", pair.test)):
+            if test is not None:
+                table.add_row(f"{numbers[pair.a]} - {numbers[pair.b]}", what, *_mcnemar_cells(test))
+    return table
+
+
+def _mcnemar_cells(test: McNemarResult) -> list[str]:
+    return [
+        f"{test.n:,}", f"{test.only_a:,}", f"{test.only_b:,}", f"{100 * test.difference:+.2f}",
+        _interval(test.low, test.high), p_value(test.p), "" if test.g is None else f"{test.g:+.3f}",
+    ]  # fmt: skip
+
+
+def _interval(low: float | None, high: float | None, form: str = "+.2f") -> str:
+    return "" if low is None or high is None else f"{100 * low:{form}} to {100 * high:{form}}"
+
+
+def _write(file: Path, found: Comparisons) -> None:
+    try:
+        write_json(file, found.as_dict())
+    except OSError as error:
+        raise UserError(f"cannot write {file}: {error.strerror}; choose another file with --json") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""TensorBoard on request: confusion matrices, precision-recall curves, and a projector of embeddings with the images."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.errors import UserError
+from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.fold_scoring import load_checkpoint
+from fmnist_cv.validation.scoring import as_log_probabilities
+from fmnist_cv.validation.tensorboard import confusion_figure
+
+N_IMAGES = 2000
+N_COLUMNS = 200  # the projector itself goes no further before it draws
+SPRITE = 64  # pixels; TensorBoard takes 8192 for all images of a side
+
+
+def write_tensorboard(result: CrossValidationResult) -> Path:
+    """Write what TensorBoard shows of a finished run beside its folds, in the place of what was there.
+
+    Confusion matrices out of fold and, of the folds' soft vote, on the test set; a precision-recall curve per class, out
+    of fold; in the projector a sample of the best fold's held-out images, by what its last layer is given.
+
+    Returns:
+        The folder, `tensorboard` in the run's.
+
+    Raises:
+        DataNotFound: the run's images are not there.
+        UserError: they are others, the best fold's checkpoint is gone, or the folder cannot be written.
+    """
+    embedded = embed(result)
+    folder = result.path / "tensorboard"
+    try:
+        beside = Path(tempfile.mkdtemp(prefix=".tensorboard-", dir=result.path))
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+    try:
+        beside.chmod(0o755)
+        with SummaryWriter(str(beside)) as writer:
+            _add_confusion_matrices(writer, result.summary)
+            _add_pr_curves(writer, result)
+            _add_embedding(writer, embedded, result.summary["data"]["class_names"])
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def _add_confusion_matrices(writer: SummaryWriter, summary: dict[str, Any]) -> None:
+    for name in ("out_of_fold", "test"):
+        if (report := summary[f"{name}_report"]) is not None:
+            writer.add_figure(f"confusion_matrix/{name}", confusion_figure(report))
+
+
+def _add_pr_curves(writer: SummaryWriter, result: CrossValidationResult) -> None:
+    """Of each class against all others, over all held-out predictions: each image once per repeat."""
+    probabilities = result.out_of_fold()
+    labels = np.tile(result.labels, len(probabilities))
+    pooled = probabilities.reshape(len(labels), -1)
+    held_out = ~np.isnan(pooled[:, 0])
+    for i, name in enumerate(result.summary["data"]["class_names"]):
+        writer.add_pr_curve(f"precision_recall_out_of_fold/{name}", labels[held_out] == i, pooled[held_out, i])
+
+
+# -- the projector ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A sample of the best fold's held-out images.
+
+    Attributes:
+        what: which fold's, and what the vectors are.
+        vectors: float32 (m, d).
+        images: uint8 (m, c, h, w).
+        indices: int64 (m,), among the training images.
+        labels, predicted: int64 (m,); predicted out of fold.
+    """
+
+    what: str
+    vectors: np.ndarray
+    images: Tensor
+    indices: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+
+
+def embed(result: CrossValidationResult, n_images: int = N_IMAGES) -> Embedded:
+    """What the best fold's model makes of the images it held out: the input of its last linear layer.
+
+    A network that does not end in a linear layer is shown by its log-probabilities; `what` says which.
+
+    Args:
+        result: the run.
+        n_images: images in the sample, which the run's seed decides.
+    """
+    best = result.summary["best_fold"]
+    split = result.splits[[fold.name for fold in result.folds].index(best["name"])]
+    random = np.random.default_rng(result.summary["seed"])
+    n_images = min(n_images, len(split.validation))
+    indices = np.sort(random.choice(split.validation, n_images, replace=False))
+    checkpoint = load_checkpoint(result.path / best["checkpoint"])
+    parts = result.experiment.build(result.experiment.seed)
+    model, data = parts.model, parts.data
+    data.take_images(result.data)
+    model.load_state_dict(checkpoint["state_dict"])
+    data.load_state_dict(checkpoint[type(data).__qualname__])
+
+    images = data.train_images.images[torch.from_numpy(indices)].cpu()
+    what, vectors = _vectors(model.eval(), data, images)
+    if vectors.shape[1] > N_COLUMNS and n_images > N_COLUMNS:
+        vectors = PCA(N_COLUMNS, random_state=result.summary["seed"]).fit_transform(vectors)
+        what += f", {N_COLUMNS} principal components"
+    predicted = result.out_of_fold()[split.repeat, indices].argmax(1)
+    return Embedded(f"{best['name']}, {what}", vectors, images, indices, result.labels[indices], predicted)
+
+
+def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) -> tuple[str, np.ndarray]:
+    """(what they are, float32 (m, d)): from a pass without gradients over uint8 images (m, c, h, w)."""
+    called: list[tuple[str, nn.Linear, Tensor]] = []  # the linear layers of one pass, in the order of their calls
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, inputs, name=name: called.append((name, layer, inputs[0])))
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear)
+    ]
+    last, vectors, outputs = "", [], []
+    with torch.inference_mode():
+        for batch in images.split(data.eval_batch_size):
+            called.clear()
+            output = model(data.scale(batch)).float()
+            outputs.append(output)
+            if called:
+                name, layer, given = called[-1]
+                # one inside of a block, or that sees a sequence, does not stand for the image
+                if given.shape == (len(batch), layer.in_features) and layer.out_features == output.shape[1]:
+                    last = name
+                    vectors.append(given.float())
+    for hook in hooks:
+        hook.remove()
+    if last:
+        return f"input of {last}", torch.cat(vectors).numpy()
+    return "log-probabilities", as_log_probabilities(torch.cat(outputs)).numpy()
+
+
+def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: list[str]) -> None:
+    names = [" ".join(name.split()) for name in class_names]  # the table's cells are parted by tabs
+    rows = [
+        [names[label], names[predicted], "right" if label == predicted else "wrong", index]
+        for label, predicted, index in zip(embedded.labels, embedded.predicted, embedded.indices, strict=True)
+    ]
+    writer.add_embedding(
+        embedded.vectors, rows, _sprites(embedded.images), tag=embedded.what,
+        metadata_header=["label", "predicted out of fold", "right or wrong", "training image"],
+    )  # fmt: skip
+
+
+def _sprites(images: Tensor) -> Tensor:
+    """Squares float32 (m, c, s, s) in 0 to 1, small enough for one sheet of all."""
+    scaled = images.float() / 255
+    height, width = scaled.shape[2:]
+    side = max(height, width)
+    squares = F.pad(scaled, (0, side - width, 0, side - height))
+    return squares if side <= SPRITE else F.interpolate(squares, (SPRITE, SPRITE), mode="bilinear", antialias=True)
