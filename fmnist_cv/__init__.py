@@ -45,11 +45,13 @@ if TYPE_CHECKING:
     from fmnist_cv.models import LogSoftmaxANN as LogSoftmaxANN
     from fmnist_cv.search.tuning import SearchResult as SearchResult
     from fmnist_cv.search.tuning import tune as tune
+    from fmnist_cv.validation.compared_runs import compare_runs as compare_runs
     from fmnist_cv.validation.cross_validation import cross_validate as cross_validate
     from fmnist_cv.validation.finished_run import CrossValidationResult as CrossValidationResult
 
 # public name: where it lives; imported on first use, so that `import fmnist_cv` stays quick
 _PUBLIC = {
+    "compare_runs": "fmnist_cv.validation.compared_runs",
     "cross_validate": "fmnist_cv.validation.cross_validation",
     "CrossValidationResult": "fmnist_cv.validation.finished_run",
     "Experiment": "fmnist_cv.experiment",
