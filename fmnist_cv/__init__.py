@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fmnist_cv.models import ImageClassifier as ImageClassifier
     from fmnist_cv.models import LinearClassifier as LinearClassifier
     from fmnist_cv.models import LogSoftmaxANN as LogSoftmaxANN
+    from fmnist_cv.reporting.page import write_report as write_report
     from fmnist_cv.search.tuning import SearchResult as SearchResult
     from fmnist_cv.search.tuning import tune as tune
     from fmnist_cv.validation.compared_runs import compare_runs as compare_runs
@@ -57,6 +58,7 @@ _PUBLIC = {
     "Experiment": "fmnist_cv.experiment",
     "SearchResult": "fmnist_cv.search.tuning",
     "tune": "fmnist_cv.search.tuning",
+    "write_report": "fmnist_cv.reporting.page",
     **dict.fromkeys(
         (
             "ArrayDataModule",

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = cross_validate(
             Experiment(options), run=options.run, resume=options.resume, refit=options.refit, console=console
         )
+        show(result, console)
+        report(result, console)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; go on from the last finished epochs with --resume last", file=sys.stderr)
         return INTERRUPTED
-    show(result, console)
+    show_files(result, console)
     return OK
 
 
@@ -60,7 +62,7 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
 
 
 def show(result: CrossValidationResult, console: Console) -> None:
-    """Print the table of folds, the findings, and where the run lies."""
+    """Print the table of folds and the findings."""
     table = Table(title=f"{result.summary['experiment']}: accuracy in %", title_justify="left")
     for i, column in enumerate(FOLD_COLUMNS):
         table.add_column(column, justify="left" if i == 0 else "right")
@@ -70,13 +72,33 @@ def show(result: CrossValidationResult, console: Console) -> None:
     console.print(table)
     for line in summary_lines(result.summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def report(result: CrossValidationResult, console: Console) -> None:
+    """Build report.html.
+
+    Raises:
+        UserError: it cannot be built; the run is finished all the same.
+    """
+    from fmnist_cv.reporting.page import write_report  # here, since each fold's process imports this module
+
+    try:
+        write_report(result, console)
+    except UserError as error:
+        raise UserError(f"the run is finished, but its report.html could not be made: {error}; try again with "
+                        f"python -m fmnist_cv.report {result.path}") from None  # fmt: skip
+
+
+def show_files(result: CrossValidationResult, console: Console) -> None:
+    """Print where everything lies."""
     run = RunFolder(result.path)
-    console.print(f"\nRun:         {run.path}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Report:      {run.report}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Best model:  {run.best_checkpoint}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"Look at it:  tensorboard --logdir {run.path.parents[1]}", highlight=False, markup=False, soft_wrap=True
-    )
+    console.print()
+    for title, what in (
+        ("Run:", run.path), ("Report:", run.html_report), ("As text:", run.report),
+        ("Labels:", run.label_issues), ("Best model:", run.best_checkpoint),
+        ("Look at it:", f"tensorboard --logdir {run.path.parents[1]}"),
+    ):  # fmt: skip
+        console.print(f"{title:12} {what}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

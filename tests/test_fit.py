@@ -94,10 +94,35 @@ def test_the_command_prints_table_findings_and_where_the_run_lies(tiny: dict[str
         assert sum(line.startswith(f"│ fold_{fold} │      2 │ ") for line in lines) == 1
     assert any(line.startswith("SYNTHETIC data: ") for line in lines)
     assert any(line.startswith("Validation accuracy, last epoch: mean ") for line in lines)
-    assert "Report:      runs/tiny/first/report.md" in lines
+    assert "Report:      runs/tiny/first/report.html" in lines
+    assert "As text:     runs/tiny/first/report.md" in lines
+    assert "Labels:      runs/tiny/first/label_issues.csv" in lines
+    assert all((tmp_path / "runs" / "tiny" / "first" / name).is_file() for name in ("report.html", "label_issues.csv"))
     assert "Best model:  runs/tiny/first/best.ckpt" in lines
     assert "Look at it:  tensorboard --logdir runs" in lines
     assert (tmp_path / "runs" / "tiny" / "first" / "best.ckpt").resolve().is_file()
+
+
+def test_a_report_that_cannot_be_made_leaves_the_run_finished_and_says_how_to_try_again(
+    main: Main, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels = draw_garments(60, 0)
+    np.savez(tmp_path / "my.npz", images=images, labels=labels)
+    arguments = {"path": str(tmp_path / "my.npz"), "batch_size": 32}
+    quick["data"] = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": arguments}
+
+    def without_images(*arguments: Any, **options: Any) -> Any:
+        result = cross_validation.cross_validate(*arguments, **options)
+        (tmp_path / "my.npz").unlink()
+        return result
+
+    monkeypatch.setattr(fit, "cross_validate", without_images)
+    status, out, err = main("--config", write(quick, tmp_path), "--run", "first")
+    run = tmp_path / "logs" / "tiny" / "first"
+    assert status == fit.USER_ERROR and "Validation accuracy" in out
+    assert err.startswith("error: the run is finished, but its report.html could not be made: data file ")
+    assert err.rstrip().endswith(f"try again with python -m fmnist_cv.report {run}")
+    assert (run / "results.json").is_file() and not (run / "report.html").exists()
 
 
 def test_a_run_is_called_after_the_time(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:

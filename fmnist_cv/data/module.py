@@ -105,7 +105,12 @@ class KFoldDataModule(L.LightningDataModule):
         images = self.load(train=True)
         if images is None:
             raise UserError(f"{self.data_name} has no training images")
-        return images if self.leave_out is None else images.without(read_indices(Path(self.leave_out)))
+        return images.without(self.left_out) if len(self.left_out) else images
+
+    @cached_property
+    def left_out(self) -> np.ndarray:
+        """int64 (m,): the places, in the whole data set, of the training images left out; ascending, each once."""
+        return np.unique(read_indices(Path(self.leave_out))) if self.leave_out else np.empty(0, dtype=np.int64)
 
     @cached_property
     def test_images(self) -> Images | None:

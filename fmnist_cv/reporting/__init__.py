@@ -1,1 +1,1 @@
-"""What is made of finished runs, to look at."""
+"""What a finished run looks like: its HTML report, and what TensorBoard shows on request."""

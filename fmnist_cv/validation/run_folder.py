@@ -121,6 +121,16 @@ class RunFolder:
         return self.path / "report.md"
 
     @property
+    def html_report(self) -> Path:
+        """The results to look at, in one file."""
+        return self.path / "report.html"
+
+    @property
+    def label_issues(self) -> Path:
+        """Training images worth a second look; a file for data.leave_out."""
+        return self.path / "label_issues.csv"
+
+    @property
     def best_checkpoint(self) -> Path:
         """Link to the best fold's checkpoint."""
         return self.path / "best.ckpt"

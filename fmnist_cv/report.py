@@ -1,0 +1,69 @@
+"""`python -m fmnist_cv.report`: build a finished run's HTML report from the command line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.options import HelpFormatter, parse
+from fmnist_cv.reporting.page import write_report
+from fmnist_cv.reporting.tensorboard import write_tensorboard
+from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.run_folder import RunFolder
+
+DESCRIPTION = """
+Build a finished run's report anew: one HTML file that needs no network, with scores and intervals, curves, a confusion
+matrix whose cells show their images, reliability, the most confident mistakes, and likely label errors, near-duplicates
+and outliers, which label_issues.csv lists, too. `python -m fmnist_cv.fit` builds it at its end.
+
+  python -m fmnist_cv.report lightning_logs/quickstart/2025-01-31_12-00-00
+  python -m fmnist_cv.report lightning_logs/quickstart/2025-01-31_12-00-00 --tensorboard
+
+It reads the run's images again, where its config.yaml says; start it in the folder where the run was started.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        options = parse(_parser(), sys.argv[1:] if arguments is None else list(arguments))
+        result = CrossValidationResult.load(options.run)
+        report = write_report(result, console)
+        folder = write_tensorboard(result) if options.tensorboard else None
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was changed", file=sys.stderr)
+        return INTERRUPTED
+    console.print(f"Report:        {report}", highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"Label issues:  {RunFolder(result.path).label_issues}", highlight=False, markup=False, soft_wrap=True
+    )
+    if folder is not None:
+        console.print(f"TensorBoard:   {folder}", highlight=False, markup=False, soft_wrap=True)
+    return OK
+
+
+def _parser() -> ArgumentParser:
+    prog = "python -m fmnist_cv.report"
+    parser = ArgumentParser(
+        prog=prog, usage=f"{prog} RUN [--tensorboard]", description=DESCRIPTION, formatter_class=HelpFormatter, exit_on_error=False,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("run", metavar="RUN", type=str, help="Folder of a finished run.")
+    parser.add_argument(
+        "--tensorboard", action="store_true",
+        help="Also write confusion matrices, precision-recall curves and a projector of embeddings for TensorBoard.",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,112 @@
+"""Training images worth a second look: likely label errors, near-duplicates, outliers."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from cleanlab.filter import find_label_issues as find_label_errors
+from cleanlab.outlier import OutOfDistribution
+from cleanlab.rank import get_label_quality_scores
+
+from fmnist_cv.data import Images
+from fmnist_cv.reporting.near_duplicates import NearDuplicates, find_near_duplicates
+
+OUTLIER_SHARE, FEWEST_OUTLIERS = 0.001, 10
+
+LABEL_ERROR, NEAR_DUPLICATE, OUTLIER, LEFT_OUT = "label_error", "near_duplicate", "outlier", "left_out"
+
+
+@dataclass(frozen=True)
+class LabelIssues:
+    """What was found; places of images are counted in the run's training images, the most suspicious first.
+
+    Attributes:
+        errors: int64 (m,), images whose label is likely wrong.
+        quality: float64 (n,), label quality: the probability given to the label; NaN where never held out.
+        duplicates: groups of near-duplicates.
+        outliers: int64 (m,), images least typical of any class.
+        typicality: float64 (n,), 0 to 1; NaN where never held out.
+    """
+
+    errors: np.ndarray
+    quality: np.ndarray
+    duplicates: NearDuplicates
+    outliers: np.ndarray
+    typicality: np.ndarray
+
+    def table(self, images: Images, predicted: np.ndarray, left_out: np.ndarray) -> pd.DataFrame:
+        """A row per finding, as label_issues.csv has it.
+
+        `index` is the image's number in the whole data set, as `data.leave_out` counts: images that the run itself left out
+        have rows of the kind left_out, so that a new run that leaves out all that is listed leaves out both. A group of
+        near-duplicates has a row for each image but its first, which is named by `other`.
+
+        Args:
+            images: the run's training images.
+            predicted: int64 (n,), -1 where never held out.
+            left_out: int64 (k,), what the run left out, as places in the whole data set.
+        """
+        numbers = numbers_in_whole_set(len(images), left_out)
+        names = np.array([*images.class_names, ""], dtype=object)  # the last is -1's
+        labels = images.labels.cpu().numpy()
+
+        def rows(kind: str, found: np.ndarray, score: np.ndarray, other: np.ndarray | None = None) -> pd.DataFrame:
+            return pd.DataFrame(
+                {
+                    "index": numbers[found],
+                    "kind": kind,
+                    "label": names[labels[found]],
+                    "suggested": names[predicted[found]],
+                    "score": score.round(6),
+                    "other": pd.array([None] * len(found) if other is None else numbers[other], dtype="Int64"),
+                }
+            )
+
+        duplicates = self.duplicates
+        order = np.lexsort((duplicates.image, duplicates.distance))
+        return pd.concat(
+            [
+                rows(LABEL_ERROR, self.errors, self.quality[self.errors]),
+                rows(NEAR_DUPLICATE, duplicates.image[order], duplicates.distance[order], duplicates.other[order]),
+                rows(OUTLIER, self.outliers, self.typicality[self.outliers]),
+                pd.DataFrame({"index": left_out, "kind": LEFT_OUT}),
+            ],
+            ignore_index=True,
+        )
+
+
+def numbers_in_whole_set(n: int, left_out: np.ndarray) -> np.ndarray:
+    """int64 (n,): the places, in the whole data set, of the n images that are not left out."""
+    return np.delete(np.arange(n + len(left_out)), left_out)
+
+
+def find_label_issues(images: Images, probabilities: np.ndarray) -> LabelIssues:
+    """Look for them.
+
+    Label errors: confident learning on out-of-fold probabilities (Northcutt, Jiang and Chuang, "Confident learning", JAIR
+    70, 2021), by cleanlab with its defaults, ranked by self-confidence. Outliers: the 0.1 % of the images, at least 10,
+    with the lowest of cleanlab's out-of-distribution scores (1 - entropy of the probabilities, adjusted for how confident
+    the model is of each class). Near-duplicates: on pixels, among all images.
+
+    Args:
+        images: the run's training images.
+        probabilities: float32 (n, n_classes), out of fold; NaN where never held out.
+    """
+    duplicates = find_near_duplicates(images.images.cpu())
+    held_out = np.flatnonzero(~np.isnan(probabilities[:, 0]))
+    labels, known = images.labels.cpu().numpy()[held_out], probabilities[held_out]
+    quality, typicality = np.full((2, len(images)), np.nan)
+    errors = outliers = np.empty(0, dtype=np.int64)
+    if len(np.unique(labels)) > 1:  # with one class, there is no other that an image could belong to
+        with warnings.catch_warnings():  # of a class with one image, which is never named
+            warnings.filterwarnings("ignore", "May not flag all label issues")
+            ranked = find_label_errors(labels, known, return_indices_ranked_by="self_confidence", n_jobs=1)
+        errors = held_out[np.asarray(ranked, dtype=np.int64)]
+        quality[held_out] = get_label_quality_scores(labels, known)
+        typicality[held_out] = OutOfDistribution().fit_score(pred_probs=known, labels=labels, verbose=False)
+        n_outliers = max(FEWEST_OUTLIERS, round(OUTLIER_SHARE * len(held_out)))
+        outliers = held_out[np.argsort(typicality[held_out], kind="stable")[:n_outliers]]
+    return LabelIssues(errors, quality, duplicates, outliers, typicality)

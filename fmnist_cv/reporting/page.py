@@ -1,0 +1,285 @@
+"""One finished run as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import torch
+from markupsafe import Markup
+from rich.console import Console
+
+from fmnist_cv.data import Images
+from fmnist_cv.errors import UserError
+from fmnist_cv.reporting import charts, sprites
+from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues, numbers_in_whole_set
+from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
+from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.run_folder import RunFolder, locked, replace_file
+from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, percent
+
+LIMIT = 4_900_000  # bytes of the page
+MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
+LIKELIEST = 10  # classes whose probabilities are shown of an image
+
+# how many of each finding are on the page; label_issues.csv has them all
+MISTAKES, ERRORS, OUTLIERS, GROUPS, GROUP_SIZE = 36, 36, 24, 24, 6
+
+HERE = Path(__file__).parent
+
+
+def write_report(result: CrossValidationResult, console: Console | None = None) -> Path:
+    """Write report.html and label_issues.csv into a finished run's folder.
+
+    Args:
+        result: the run.
+        console: where it is shown what is being done; None shows nothing.
+
+    Returns:
+        Where report.html lies.
+
+    Raises:
+        UserError: the run's images cannot be read any more or have changed, its files are damaged, or its folder cannot be
+            written.
+    """
+    run = RunFolder(result.path)
+    with _told(console) as now:
+        now("reading the images")
+        train = result.data.train_images
+        parts = _parts(result)
+        now("looking for label errors, near-duplicates and outliers")
+        mean = mean_over_repeats(result.out_of_fold())
+        issues = find_label_issues(train, mean)
+        predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
+        table = issues.table(train, predicted, result.data.left_out)
+        now("drawing the page")
+        text = _page(result, parts, issues, mean, predicted)
+    try:
+        with locked(run.path / ".summary.lock", wait=True, what="the summary"):
+            replace_file(run.label_issues, lambda file: table.to_csv(file, index=False))
+            replace_file(run.html_report, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise UserError(f"cannot write the report into {run.path}: {error.strerror}") from None
+    return run.html_report
+
+
+@contextmanager
+def _told(console: Console | None) -> Iterator[Callable[[str], None]]:
+    if console is None:
+        yield lambda what: None
+    else:
+        with console.status("report") as status:
+            yield lambda what: status.update(f"report: {what}")
+
+
+# -- predictions --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images and what was predicted for them.
+
+    Attributes:
+        images: the set that they are of.
+        predictions: by image and class.
+        probabilities: float (m, n_classes), one row per prediction: of each image in each repeat.
+        labels: int64 (m,), of these rows.
+    """
+
+    images: Images
+    predictions: Predictions
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def _parts(result: CrossValidationResult) -> dict[str, Part]:
+    """The training images, out of fold, and the test set where there is one, by the soft vote of the folds' models."""
+    train, out_of_fold = result.data.train_images, result.out_of_fold()
+    repeat, image = np.nonzero(~np.isnan(out_of_fold[..., 0]))
+    pooled = Predictions.of(out_of_fold, result.labels)
+    parts = {"out_of_fold": Part(train, pooled, out_of_fold[repeat, image], result.labels[image])}
+    test, probabilities = result.data.test_images, result.test_probabilities()
+    if probabilities is not None:
+        if test is None or len(test) != probabilities.shape[1]:
+            raise UserError(f"run {result.path} was scored on {probabilities.shape[1]:,} test images, and "
+                            f"{result.data.data_name} holds {0 if test is None else len(test):,} now")  # fmt: skip
+        vote = probabilities.mean(0, dtype=np.float64)
+        labels = test.labels.cpu().numpy()
+        parts["test"] = Part(test, Predictions.of(vote[None], labels), vote, labels)
+    for name, part in parts.items():
+        counted = np.zeros((len(train.class_names),) * 2, dtype=np.int64)
+        np.add.at(counted, (part.predictions.label, part.predictions.predicted), part.predictions.votes)
+        if counted.tolist() != result.summary[f"{name}_report"]["confusion_matrix"]:
+            raise UserError(f"the predictions of run {result.path} do not add up to the confusion matrix in its "
+                            "results.json: its files, or its test images, have been changed")  # fmt: skip
+    return parts
+
+
+def _packed(predictions: Predictions, tiles: np.ndarray, numbers: np.ndarray) -> dict[str, Any]:
+    """Predictions as the page's script reads them; probabilities in steps of 1/255, of the likeliest classes."""
+    probabilities = np.nan_to_num(predictions.probabilities)
+    classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :LIKELIEST]
+    absent = (classes != predictions.label[:, None]).all(1)
+    classes[absent, -1] = predictions.label[absent]
+    steps = np.rint(255 * np.take_along_axis(probabilities, classes, 1)).astype(np.uint8)
+    n_classes = probabilities.shape[1]
+    return {
+        "label": predictions.label.tolist(),
+        "predicted": predictions.predicted.tolist(),
+        "votes": predictions.votes.tolist(),
+        "number": numbers.tolist(),
+        "tile": tiles.tolist(),
+        "classes": _base64(classes.astype("<u1" if n_classes <= 256 else "<u2")),
+        "probabilities": _base64(steps),
+    }
+
+
+def _base64(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+# -- the page -----------------------------------------------------------------------------------------------
+
+
+def _page(
+    result: CrossValidationResult,
+    parts: dict[str, Part],
+    issues: LabelIssues,
+    mean: np.ndarray,
+    predicted: np.ndarray,
+) -> str:
+    """The page's text, with pictures as good and as many as its size allows."""
+    shown = {name: part.predictions.shown() for name, part in parts.items()}
+    train = parts["out_of_fold"].images
+    findings = _findings(issues, train.labels.cpu().numpy())
+    suspects = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *findings["errors"], *findings["duplicates"],
+                                         *findings["outliers"]]))  # fmt: skip
+    labels = train.labels.cpu().numpy()[suspects]
+    of_suspects = Predictions(suspects, labels, predicted[suspects], np.ones_like(suspects), mean[suspects])
+    numbers = numbers_in_whole_set(len(train), result.data.left_out)
+    template = _template()
+    context = _context(result, parts, issues) | {
+        "findings": {
+            kind: [np.searchsorted(suspects, group).tolist() for group in groups] for kind, groups in findings.items()
+        },
+        "conflicts": [len(set(train.labels[torch.from_numpy(g)].tolist())) > 1 for g in findings["duplicates"]],
+    }
+    share = min(1.0, MOST_SHOWN / sum(map(len, shown.values())))
+    while True:
+        kept = {name: part.thinned(int(share * len(part))) for name, part in shown.items()}
+        pictured = np.unique(np.concatenate([kept["out_of_fold"].image, suspects]))
+        tiles = sprites.thumbnails(train.images[torch.from_numpy(pictured)].cpu())
+        packed = {
+            "out_of_fold": _packed(
+                kept["out_of_fold"],
+                np.searchsorted(pictured, kept["out_of_fold"].image),
+                numbers[kept["out_of_fold"].image],
+            ),
+            "suspects": _packed(of_suspects, np.searchsorted(pictured, suspects), numbers[suspects]),
+        }
+        if test := kept.get("test"):
+            packed["test"] = _packed(test, len(tiles) + np.arange(len(test)), test.image)
+            of_test = parts["test"].images.images[torch.from_numpy(test.image)].cpu()
+            tiles = torch.cat([tiles, sprites.thumbnails(of_test)])
+        context["mistakes"] = np.flatnonzero(kept["out_of_fold"].wrong)[:MISTAKES].tolist()
+        context["kept"] = {name: (int(part.wrong.sum()), int(shown[name].wrong.sum())) for name, part in kept.items()}
+        context["data"] = _data(result, packed, tiles)
+        fixed = len(template.render(context, sheets=sprites.Sheets([], None)).encode())
+        sheets = sprites.pack_within(tiles, LIMIT - fixed)
+        if fixed + sheets.size <= LIMIT or share < 1e-3:
+            return template.render(context, sheets=sheets)
+        share *= 0.95 * max(0.1, (LIMIT - fixed) / sheets.size)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = percent
+    environment.globals["file"] = lambda name: Markup((HERE / name).read_text())
+    return environment.get_template("report.html.jinja")
+
+
+def _data(result: CrossValidationResult, packed: dict[str, Any], tiles: torch.Tensor) -> dict[str, Any]:
+    """What the page's script reads."""
+    for name in ("out_of_fold", "test"):
+        if name in packed:
+            packed[name]["matrix"] = result.summary[f"{name}_report"]["confusion_matrix"]
+    n_repeats = result.summary["cv"]["n_repeats"]
+    if n_repeats == 1:
+        fold = np.full(len(result.labels), -1)
+        for i, split in enumerate(result.splits):
+            fold[split.validation] = i
+        numbers = numbers_in_whole_set(len(fold), result.data.left_out)
+        for part in (packed["out_of_fold"], packed["suspects"]):
+            part["fold"] = fold[np.searchsorted(numbers, part["number"])].tolist()
+    return {
+        "names": result.summary["data"]["class_names"],
+        "folds": [fold["name"] for fold in result.summary["folds"]],
+        "repeats": n_repeats,
+        "likeliest": min(LIKELIEST, len(result.summary["data"]["class_names"])),
+        "tile": {"height": tiles.shape[2], "width": tiles.shape[3], "columns": sprites.COLUMNS,
+                 "per_sheet": sprites.COLUMNS * sprites.ROWS},
+        "parts": packed,
+    }  # fmt: skip
+
+
+def _findings(issues: LabelIssues, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
+    """The findings on the page, as groups of images; groups of copies whose labels differ come first."""
+    groups = sorted(issues.duplicates.groups, key=lambda group: len(set(labels[group])) == 1)
+    return {
+        "errors": [issues.errors[:ERRORS]],
+        "duplicates": [group[:GROUP_SIZE] for group in groups[:GROUPS]],
+        "outliers": [issues.outliers[:OUTLIERS]],
+    }
+
+
+def _context(result: CrossValidationResult, parts: dict[str, Part], issues: LabelIssues) -> dict[str, Any]:
+    """What the template tells that does not depend on how many pictures fit."""
+    summary = result.summary
+    headline = summary["headline"]
+    accuracy, names = headline["accuracy"], [fold["name"] for fold in summary["folds"]]
+    wilson = [tuple(pair) for pair in headline["wilson"]]
+    interval = (accuracy["low"], accuracy["mean"], accuracy["high"]) if accuracy["n"] > 1 else None
+    held_out = "held-out fold" if summary["cv"]["inner_holdout"] is None else "inner hold-out"
+    titles = {"out_of_fold": "Out of fold", "test": "Test set"}
+    reports = {name: summary[f"{name}_report"] for name in parts}
+    return {
+        "results": summary,
+        "synthetic": "SYNTHETIC" in summary["data"]["name"],
+        "columns": FOLD_COLUMNS,
+        "rows": fold_rows(summary),
+        "spread": charts.fold_spread(list(zip(names, result.accuracies.tolist(), wilson, strict=True)), interval),
+        "curves": charts.learning_curves([fold.read_metrics()["history"] for fold in result.folds], held_out),
+        "held_out": held_out,
+        "reports": reports,
+        "titles": titles,
+        "recalls": _recall_of_folds(result),
+        "reliability": [
+            charts.reliability(part.probabilities, part.labels, titles[name], reports[name]["calibration_error"])
+            for name, part in parts.items()
+        ],
+        "issues": issues,
+        "n_predicted": int(np.isfinite(issues.quality).sum()),
+        "n_left_out": len(result.data.left_out),
+    }
+
+
+def _recall_of_folds(result: CrossValidationResult) -> list[tuple[float, float] | None]:
+    """Of each class, lowest and highest recall among the folds that hold images of it out; None where none does."""
+    n_classes, out_of_fold = len(result.summary["data"]["class_names"]), result.out_of_fold()
+    recalls = []
+    for split in result.splits:
+        labels = result.labels[split.validation]
+        right = out_of_fold[split.repeat, split.validation].argmax(1) == labels
+        support = np.bincount(labels, minlength=n_classes)
+        with np.errstate(invalid="ignore"):
+            recalls.append(np.bincount(labels[right], minlength=n_classes) / support)
+    by_class = [[float(r) for r in column if not np.isnan(r)] for column in np.transpose(recalls)]
+    return [(min(folds), max(folds)) if folds else None for folds in by_class]

@@ -1,0 +1,84 @@
+"""Many small images in few pictures that a page carries within itself."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+SIDE = 32  # px of a thumbnail's longer side at most
+COLUMNS = ROWS = 32  # thumbnails in a sheet: 1024 px, far below WebP's limit of 16383
+
+# Measured on Fashion-MNIST, bytes per image: PNG 452, WebP lossless 443; at quality 95, 333; 90, 285; 75, 197; 50, 164. WebP's
+# slowest lossless method saves another 3 % in 25 times the time.
+QUALITIES = (None, 95, 90, 75, 50)
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """Sprite sheets of COLUMNS x ROWS thumbnails each, row by row.
+
+    Attributes:
+        sheets: each as base64 of a WebP picture.
+        quality: WebP's; None is lossless.
+    """
+
+    sheets: list[str]
+    quality: int | None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the page."""
+        return sum(map(len, self.sheets))
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """uint8 (n, c, h', w'): as they are where no side is above SIDE, else scaled down by area to fit."""
+    height, width = images.shape[2:]
+    scale = SIDE / max(height, width)
+    if scale >= 1 or not len(images):
+        return images
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    small = images.new_empty((len(images), images.shape[1], *size))
+    for i in range(0, len(images), 1024):  # as floats, large images would fill the memory
+        small[i : i + 1024] = F.adaptive_avg_pool2d(images[i : i + 1024].float(), size).round().to(small.dtype)
+    return small
+
+
+def pack(images: Tensor, quality: int | None) -> Sheets:
+    """Sprite sheets of thumbnails uint8 (n, c, h, w)."""
+    per_sheet = COLUMNS * ROWS
+    parts = [images[i : i + per_sheet].cpu().numpy() for i in range(0, len(images), per_sheet)]
+    return Sheets([_encode(_sheet(part), quality) for part in parts], quality)
+
+
+def pack_within(images: Tensor, limit: int) -> Sheets:
+    """The sheets of the highest quality that takes at most so many bytes, or else of the lowest there is."""
+    for quality in QUALITIES:
+        sheets = pack(images, quality)
+        if sheets.size <= limit:
+            break
+    return sheets
+
+
+def _sheet(images: np.ndarray) -> np.ndarray:
+    """uint8 (rows * h, columns * w[, 3])."""
+    n, channels, height, width = images.shape
+    rows = -(-n // COLUMNS)
+    padded = np.zeros((rows * COLUMNS, channels, height, width), dtype=np.uint8)
+    padded[:n] = images
+    grid = padded.reshape(rows, COLUMNS, channels, height, width).transpose(0, 3, 1, 4, 2)
+    sheet = grid.reshape(rows * height, COLUMNS * width, channels)
+    return sheet[..., 0] if channels == 1 else sheet
+
+
+def _encode(sheet: np.ndarray, quality: int | None) -> str:
+    file = io.BytesIO()
+    options = {"lossless": True} if quality is None else {"quality": quality}
+    Image.fromarray(sheet).save(file, "webp", method=4, **options)
+    return base64.b64encode(file.getvalue()).decode()
