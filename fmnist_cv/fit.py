@@ -84,7 +84,7 @@ def report(result: CrossValidationResult, console: Console) -> None:
 
     try:
         write_report(result, console)
-    except UserError as error:
+    except Exception as error:  # whatever it is, hours of training must not end in it
         raise UserError(f"the run is finished, but its report.html could not be made: {error}; try again with "
                         f"python -m fmnist_cv.report {result.path}") from None  # fmt: skip
 

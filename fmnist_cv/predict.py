@@ -143,14 +143,14 @@ def as_csv(found: FilePredictions) -> str:
 
 def as_json(found: FilePredictions) -> str:
     """A list with an object per file; the probabilities by class in an object of their own."""
-    mean = found.mean
+    mean, agreement = found.mean, found.agreement  # worked out anew each time they are asked for
     rows = [
         {
             "file": row["file"],
             "prepared": row["prepared"],
             "label": row["label"],
             "probability": round(row["probability"], 6),
-            "agreement": None if found.agreement is None else round(row["agreement"], 6),
+            "agreement": None if agreement is None else round(row["agreement"], 6),
             "probabilities": {name: round(float(p), 6) for name, p in zip(found.class_names, mean[i], strict=True)},
         }
         for i, row in enumerate(found.table.to_dict("records"))

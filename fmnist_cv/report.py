@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing was changed", file=sys.stderr)
+        print("\ninterrupted; what is there is whole", file=sys.stderr)
         return INTERRUPTED
     console.print(f"Report:        {report}", highlight=False, markup=False, soft_wrap=True)
     console.print(

@@ -75,6 +75,7 @@ def main() -> None:
 
 def steps() -> None:
     """Train three folds per step on Fashion-MNIST; score their soft vote on the development images."""
+    refuse_if_final()
     found = []
     for name, what, how, run, config, values in STEPS:
         result = trained(run, config, values)
@@ -112,14 +113,22 @@ def steps() -> None:
 
 def final() -> None:
     """Score every step's networks on all other images, once."""
+    refuse_if_final()
     found = json.loads((HERE / "steps.json").read_text())
-    if "n_rest" in found:
-        raise SystemExit("error: the other images were scored before; they are scored once, after the last choice")
+    scored = [(step["step"], step["preprocessing"], step["config"], step["overrides"]) for step in found["steps"]]
+    if scored != [(name, how, config, values) for name, _, how, _, config, values in STEPS]:
+        raise SystemExit("error: steps.json is of other steps; run steps again")
     for step, (name, _, how, run, config, values) in zip(found["steps"], STEPS, strict=True):
         rest = product_images(how, "rest")
         step["rest"] = scores(trained(run, config, values), rest)
         CONSOLE.print(name, step["rest"])
     write("steps.json", {**found, "n_rest": len(rest), "majority_rest": majority(rest.labels.numpy())})
+
+
+def refuse_if_final() -> None:
+    path = HERE / "steps.json"
+    if path.exists() and "n_rest" in json.loads(path.read_text()):
+        raise SystemExit("error: the other images were scored before; they are scored once, after the last choice")
 
 
 def trained(run: str, config: str, values: dict[str, Any]) -> CrossValidationResult:

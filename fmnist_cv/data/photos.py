@@ -11,6 +11,8 @@ from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 from fmnist_cv.errors import UserError
 
 SIZE = 28
+# Pillow tells formats by content, and hands some (EPS) to other programs: only these are opened, whatever a file's name.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "AVIF")
 FUZZ = 0.05  # of the pixels' range: what differs less from the corners is background
 Preprocessing = Literal["fashion-mnist", "as-published"]
 
@@ -26,7 +28,7 @@ def read_photo(path: Path) -> Image.Image:
         UnreadableImage: it is missing, empty, truncated, or something else.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
                 image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -37,7 +39,7 @@ def read_photo(path: Path) -> Image.Image:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
             return image.convert("RGB")
     except UnidentifiedImageError:
-        raise UnreadableImage(f"{path} is no image, or of no format that can be read") from None
+        raise UnreadableImage(f"{path} is no image, or of another format than {', '.join(FORMATS)}") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableImage(f"cannot read the image {path}: {reason}") from None

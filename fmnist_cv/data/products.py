@@ -6,11 +6,12 @@ import csv
 import hashlib
 import json
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rich.progress import track
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
-from fmnist_cv.data.photos import SIZE, Preprocessing, UnreadableImage, preprocess, read_photo
+from fmnist_cv.data.photos import FORMATS, SIZE, Preprocessing, UnreadableImage, preprocess, read_photo
 from fmnist_cv.data.sources import DATA_VARIABLE
 from fmnist_cv.errors import DataNotFound, UserError
 
@@ -74,6 +75,9 @@ class ReadingReport:
         return found
 
 
+OF_IMAGES = ("without_image", "unreadable", "grey", "other_sizes", "read")  # what the cache holds of a report
+
+
 def find_products(root: str | None) -> Path:
     """The folder with styles.csv and images/: `root`, or in $FMNIST_CV_DATA or ./data.
 
@@ -100,7 +104,7 @@ def read_recoding(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     """
     try:
         content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the recoding {path}: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(types, list) for types in content.values()):
         raise UserError(f"{path} is no recoding: it must map class names to lists of article types")
@@ -113,19 +117,20 @@ def read_recoding(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
 def read_styles(path: Path, classes: dict[str, int], report: ReadingReport) -> list[Product]:
     """The rows of styles.csv that have one of the classes, by id.
 
-    The published file has rows whose product name holds commas without quotes: these are whole but for the name.
+    The published file has rows whose product name holds commas without quotes: these are whole but for the name. A line
+    is a row: a quote that is never closed must not swallow the lines after it.
     """
     products: dict[int, Product] = {}
-    with open(path, newline="", encoding="utf-8", errors="replace") as file:
-        rows = csv.reader((line.replace("\0", "") for line in file), strict=False)
-        header = next(rows, [])
+    with open(path, encoding="utf-8-sig", errors="replace") as file:
+        header = _cells(next(file, ""))
         if not {"id", "articleType"} <= set(header):
             raise UserError(f"{path} has no columns id and articleType; its first line is {','.join(header)[:100]}")
         place = {name: header.index(name) for name in COLUMNS if name in header}
-        for row in rows:
+        for number_of_line, line in enumerate(file, 2):
+            row = _cells(line)
             report.rows += 1
-            if len(row) < len(header) or not row[place["id"]].isdecimal():
-                report.malformed.append(rows.line_num)
+            if len(row) < len(header) or not re.fullmatch("[0-9]{1,12}", row[place["id"]]):
+                report.malformed.append(number_of_line)
                 continue
             article, number = row[place["articleType"]], int(row[place["id"]])
             if article not in classes:
@@ -136,6 +141,13 @@ def read_styles(path: Path, classes: dict[str, int], report: ReadingReport) -> l
                 name = ",".join(row[place["productDisplayName"] :]) if "productDisplayName" in place else str(number)
                 products[number] = Product(number, classes[article], name)
     return [products[number] for number in sorted(products)]
+
+
+def _cells(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line.replace("\0", "").rstrip("\r\n")]), [])
+    except csv.Error:  # a field of more than 131,072 characters
+        return []
 
 
 def read_images(
@@ -156,7 +168,7 @@ def read_images(
             photo = read_photo(path)
         except UnreadableImage as error:
             return str(error)
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             return preprocess(photo, how), file.mode == "L", photo.size
 
     images, shown = [], []
@@ -186,7 +198,7 @@ class ProductImagesDataModule(KFoldDataModule):
         root: folder that holds styles.csv and images/<id>.jpg; otherwise $FMNIST_CV_DATA, ./data.
         preprocessing: "fashion-mnist" or "as-published", see `fmnist_cv.data.photos.preprocess`.
         recoding: YAML file that maps class names to article types; None for that of Sharifi, Hannesdottir and Dan.
-        part: "all" images; "development", 1,000 drawn with `part_seed`, to choose on; or "rest", all others.
+        part: "all" images; "development", 1,000 to choose on, products of one name together; or "rest", all others.
         part_seed: decides the 1,000.
         cache: folder for the read images, so that they are read once; None for $XDG_CACHE_HOME/fmnist_cv.
         kwargs: batches and splits, see KFoldDataModule.
@@ -230,19 +242,26 @@ class ProductImagesDataModule(KFoldDataModule):
         products = read_styles(folder / "styles.csv", classes, report)
         images, products, self.report = self._cached(folder, products, report, console)
         for line in self.report.lines():
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         if not len(images):
             raise UserError(f"{folder} has no image that can be read of any of the classes")
-        chosen = self._chosen(len(images))
-        labels = np.array([products[i].label for i in chosen])
-        return Images.from_arrays(images[chosen], labels, class_names, np.array([products[i].name for i in chosen]))
+        labels, names = np.array([p.label for p in products]), np.array([p.name for p in products])
+        chosen = self._chosen(names)
+        if not chosen.any():
+            raise UserError(f"data.part is '{self.part}', but there are only {len(images)} images, which are all of the "
+                            "other part")  # fmt: skip
+        return Images.from_arrays(images[chosen], labels[chosen], class_names, names[chosen])
 
-    def _chosen(self, n: int) -> np.ndarray:
-        """Indices of the part, in order."""
+    def _chosen(self, names: np.ndarray) -> np.ndarray:
+        """bool (n,), whether each image belongs to the part."""
         if self.part == "all":
-            return np.arange(n)
-        shuffled = np.random.default_rng(self.part_seed).permutation(n)
-        return np.sort(shuffled[:N_DEVELOPMENT] if self.part == "development" else shuffled[N_DEVELOPMENT:])
+            return np.ones(len(names), dtype=bool)
+        _, group, sizes = np.unique(names, return_inverse=True, return_counts=True)
+        development, n = np.zeros(len(sizes), dtype=bool), 0
+        for i in np.random.default_rng(self.part_seed).permutation(len(sizes)):
+            if n + sizes[i] <= N_DEVELOPMENT:
+                development[i], n = True, n + sizes[i]
+        return development[group] == (self.part == "development")
 
     def _cached(
         self, folder: Path, products: list[Product], report: ReadingReport, console: Console
@@ -254,7 +273,7 @@ class ProductImagesDataModule(KFoldDataModule):
         try:
             with np.load(path, allow_pickle=False) as file:
                 by_id = {product.id: product for product in products}
-                kept = ReadingReport(**json.loads(str(file["report"])))
+                kept = replace(report, **json.loads(str(file["report"])))
                 return file["images"], [by_id[number] for number in file["ids"].tolist()], kept
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # none, or damaged
             images, shown = read_images(folder, products, self.preprocessing, report, console)
@@ -262,7 +281,12 @@ class ProductImagesDataModule(KFoldDataModule):
             self.cache.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self.cache, suffix=".npz.tmp", delete=False) as beside:
                 ids = np.array([product.id for product in shown])
-                np.savez(beside, images=images, ids=ids, report=np.array(json.dumps(asdict(report))))
+                np.savez(
+                    beside,
+                    images=images,
+                    ids=ids,
+                    report=np.array(json.dumps({name: getattr(report, name) for name in OF_IMAGES})),
+                )
             os.replace(beside.name, path)
         except OSError as error:
             console.print(f"the read images cannot be kept in {self.cache}: {error.strerror}", markup=False)

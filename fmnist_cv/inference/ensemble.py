@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
+from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.inference.progress import tracked
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import find_devices
@@ -165,10 +165,18 @@ def load_ensemble(
     device, context = _device_and_precision(result, accelerator, precision)
     networks, state = [], dict[str, Any]()
     for name, checkpoint in checkpoints(result, model):
-        network, state, batch_size = _load_network(name, checkpoint, experiment)
+        parts, state = load_parts(checkpoint, experiment)
+        if isinstance(parts.model, ImageClassifier):  # as in training
+            parts.model.to(memory_format=torch.channels_last)
+        network = Network(name, parts.model, scaling_of(parts.data), tuple(state["image_shape"]))
         networks.append(network.to(device))
     return Ensemble(
-        tuple(networks), tuple(state["class_names"]), tuple(state["image_shape"]), device, context, batch_size
+        tuple(networks),
+        tuple(state["class_names"]),
+        tuple(state["image_shape"]),
+        device,
+        context,
+        parts.data.eval_batch_size,
     )
 
 
@@ -196,8 +204,12 @@ def checkpoints(result: CrossValidationResult, model: Choice) -> list[tuple[str,
     raise UserError(f"model is '{model}'; it is one of {', '.join(get_args(Choice))}")
 
 
-def _load_network(name: str, path: Path, experiment: Experiment) -> tuple[Network, dict[str, Any], int]:
-    """The network, the data module's state in its checkpoint, and the experiment's batch size for scoring."""
+def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str, Any]]:
+    """The experiment's parts with the weights and scaling of a checkpoint, and the data module's state in that.
+
+    Raises:
+        UserError: the checkpoint is missing or damaged, or does not fit the experiment.
+    """
     if not path.is_file():
         raise UserError(f"{path} is not there, so the run cannot predict; a search keeps the checkpoints of its best "
                         "trial alone")  # fmt: skip
@@ -208,13 +220,11 @@ def _load_network(name: str, path: Path, experiment: Experiment) -> tuple[Networ
         parts.data.load_state_dict(state)
         parts.model.load_state_dict(checkpoint["state_dict"])
         image_shape = tuple(int(size) for size in state["image_shape"])
-        if isinstance(parts.model, ImageClassifier):  # as in training
-            parts.model.to(memory_format=torch.channels_last)
-        network = Network(name, parts.model, scaling_of(parts.data), image_shape)  # type: ignore[arg-type]
+        parts.model.eval()(parts.data.scale(torch.zeros((1, *image_shape), dtype=torch.uint8)))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UserError(f"the checkpoint {path} does not fit the run's config.yaml ({reason})") from None
-    return network, state, parts.data.eval_batch_size
+    return parts, state
 
 
 def scaling_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:

@@ -65,6 +65,7 @@ def evaluate_run(
     if fingerprint == result.summary["data"]["fingerprint"]:
         raise UserError(f"these are the images that run {result.path} was trained on, of which its networks know the "
                         "answers; the honest scores of them are in its report.md, out of fold")  # fmt: skip
+    is_runs_test_set = data is None or fingerprint == result.summary["data"].get("test_fingerprint")
     what = {"data": name, "part": part, "fingerprint": fingerprint, "model": model}
     folder = Path(out) if out is not None else default_folder(result.path, name, part, model)
     _refuse_other(folder, what)
@@ -94,7 +95,8 @@ def evaluate_run(
         },
         "voted": voted,
         "report": reports[voted],
-        "against_the_run": _against_the_run(result, model, predictions, labels) if data is None else None,
+        "against_the_run": _against_the_run(result, model, predictions, labels) if is_runs_test_set else None,
+        "seen_in_training": _n_seen(result, images),
         "environment": describe_environment(
             Devices(ensemble.device.type, (ensemble.device.index or 0,)).description,
             torch.get_num_threads(),
@@ -117,7 +119,9 @@ def images_to_score(
         UserError: there are none, or they are not as the run had them.
     """
     module = result.data if data is None else data if isinstance(data, KFoldDataModule) else read_data(data)
-    test = module.test_images if part != "train" else None
+    test = None
+    if part != "train":
+        test = result.test_images if data is None else module.test_images
     if test is not None:
         return test, module.data_name, "test"
     if data is None and part is None:
@@ -153,6 +157,16 @@ def read_data(data: str | Path) -> KFoldDataModule:
         return parser.instantiate(parser.parse_object({"data": section})).data
     except (argparse.ArgumentError, TypeError, ValueError) as error:
         raise UserError(explain(error, parser)) from None
+
+
+def _n_seen(result: CrossValidationResult, images: Images) -> int | None:
+    """How many of the images are, pixel by pixel, among the run's training images; None where these are not there."""
+    try:
+        train = result.data.train_images.images
+    except UserError:
+        return None
+    seen = {image.tobytes() for image in train.cpu().numpy()}
+    return sum(image.tobytes() in seen for image in images.images.cpu().numpy())
 
 
 def match_labels(images: Images, class_names: tuple[str, ...]) -> torch.Tensor:
@@ -237,6 +251,13 @@ def sentences(evaluation: dict[str, Any]) -> list[str]:
     lines = []
     if "SYNTHETIC" in evaluation["data"]:
         lines.append("SYNTHETIC data: drawn garments; these scores say nothing about real images.")
+    if evaluation["seen_in_training"] is None:
+        lines.append("Whether some of these images were trained on could not be checked: the run's own are not there.")
+    elif n := evaluation["seen_in_training"]:
+        lines.append(
+            f"{n:,} of these {evaluation['n']:,} images are, pixel by pixel, among the run's training images, whose answers "
+            "its networks know."
+        )
     if own := evaluation["against_the_run"]:
         difference = own["largest_difference_of_a_probability"]
         if not own["other_answers"] and difference < SAME:

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 from rich.console import Console
 
-from fmnist_cv.data.photos import SIZE, UnreadableImage, preprocess, read_photo
+from fmnist_cv.data.photos import FORMATS, SIZE, UnreadableImage, preprocess, read_photo
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
@@ -88,7 +88,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         UserError: a folder without images.
     """
     Image.init()
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.is_dir():

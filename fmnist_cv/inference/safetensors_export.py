@@ -24,7 +24,15 @@ NETWORKS = [name for name in models.__all__ if name not in ("ConvBlock", "ImageC
 OWN = {f"fmnist_cv.models.{name}": getattr(models, name) for name in NETWORKS}
 
 # of ImageClassifier: what a network is trained with, which a trained one does not need
-TRAINING = ("optimizer", "lr_scheduler", "lr_scheduler_interval", "label_smoothing", "class_weights", "l2")
+TRAINING = (
+    "optimizer",
+    "lr_scheduler",
+    "lr_scheduler_interval",
+    "label_smoothing",
+    "class_weights",
+    "l2",
+    "start_from",
+)
 
 
 def export_safetensors(

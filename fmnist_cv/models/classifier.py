@@ -37,6 +37,7 @@ class ImageClassifier(L.LightningModule):
         l2: adds sum over the named parameters of coefficient * sum(w^2) to the training loss, as Keras's
             kernel_regularizer does. Keys are patterns of parameter names, e.g. {"classifier.*.weight": 1e-4}.
         start_from: checkpoint whose weights training starts from, e.g. another run's best.ckpt; None for fresh weights.
+            Weights that have seen the images which a fold holds out make its score optimistic.
     """
 
     returns_log_probabilities = False
@@ -126,7 +127,7 @@ class ImageClassifier(L.LightningModule):
             raise UserError(f"model.start_from: cannot read the checkpoint {self.start_from} ({reason})") from None
         try:
             self.load_state_dict(weights)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"model.start_from: {self.start_from} is of another network: {reason}") from None
 

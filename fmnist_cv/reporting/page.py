@@ -104,7 +104,7 @@ def _parts(result: CrossValidationResult) -> dict[str, Part]:
     repeat, image = np.nonzero(~np.isnan(out_of_fold[..., 0]))
     pooled = Predictions.of(out_of_fold, result.labels)
     parts = {"out_of_fold": Part(train, pooled, out_of_fold[repeat, image], result.labels[image])}
-    test, probabilities = result.data.test_images, result.test_probabilities()
+    test, probabilities = result.test_images, result.test_probabilities()
     if probabilities is not None:
         if test is None or len(test) != probabilities.shape[1]:
             raise UserError(f"run {result.path} was scored on {probabilities.shape[1]:,} test images, and "
@@ -172,7 +172,7 @@ def _page(
     }
     share = min(1.0, MOST_SHOWN / sum(map(len, shown.values())))
     while True:
-        kept = {name: part.thinned(int(share * len(part))) for name, part in shown.items()}
+        kept = {name: part.thinned(int(share * len(part)), MISTAKES) for name, part in shown.items()}
         pictured = np.unique(np.concatenate([kept["out_of_fold"].image, suspects]))
         tiles = sprites.thumbnails(train.images[torch.from_numpy(pictured)].cpu())
         packed = {

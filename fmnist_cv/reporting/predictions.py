@@ -67,9 +67,10 @@ class Predictions:
         chosen = np.concatenate([np.flatnonzero(self.wrong), shuffled[place < max(4, SAMPLE // n_classes)]])
         return self[chosen[np.argsort(-self.confidence[chosen], kind="stable")]]
 
-    def thinned(self, n: int) -> Predictions:
-        """At most n of them, taken evenly from the confusion matrix's cells: the first ones of each."""
+    def thinned(self, n: int, n_wrong: int = 0) -> Predictions:
+        """At most n of them: the first n_wrong wrong ones, then evenly the first ones of the confusion matrix's cells."""
         place = _place_within(self.label * self.probabilities.shape[1] + self.predicted)
+        place[np.flatnonzero(self.wrong)[:n_wrong]] = -1
         return self[np.sort(np.argsort(place, kind="stable")[:n])]
 
 

@@ -98,7 +98,7 @@
   const drawMatrix = () => {
     const { matrix } = parts[chosen.part];
     const rates = matrix.map((row) => { const n = row.reduce((a, b) => a + b, 0); return row.map((v) => (n ? v / n : 0)); });
-    const worst = Math.max(...rates.flatMap((row, r) => row.filter((_, c) => c !== r)), 1e-9);
+    const worst = rates.reduce((most, row, r) => row.reduce((m, rate, c) => (c === r ? m : Math.max(m, rate)), most), 1e-9);
     const head = make("tr", {}, make("td", { class: "corner" }),
       ...names.map((name) => make("th", { scope: "col", title: name }, make("span", {}, name))));
     cells = matrix.map((row, r) => row.map((n, c) => {

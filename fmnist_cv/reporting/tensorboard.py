@@ -19,8 +19,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import UserError
+from fmnist_cv.inference.ensemble import load_parts
 from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.fold_scoring import load_checkpoint
 from fmnist_cv.validation.scoring import as_log_probabilities
 from fmnist_cv.validation.tensorboard import confusion_figure
 
@@ -114,14 +114,9 @@ def embed(result: CrossValidationResult, n_images: int = N_IMAGES) -> Embedded:
     random = np.random.default_rng(result.summary["seed"])
     n_images = min(n_images, len(split.validation))
     indices = np.sort(random.choice(split.validation, n_images, replace=False))
-    checkpoint = load_checkpoint(result.path / best["checkpoint"])
-    parts = result.experiment.build(result.experiment.seed)
+    parts, _ = load_parts(result.path / best["checkpoint"], result.experiment)
     model, data = parts.model, parts.data
-    data.take_images(result.data)
-    model.load_state_dict(checkpoint["state_dict"])
-    data.load_state_dict(checkpoint[type(data).__qualname__])
-
-    images = data.train_images.images[torch.from_numpy(indices)].cpu()
+    images = result.data.train_images.images[torch.from_numpy(indices)].cpu()
     what, vectors = _vectors(model.eval(), data, images)
     if vectors.shape[1] > N_COLUMNS and n_images > N_COLUMNS:
         vectors = PCA(N_COLUMNS, random_state=result.summary["seed"]).fit_transform(vectors)

@@ -104,6 +104,11 @@ def _check_same_data(a: CrossValidationResult, a_name: str, b: CrossValidationRe
             f"{a_name} and {b_name} were made on different images: {_data(ours)} and {_data(theirs)}; "
             "compare runs on the same data"
         )
+    if (
+        ours.get("test_fingerprint") != theirs.get("test_fingerprint")
+        and {"test_fingerprint"} <= ours.keys() & theirs.keys()
+    ):
+        raise UserError(f"{a_name} and {b_name} were scored on different test images; compare runs on the same data")
     if a.test_labels is not None and b.test_labels is not None and not np.array_equal(a.test_labels, b.test_labels):
         raise UserError(f"{a_name} and {b_name} were scored on different test images; compare runs on the same data")
 
@@ -194,7 +199,12 @@ def _remarks(runs: list[CrossValidationResult], scores: list[Scores], pairs: lis
             "decides."
         )
     if scores[0].n_repeats > 1:
-        lines.append("McNemar's test on the held-out images is of the first repeat: in the others they are the same.")
+        same = (
+            "in the others they are the same"
+            if runs[0].summary["cv"]["holdout"] is None
+            else "each draw holds out others"
+        )
+        lines.append(f"McNemar's test on the held-out images is of the first repeat: {same}.")
     without = [(run, score.name) for run, score in zip(runs, scores, strict=True)
                if run.summary["test"] is not None and run.test_labels is None]  # fmt: skip
     if without:

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmnist_cv.data import KFoldDataModule, Split
+from fmnist_cv.data import Images, KFoldDataModule, Split
 from fmnist_cv.data.splits import load_splits
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
 
 EPOCHS = ("last", "best")
+NEEDED = {"experiment", "run", "data", "seed", "cv", "headline", "test", "best_fold", "folds", "environment"}
 FORMAT = 1  # of results.json and the files beside it; raised when an older reader would misread them
 
 
@@ -49,13 +50,12 @@ class CrossValidationResult:
             raise UserError(_why_unfinished(run)) from None
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {run.results}: {error}") from None
-        if not isinstance(summary, dict) or "headline" not in summary:
+        written = summary.get("format", 1) if isinstance(summary, dict) else None
+        if isinstance(written, int) and written > FORMAT:
+            raise UserError(f"run {path} was written by a newer version (format {written}, here {FORMAT}); read it with "
+                            "that one: pip install --upgrade fmnist_cv")  # fmt: skip
+        if not isinstance(written, int) or not summary.keys() >= NEEDED:
             raise UserError(f"{run.results} holds no results of a run")
-        if summary.get("format", 1) > FORMAT:
-            raise UserError(
-                f"run {path} was written by a newer version, {summary['environment']['versions']['fmnist_cv']}; "
-                "read it with that one: pip install --upgrade fmnist_cv"
-            )
         return cls(run.path, summary)
 
     @cached_property
@@ -78,7 +78,7 @@ class CrossValidationResult:
         Args:
             epoch: "last" or "best"; by default the headline's.
         """
-        return self._arrays[epoch or self.summary["headline"]["epoch"]]
+        return self._array(self._arrays, epoch or self.summary["headline"]["epoch"], "out_of_fold.npz")
 
     def test_probabilities(self, epoch: str | None = None) -> np.ndarray | None:
         """Probabilities float32 (n_folds, n_test, n_classes) of each fold's model for the test images, if there are any.
@@ -89,7 +89,12 @@ class CrossValidationResult:
         if self.summary["test"] is None:
             return None
         key = f"{epoch or self.summary['headline']['epoch']}_test"
-        return np.stack([read_arrays(folder.probabilities)[key] for folder in self.folds])
+        return np.stack([self._array(read_arrays(f.probabilities), key, str(f.probabilities)) for f in self.folds])
+
+    def _array(self, arrays: dict[str, np.ndarray], key: str, file: str) -> np.ndarray:
+        if key not in arrays:
+            raise UserError(f"run {self.path} is damaged: {file} holds no {key}")
+        return arrays[key]
 
     @property
     def folds(self) -> list[FoldFolder]:
@@ -126,6 +131,26 @@ class CrossValidationResult:
             raise UserError(f"run {self.path} was made on other images than {data.data_name} holds now (fingerprint "
                             f"{fingerprint}, here {here})")  # fmt: skip
         return data
+
+    @cached_property
+    def test_images(self) -> Images | None:
+        """The run's test images, read anew; None where it had none.
+
+        Raises:
+            UserError: they are no longer those of the run.
+        """
+        if self.summary["test"] is None:
+            return None
+        images = self.data.test_images
+        then, labels = self.summary["data"].get("test_fingerprint"), self.test_labels  # older runs hold less
+        if (
+            images is None
+            or (then is not None and images.fingerprint() != then)
+            or (labels is not None and not np.array_equal(labels, images.labels.cpu().numpy()))
+            or len(images) != self.summary["data"]["n_test"]
+        ):
+            raise UserError(f"run {self.path} was scored on other test images than {self.data.data_name} holds now")
+        return images
 
     @cached_property
     def splits(self) -> list[Split]:

@@ -149,6 +149,7 @@ def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFold
                 "fingerprint": fingerprint,
                 "n_train": len(train),
                 "n_test": 0 if test is None else len(test),
+                "test_fingerprint": None if test is None else test.fingerprint(),
                 "image_shape": list(train.shape),
                 "class_names": list(train.class_names),
             },

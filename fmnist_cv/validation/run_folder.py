@@ -76,7 +76,16 @@ class FoldFolder:
         return self.path.with_name(f".{self.name}.lock")
 
     def read_metrics(self) -> dict[str, Any]:
-        return json.loads(self.metrics.read_text())
+        """What the fold's metrics.json holds.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        try:
+            return json.loads(self.metrics.read_text())
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot read {self.metrics}, without which the fold is damaged: {reason}") from None
 
     def read_probabilities(self) -> dict[str, np.ndarray]:
         with np.load(self.probabilities, allow_pickle=False) as file:

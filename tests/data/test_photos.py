@@ -69,7 +69,10 @@ def test_what_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:
     photo((60, 80), (5, 10, 33, 66)).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:400])
     (tmp_path / "empty.png").touch()
-    for name, reason in (("text.jpg", "is no image"), ("cut.jpg", "[Tt]runcated"), ("empty.png", "is no image"),
+    (tmp_path / "program.jpg").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    )  # for Ghostscript
+    for name, reason in (("text.jpg", "is no image"), ("program.jpg", "is no image"), ("cut.jpg", "[Tt]runcated"), ("empty.png", "is no image"),
                          ("missing.jpg", "No such file")):  # fmt: skip
         with pytest.raises(UnreadableImage, match=reason):
             read_photo(tmp_path / name)

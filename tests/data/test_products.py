@@ -80,8 +80,13 @@ def test_what_was_read_is_kept_until_the_files_change(shop: Path) -> None:
 
 def test_development_and_rest_are_all_images(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fmnist_cv.data.products.N_DEVELOPMENT", 5)
-    parts = [module(shop, part=part, part_seed=3).train_images for part in ("development", "rest")]
+    text = (shop / "styles.csv").read_text().replace("Product 95\n", "Product 94\n")
+    (shop / "styles.csv").write_text(text)
+    modules = [module(shop, part=part, part_seed=3) for part in ("development", "rest")]
+    parts = [data.train_images for data in modules]
     assert [len(part) for part in parts] == [5, 8]
+    whole_names = {len(part.groups.unique()) for part in parts if part.groups is not None}
+    assert sum(len(part.groups.unique()) for part in parts if part.groups is not None) == 12, whole_names
     both = np.sort(np.concatenate([part.images.numpy().reshape(len(part), -1) for part in parts]), axis=0)
     whole = module(shop).train_images.images.numpy().reshape(13, -1)
     assert (both == np.sort(whole, axis=0)).all()
@@ -96,11 +101,24 @@ def test_products_of_one_name_are_a_group(shop: Path) -> None:
     assert groups is not None and len(groups.unique()) == 12
 
 
+def test_a_quote_that_is_never_closed_costs_no_other_row(shop: Path) -> None:
+    text = (shop / "styles.csv").read_text().replace("Product 99\n", '"5 pocket jeans\n')
+    (shop / "styles.csv").write_text("\ufeff" + text + "7" * 5000 + text.splitlines()[1][3:] + "\n", encoding="utf-8")
+    data = module(shop)
+    assert len(data.train_images) == 13 and data.report is not None and data.report.malformed == [18, 19, 21]
+    with open(shop / "styles.csv", "a") as file:
+        file.write(row(300, "Watches") + "\n")
+    again = module(shop)  # whose images come from the cache
+    assert len(again.train_images) == 13 and again.report is not None and again.report.other_types == {"Watches": 2}
+
+
 def test_what_cannot_be_used_is_refused_with_the_reason(shop: Path, tmp_path: Path) -> None:
     with pytest.raises(DataNotFound, match=r"styles.csv not found under"):
         _ = module(tmp_path / "nowhere").train_images
     with pytest.raises(UserError, match=r"data.part is 'half'"):
         module(shop, part="half")
+    with pytest.raises(UserError, match=r"data.part is 'rest', but there are only 13 images"):
+        _ = module(shop, part="rest").train_images
     (shop / "styles.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="has no columns id and articleType"):
         _ = module(shop).train_images
