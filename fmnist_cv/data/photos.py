@@ -12,7 +12,8 @@ from fmnist_cv.errors import UserError
 
 SIZE = 28
 # Pillow tells formats by content, and hands some (EPS) to other programs: only these are opened, whatever a file's name.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "MPO", "AVIF")
+Image.init()
+FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF") if name in Image.OPEN)
 FUZZ = 0.05  # of the pixels' range: what differs less from the corners is background
 Preprocessing = Literal["fashion-mnist", "as-published"]
 

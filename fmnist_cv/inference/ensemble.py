@@ -211,7 +211,7 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         UserError: the checkpoint is missing or damaged, or does not fit the experiment.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not there, so the run cannot predict; a search keeps the checkpoints of its best "
+        raise UserError(f"{path} is not there; a search keeps the checkpoints of its best "
                         "trial alone")  # fmt: skip
     parts = experiment.build(experiment.seed)
     checkpoint = load_checkpoint(path)

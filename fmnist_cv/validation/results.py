@@ -216,7 +216,7 @@ def _shared_seconds(per_fold: list[list[list[float]]]) -> float:
 
 
 def _caveat(experiment: Experiment, folds: list[dict[str, Any]]) -> str | None:
-    start_from = experiment.config.model.init_args.get("start_from")
+    start_from = experiment.config.model.get("init_args", {}).get("start_from")
     if start_from is not None:
         return (
             f"training started from the weights of {start_from}; if these were trained on images that the folds hold out, "

@@ -189,7 +189,7 @@ def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationR
         write_report(CrossValidationResult.load(run))
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("n_test: 200", "n_test: 100"))
-    with pytest.raises(UserError, match="was scored on 200 test images, and SYNTHETIC garments holds 100 now"):
+    with pytest.raises(UserError, match="was scored on other test images than SYNTHETIC garments holds now"):
         write_report(CrossValidationResult.load(run))
     assert (run / "report.html").read_bytes() == before
 

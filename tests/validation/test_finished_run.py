@@ -45,7 +45,7 @@ def test_what_is_no_finished_run_is_refused_with_the_reason(run: Path, tmp_path:
     refused(tmp_path / "nowhere", "there is no run .*nowhere; give the folder of one")
     refused(tmp_path, "is no run: it has neither config.yaml nor results.json")
     change(run / "results.json", format=99)
-    refused(run, r"was written by a newer version, 0\.1\.0; read it with that one")
+    refused(run, r"was written by a newer version \(format 99, here 1\); read it with")
     (run / "results.json").write_text('{"experiment": "tiny"}')
     refused(run, "results.json holds no results of a run")
     (run / "results.json").write_text('{"experiment"')
