@@ -105,10 +105,7 @@ def _parts(result: CrossValidationResult) -> dict[str, Part]:
     pooled = Predictions.of(out_of_fold, result.labels)
     parts = {"out_of_fold": Part(train, pooled, out_of_fold[repeat, image], result.labels[image])}
     test, probabilities = result.test_images, result.test_probabilities()
-    if probabilities is not None:
-        if test is None or len(test) != probabilities.shape[1]:
-            raise UserError(f"run {result.path} was scored on {probabilities.shape[1]:,} test images, and "
-                            f"{result.data.data_name} holds {0 if test is None else len(test):,} now")  # fmt: skip
+    if test is not None and probabilities is not None:
         vote = probabilities.mean(0, dtype=np.float64)
         labels = test.labels.cpu().numpy()
         parts["test"] = Part(test, Predictions.of(vote[None], labels), vote, labels)
