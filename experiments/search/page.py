@@ -155,6 +155,24 @@ def expected(study: dict[str, Any]) -> str:
     return told + (f", baseline {shown(confirmed['baseline']['fresh'])} %" if "baseline" in confirmed else "")
 
 
+def readme(folder: Path) -> str:
+    """What the project's README says of the CNN's search, and of what pruning, workers and the rest cost."""
+    study = json.loads((folder / "sharifi-cnn-tpe" / "search.json").read_text())
+    gain, lost, beside = (json.loads((folder / f"{n}.json").read_text()) for n in ("workers", "pruning", "overhead"))
+    trials, confirmed = study["trials"], study["confirmed"]
+    winner, test = confirmed["configurations"][0], confirmed["winner_against_baseline"]
+    return (
+        f"A search of {trials['finished']} trials of the CNN, {minutes(study):.0f} minutes on two cores, confirmation and "
+        f"all: {shown(winner['fresh'])} % on fresh splits against {shown(confirmed['baseline']['fresh'])} % with the "
+        f"published learning rate and the same {study['search']['overrides']['trainer.max_epochs']} epochs, "
+        f"{100 * test['difference']:+.2f} points (corrected 95 % interval {100 * test['low']:+.2f} to "
+        f"{100 * test['high']:+.2f}, p = {test['p']:.2g}); the folds that chose it had flattered it by "
+        f"{100 * winner['gap']:.2f} points. Giving trials up saved {100 * lost['share_of_time_saved']:.0f} % of a study's "
+        f"time, two workers are {gain['speedup']:.1f} times as fast as one on the same cores, and {100 * beside['share']:.1f} % "
+        "of a trial is no training."
+    )
+
+
 def tested(test: dict[str, float]) -> tuple[str, str]:
     """Difference with its interval in points, and p."""
     return (
