@@ -161,15 +161,17 @@ def readme(folder: Path) -> str:
     gain, lost, beside = (json.loads((folder / f"{n}.json").read_text()) for n in ("workers", "pruning", "overhead"))
     trials, confirmed = study["trials"], study["confirmed"]
     winner, test = confirmed["configurations"][0], confirmed["winner_against_baseline"]
+    n_folds = study["trials"]["folds_without_pruning"] // study["trials"]["finished"]
     return (
-        f"A search of {trials['finished']} trials of the CNN, {minutes(study):.0f} minutes on two cores, confirmation and "
-        f"all: {shown(winner['fresh'])} % on fresh splits against {shown(confirmed['baseline']['fresh'])} % with the "
-        f"published learning rate and the same {study['search']['overrides']['trainer.max_epochs']} epochs, "
-        f"{100 * test['difference']:+.2f} points (corrected 95 % interval {100 * test['low']:+.2f} to "
-        f"{100 * test['high']:+.2f}, p = {test['p']:.2g}); the folds that chose it had flattered it by "
-        f"{100 * winner['gap']:.2f} points. Giving trials up saved {100 * lost['share_of_time_saved']:.0f} % of a study's "
-        f"time, two workers are {gain['speedup']:.1f} times as fast as one on the same cores, and {100 * beside['share']:.1f} % "
-        "of a trial is no training."
+        f"A search of {trials['finished']} trials of the CNN ([what came out](experiments/search/README.md)), "
+        f"{minutes(study):.0f} minutes with confirmation and all on two cores that had other work, too: the winner has "
+        f"{100 * study['winner']['accuracy']:.2f} % on the {n_folds} folds that chose it and {shown(winner['fresh'])} % on "
+        f"{winner['fresh']['n']} fresh ones, the baseline with lr 1e-3 and the same "
+        f"{study['search']['overrides']['trainer.max_epochs']} epochs {shown(confirmed['baseline']['fresh'])} %: "
+        f"{100 * test['difference']:+.2f} points, corrected 95 % interval {100 * test['low']:+.2f} to "
+        f"{100 * test['high']:+.2f}, p = {test['p']:.2g}. Giving trials up saved {100 * lost['share_of_time_saved']:.0f} % of "
+        f"the time of a study of dense networks; two workers finish one of small networks {gain['speedup']:.1f} times as fast "
+        f"as one worker on the same cores; {100 * beside['share']:.1f} % of a trial is not its folds."
     )
 
 
