@@ -109,6 +109,10 @@ def test_the_page_of_searches_is_the_one_that_their_results_make() -> None:
     assert search_page().page(SEARCH) == (SEARCH / "README.md").read_text()
 
 
+def test_the_readme_says_what_searches_found() -> None:
+    assert search_page().readme(SEARCH) in " ".join((ROOT / "README.md").read_text().split())
+
+
 @pytest.mark.parametrize("config", sorted((ROOT / "configs" / "search").glob("*.yaml")), ids=lambda p: p.stem)
 def test_a_search_expects_what_its_study_found(config: Path) -> None:
     header, kept = config.read_text(), SEARCH / config.stem / "search.json"

@@ -155,6 +155,26 @@ def expected(study: dict[str, Any]) -> str:
     return told + (f", baseline {shown(confirmed['baseline']['fresh'])} %" if "baseline" in confirmed else "")
 
 
+def readme(folder: Path) -> str:
+    """What the project's README says of the CNN's search, and of what pruning, workers and the rest cost."""
+    study = json.loads((folder / "sharifi-cnn-tpe" / "search.json").read_text())
+    gain, lost, beside = (json.loads((folder / f"{n}.json").read_text()) for n in ("workers", "pruning", "overhead"))
+    trials, confirmed = study["trials"], study["confirmed"]
+    winner, test = confirmed["configurations"][0], confirmed["winner_against_baseline"]
+    n_folds = study["trials"]["folds_without_pruning"] // study["trials"]["finished"]
+    return (
+        f"A search of {trials['finished']} trials of the CNN ([what came out](experiments/search/README.md)), "
+        f"{minutes(study):.0f} minutes with confirmation and all on two cores that had other work, too: the winner has "
+        f"{100 * study['winner']['accuracy']:.2f} % on the {n_folds} folds that chose it and {shown(winner['fresh'])} % on "
+        f"{winner['fresh']['n']} fresh ones, the baseline with lr 1e-3 and the same "
+        f"{study['search']['overrides']['trainer.max_epochs']} epochs {shown(confirmed['baseline']['fresh'])} %: "
+        f"{100 * test['difference']:+.2f} points, corrected 95 % interval {100 * test['low']:+.2f} to "
+        f"{100 * test['high']:+.2f}, p = {test['p']:.2g}. Giving trials up saved {100 * lost['share_of_time_saved']:.0f} % of "
+        f"the time of a study of dense networks; two workers finish one of small networks {gain['speedup']:.1f} times as fast "
+        f"as one worker on the same cores; {100 * beside['share']:.1f} % of a trial is not its folds."
+    )
+
+
 def tested(test: dict[str, float]) -> tuple[str, str]:
     """Difference with its interval in points, and p."""
     return (
