@@ -19,6 +19,7 @@ from fmnist_cv.replication.tables import write_tables
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "experiments" / "cross_validation"
 SEARCH = ROOT / "experiments" / "search"
+PRODUCTS = ROOT / "experiments" / "products"
 REPLICATION = ROOT / "experiments" / "replication"
 CLAIM = re.compile(
     r"expect +(test|validation) accuracy ([\d.]+) % \((?:sd ([\d.]+)(?:, (\d) seeds)?|1 seed)\) +\((experiments/[\w./-]+)\)"
@@ -96,9 +97,9 @@ def test_the_cost_of_bf16_is_the_measured_one() -> None:
     )
 
 
-def search_page() -> Any:
-    """experiments/search/page.py, which is no package's."""
-    spec = importlib.util.spec_from_file_location("search_page", SEARCH / "page.py")
+def page_of(folder: Path) -> Any:
+    """A folder's page.py, which is no package's."""
+    spec = importlib.util.spec_from_file_location(f"{folder.name}_page", folder / "page.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -106,11 +107,16 @@ def search_page() -> Any:
 
 
 def test_the_page_of_searches_is_the_one_that_their_results_make() -> None:
-    assert search_page().page(SEARCH) == (SEARCH / "README.md").read_text()
+    assert page_of(SEARCH).page(SEARCH) == (SEARCH / "README.md").read_text()
 
 
 def test_the_readme_says_what_searches_found() -> None:
-    assert search_page().readme(SEARCH) in " ".join((ROOT / "README.md").read_text().split())
+    assert page_of(SEARCH).readme(SEARCH) in " ".join((ROOT / "README.md").read_text().split())
+
+
+def test_the_page_of_product_photos_is_the_one_that_their_results_make() -> None:
+    assert page_of(PRODUCTS).page(PRODUCTS) == (PRODUCTS / "README.md").read_text()
+    assert page_of(PRODUCTS).readme(PRODUCTS) in " ".join((ROOT / "README.md").read_text().split())
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs" / "search").glob("*.yaml")), ids=lambda p: p.stem)
@@ -120,7 +126,7 @@ def test_a_search_expects_what_its_study_found(config: Path) -> None:
         assert not kept.exists()
         return
     study = json.loads(kept.read_text())
-    assert f"#   expect    {search_page().expected(study)}   ({kept.relative_to(ROOT)})" in header
+    assert f"#   expect    {page_of(SEARCH).expected(study)}   ({kept.relative_to(ROOT)})" in header
     assert study["search"]["name"] == config.stem
     assert re.fullmatch("[0-9a-f]{40}", study["environment"]["commit"])
 
