@@ -48,9 +48,12 @@ STEPS: list[Step] = [
     ("made alike", "photos brought to how Fashion-MNIST was made", "fashion-mnist", "sharifi", "sharifi-cnn", {}),
     ("trained", "batch 250, ReLU between linear layers, cosine", "fashion-mnist", "plain", "photos", {"data.augment": None}),
     ("mirrored", "shoes point either way", "fashion-mnist", "mirrored", "photos", {"data.augment": [FLIP]}),
-    ("worn", "garments as someone wears them", "fashion-mnist", "worn", "photos", {"data.augment": [FLIP, WORN]}),
+    ("worn", "garments as someone wears them", "fashion-mnist", "worn", "photos", {}),
     ("moved", "turned, moved, sheared, smaller", "fashion-mnist", "moved", "photos", {"data.augment": [FLIP, WORN, AFFINE]}),
-    ("lighter and darker", "another gamma for each image", "fashion-mnist", "photos", "photos", {}),
+    (
+        "lighter and darker", "another gamma for each image", "fashion-mnist", "photos", "photos",
+        {"data.augment": [FLIP, WORN, AFFINE, GAMMA]},
+    ),
     (
         "from above", "shoes seen from above", "fashion-mnist", "above", "photos",
         {"data.augment": [FLIP, WORN, ABOVE, AFFINE, GAMMA]},
