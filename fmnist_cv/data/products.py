@@ -198,7 +198,8 @@ class ProductImagesDataModule(KFoldDataModule):
         root: folder that holds styles.csv and images/<id>.jpg; otherwise $FMNIST_CV_DATA, ./data.
         preprocessing: "fashion-mnist" or "as-published", see `fmnist_cv.data.photos.preprocess`.
         recoding: YAML file that maps class names to article types; None for that of Sharifi, Hannesdottir and Dan.
-        part: "all" images; "development", 1,000 to choose on, products of one name together; or "rest", all others.
+        part: "all" images; "development", 1,000 to choose on; or "rest", all others but those of products whose name is
+            among the 1,000.
         part_seed: decides the 1,000.
         cache: folder for the read images, so that they are read once; None for $XDG_CACHE_HOME/fmnist_cv.
         kwargs: batches and splits, see KFoldDataModule.
@@ -248,20 +249,20 @@ class ProductImagesDataModule(KFoldDataModule):
         labels, names = np.array([p.label for p in products]), np.array([p.name for p in products])
         chosen = self._chosen(names)
         if not chosen.any():
-            raise UserError(f"data.part is '{self.part}', but there are only {len(images)} images, which are all of the "
-                            "other part")  # fmt: skip
+            raise UserError(
+                f"data.part is '{self.part}', but of the {len(images)} images none is left beside the other part"
+            )
         return Images.from_arrays(images[chosen], labels[chosen], class_names, names[chosen])
 
     def _chosen(self, names: np.ndarray) -> np.ndarray:
         """bool (n,), whether each image belongs to the part."""
         if self.part == "all":
             return np.ones(len(names), dtype=bool)
-        _, group, sizes = np.unique(names, return_inverse=True, return_counts=True)
-        development, n = np.zeros(len(sizes), dtype=bool), 0
-        for i in np.random.default_rng(self.part_seed).permutation(len(sizes)):
-            if n + sizes[i] <= N_DEVELOPMENT:
-                development[i], n = True, n + sizes[i]
-        return development[group] == (self.part == "development")
+        development = np.zeros(len(names), dtype=bool)
+        development[np.random.default_rng(self.part_seed).permutation(len(names))[:N_DEVELOPMENT]] = True
+        if self.part == "development":
+            return development
+        return ~np.isin(names, names[development])  # another photo of the same product has been chosen on, too
 
     def _cached(
         self, folder: Path, products: list[Product], report: ReadingReport, console: Console
