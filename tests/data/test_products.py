@@ -94,7 +94,7 @@ def test_photos_of_products_that_were_chosen_on_are_in_neither_part(
 ) -> None:
     monkeypatch.setattr("fmnist_cv.data.products.N_DEVELOPMENT", 5)
     text = (shop / "styles.csv").read_text()
-    for number in range(92, 98):
+    for number in (89, 90, 91, 98, 99, 100):
         text = text.replace(f"Product {number}\n", "Product\n")
     (shop / "styles.csv").write_text(text)
     development, rest = (module(shop, part=part, part_seed=3).train_images for part in ("development", "rest"))
