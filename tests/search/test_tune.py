@@ -34,8 +34,13 @@ def start(searched: Search, folder: Path, *arguments: object) -> subprocess.Pope
     path = folder / "search.yaml"
     path.write_text(yaml.safe_dump(searched))
     command = [sys.executable, "-m", "fmnist_cv.tune", f"--config={path}", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            start_new_session=True)  # fmt: skip
+    # a shell that runs the tests in the background has SIGINT ignored, which its children inherit
+    hear = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                start_new_session=True)  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, hear)
 
 
 def run(searched: Search, folder: Path, *arguments: object, status: int = 0) -> tuple[str, str]:
@@ -168,8 +173,11 @@ def survive(
     chance, killed = random.Random(0), 0
     for round_ in range(n_rounds):
         command = start(searched, tmp_path, "--workers", 4, *storage)
-        began, now = time.monotonic(), 0
-        while command.poll() is None and (round_ == n_rounds - 1 or time.monotonic() - began < 7):
+        now = 0
+        while command.poll() is None and not folds_of(command):
+            time.sleep(0.1)
+        began = time.monotonic()
+        while command.poll() is None and (round_ == n_rounds - 1 or time.monotonic() - began < 4):
             time.sleep(0.4)
             # a fold that dies more often than this without an epoch in between fails its trial
             now += now < MAX_DEATHS and kill_a_fold(command, chance)
