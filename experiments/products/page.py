@@ -55,7 +55,7 @@ def steps(found: dict[str, Any]) -> list[str]:
         "## Trained on Fashion-MNIST alone",
         f"Soft vote of three folds' networks per step. Steps were chosen on {found['n_development']:,} images (`part: "
         f"development`, seed {found['seed']}); the other {found.get('n_rest', 0):,} were scored once, after the last "
-        f"choice. Each step adds to the one before it; the one in bold was chosen, and what comes after it did not help. "
+        f"choice. The one in bold was chosen; steps add to the one before them, but for *moved*, which starts from *worn*. "
         f"{environment['device']}, at commit {environment['commit'][:12]}.",
         "\n".join(lines),
         "Recall of each class on the other images:",
