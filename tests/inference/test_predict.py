@@ -28,7 +28,7 @@ def test_as_a_process_it_predicts_what_it_can_and_tells_of_the_rest(run: Path, g
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
         "SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
-        f"skipped: {folder}/text.png is no image, or of no format that can be read",
+        f"skipped: {folder}/text.png is no image, or of another format than JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF",
         "1 of 13 files were skipped",
     ]
     rows = list(csv.DictReader(io.StringIO(ended.stdout)))
