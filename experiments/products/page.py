@@ -25,16 +25,19 @@ def main() -> None:
 
 def page(folder: Path) -> str:
     """The page's text, from the files in a folder."""
-    parts = [INTRODUCTION, *steps(json.loads((folder / "steps.json").read_text()))]
+    found, other = (json.loads((folder / name).read_text()) for name in ("steps.json", "other_draw.json"))
+    parts = [INTRODUCTION, *steps(found, other)]
     if (path := folder / "own.json").exists():
         parts += own(json.loads(path.read_text()))
     return "\n\n".join(parts) + "\n"
 
 
-def steps(found: dict[str, Any]) -> list[str]:
+def steps(found: dict[str, Any], other: dict[str, Any]) -> list[str]:
     """What each step adds, on the images that chose it and on the others."""
     first, last = found["steps"][0], found["steps"][-1]
     environment = last["environment"]
+    commits = dict.fromkeys(step["environment"]["commit"][:12] for step in found["steps"])
+    worn = next(step for step in other["steps"] if step["step"] == "worn")
     lines = [
         "| step | what is new | development: accuracy | balanced | macro F1 | others: accuracy | balanced | macro F1 | "
         "Fashion-MNIST, out of fold |",
@@ -57,9 +60,9 @@ def steps(found: dict[str, Any]) -> list[str]:
         f"development`, seed {found['seed']}); the other {found.get('n_rest', 0):,} were scored once, after the last "
         f"choice. Their products are none of the development images', "
         "by name. Before this split was settled, the steps but *longer* and *both ways* had been scored once on another draw "
-        "of 1,000, products of one name together, some of which are among the others: worn had 52.3 % there, which showed "
-        "that more was needed, and chose nothing else. The one in bold was chosen; steps add to the one before them, but for *moved*, which starts from *worn*. "
-        f"{environment['device']}, at commit {environment['commit'][:12]}.",
+        "of 1,000, products of one name together, some of which are among the others ([other_draw.json](other_draw.json)): worn had "
+        f"{100 * worn['development']['accuracy']:.1f} % there, which is why more epochs were tried. The one in bold was chosen; steps add to the one before them, but for *moved*, which starts from *worn*. "
+        f"{environment['device']}, trained at commits {', '.join(commits)}.",
         "\n".join(lines),
         "Recall of each class on the other images:",
         "\n".join(recalls),
@@ -84,7 +87,8 @@ def own(found: dict[str, Any]) -> list[str]:
     return [
         "## As a data set of their own",
         f"Five folds of the {found['n']:,} images, products of one name on one side of each split; the account's network, "
-        f"`configs/product-images.yaml`. {environment['device']}, at commit {environment['commit'][:12]}.",
+        f"`configs/product-images.yaml`. {environment['device']}, trained at commits "
+        f"{', '.join(dict.fromkeys(arm['commit'][:12] for arm in found['arms'].values()))}.",
         "\n".join(lines),
         f"Fine-tuned against fresh: {100 * test['difference']:+.2f} points, corrected 95 % interval "
         f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}, p = {test['p']:.2g}.",

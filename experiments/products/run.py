@@ -205,7 +205,11 @@ def own() -> None:
 
 def of_folds(result: CrossValidationResult) -> dict[str, Any]:
     out_of_fold = measures(result.labels, result.out_of_fold()[0].argmax(1))
-    return {"accuracy": result.summary["headline"]["accuracy"], "out_of_fold": out_of_fold}
+    return {
+        "accuracy": result.summary["headline"]["accuracy"],
+        "out_of_fold": out_of_fold,
+        "commit": result.summary["environment"]["commit"],
+    }
 
 
 def write(name: str, content: dict[str, Any]) -> None:

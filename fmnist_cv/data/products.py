@@ -24,7 +24,7 @@ from rich.progress import track
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.photos import FORMATS, SIZE, Preprocessing, UnreadableImage, preprocess, read_photo
-from fmnist_cv.data.sources import DATA_VARIABLE
+from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
@@ -79,18 +79,18 @@ OF_IMAGES = ("without_image", "unreadable", "grey", "other_sizes", "read")  # wh
 
 
 def find_products(root: str | None) -> Path:
-    """The folder with styles.csv and images/: `root`, or in $FMNIST_CV_DATA or ./data.
+    """The folder with styles.csv and images/: `root` or a folder in it; without one, in $FMNIST_CV_DATA or ./data.
 
     Raises:
         DataNotFound: it is nowhere there.
     """
-    places = [Path(root)] if root is not None else [Path(os.environ.get(DATA_VARIABLE, "data"))]
+    places = search_roots(root)
     for place in places:
         for folder in FOLDERS:
             if (place / folder / "styles.csv").is_file():
                 return place / folder
     raise DataNotFound(
-        f"Fashion Product Images: styles.csv not found under {places[0]} (looked in {', '.join(FOLDERS[:-1])} and the "
+        f"Fashion Product Images: styles.csv not found under {' or '.join(map(str, places))} (looked in {', '.join(FOLDERS[:-1])} and the "
         "folder itself); get 'Fashion Product Images (Small)' by Param Aggarwal from Kaggle, unpack it, and give the "
         "folder with data.root"
     )

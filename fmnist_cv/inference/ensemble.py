@@ -105,6 +105,7 @@ class Ensemble:
         image_shape: (channels, height, width) of the images they take.
         device: where they are.
         precision: makes the context in which they run.
+        precision_name: the Trainer's name for it.
         batch_size: images that are in memory as float32 at a time.
     """
 
@@ -113,6 +114,7 @@ class Ensemble:
     image_shape: tuple[int, int, int]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
+    precision_name: str = "32-true"
     batch_size: int = 1000
 
     def predict(self, images: np.ndarray | Tensor, console: Console | None = None) -> Predictions:
@@ -162,7 +164,7 @@ def load_ensemble(
     """
     result = run if isinstance(run, CrossValidationResult) else CrossValidationResult.load(run)
     experiment = result.experiment
-    device, context = _device_and_precision(result, accelerator, precision)
+    device, context, precision_name = _device_and_precision(result, accelerator, precision)
     networks, state = [], dict[str, Any]()
     for name, checkpoint in checkpoints(result, model):
         parts, state = load_parts(checkpoint, experiment)
@@ -176,6 +178,7 @@ def load_ensemble(
         tuple(state["image_shape"]),
         device,
         context,
+        precision_name,
         parts.data.eval_batch_size,
     )
 
@@ -236,7 +239,8 @@ def scaling_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:
 
 def _device_and_precision(
     result: CrossValidationResult, accelerator: str | None, precision: str | None
-) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
+) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]], str]:
+    """The device, and the precision's context and name: on a CPU Lightning puts bf16 in the place of fp16."""
     config = result.experiment.config.trainer
     try:
         devices = find_devices(accelerator or config.accelerator, "auto" if accelerator else config.devices)
@@ -254,4 +258,5 @@ def _device_and_precision(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    return trainer.strategy.root_device, trainer.precision_plugin.forward_context
+    plugin = trainer.precision_plugin
+    return trainer.strategy.root_device, plugin.forward_context, str(plugin.precision)

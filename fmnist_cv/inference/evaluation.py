@@ -100,7 +100,7 @@ def evaluate_run(
         "environment": describe_environment(
             Devices(ensemble.device.type, (ensemble.device.index or 0,)).description,
             torch.get_num_threads(),
-            result.summary["environment"]["precision"],
+            ensemble.precision_name,
         ),
     }
     _write(folder, evaluation)

@@ -145,8 +145,8 @@ def _notes(result: CrossValidationResult, ensemble: Ensemble) -> dict[str, Any]:
 
 def _images(result: CrossValidationResult, check_on: str | Path | KFoldDataModule | None) -> Images:
     if check_on is None:
-        module = result.data
-    else:
-        module = check_on if isinstance(check_on, KFoldDataModule) else read_data(check_on)
+        test = result.test_images
+        return result.data.train_images if test is None else test
+    module = check_on if isinstance(check_on, KFoldDataModule) else read_data(check_on)
     test = module.test_images
     return module.train_images if test is None else test

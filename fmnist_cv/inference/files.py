@@ -87,7 +87,6 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     Raises:
         UserError: a folder without images.
     """
-    Image.init()
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     found: dict[Path, None] = {}
     for path in map(Path, paths):

@@ -104,12 +104,11 @@ def _check_same_data(a: CrossValidationResult, a_name: str, b: CrossValidationRe
             f"{a_name} and {b_name} were made on different images: {_data(ours)} and {_data(theirs)}; "
             "compare runs on the same data"
         )
-    if (
-        ours.get("test_fingerprint") != theirs.get("test_fingerprint")
-        and {"test_fingerprint"} <= ours.keys() & theirs.keys()
+    fingerprints = [data.get("test_fingerprint") for data in (ours, theirs)]  # of older runs only the labels are known
+    labels = [run.test_labels for run in (a, b)]
+    if (None not in fingerprints and fingerprints[0] != fingerprints[1]) or (
+        labels[0] is not None and labels[1] is not None and not np.array_equal(labels[0], labels[1])
     ):
-        raise UserError(f"{a_name} and {b_name} were scored on different test images; compare runs on the same data")
-    if a.test_labels is not None and b.test_labels is not None and not np.array_equal(a.test_labels, b.test_labels):
         raise UserError(f"{a_name} and {b_name} were scored on different test images; compare runs on the same data")
 
 
