@@ -1,0 +1,33 @@
+"""Files that users name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from fmnist_cv.errors import UserError
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def regular_file(path: str | Path) -> Path:
+    """The path, if it leads to a file on a disk. Reading a pipe may wait for ever, and a device may have no end.
+
+    Symbolic links are followed.
+
+    Raises:
+        UserError: it is a folder, a pipe, a socket or a device.
+        OSError: it is missing or out of reach, as `open` would raise.
+    """
+    mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+        raise UserError(f"{path} is {kind}; give a regular file")
+    return Path(path)
