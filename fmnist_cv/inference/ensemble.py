@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import lightning as L
 import numpy as np
 import pandas as pd
 import torch
@@ -22,10 +21,10 @@ from fmnist_cv.inference.progress import tracked
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import find_devices
 from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.fold import quiet_lightning
 from fmnist_cv.validation.fold_scoring import load_checkpoint
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
 from fmnist_cv.validation.scoring import are_probabilities
+from fmnist_cv.validation.trainer import make_trainer, quiet_lightning
 
 Choice = Literal["ensemble", "best", "refit"]
 
@@ -249,10 +248,10 @@ def _device_and_precision(
         raise UserError(f"the networks cannot be put on {asked}: there is no such device here; choose another with "
                         "--accelerator, e.g. cpu") from None  # fmt: skip
     with quiet_lightning():
-        trainer = L.Trainer(
+        trainer = make_trainer(
             accelerator=devices.accelerator,
             devices=[devices.indices[0]] if devices.accelerator == "cuda" else 1,
-            precision=precision or result.summary["environment"]["precision"],  # type: ignore[arg-type]
+            precision=precision or result.summary["environment"]["precision"],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

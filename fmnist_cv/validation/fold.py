@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import time
 import traceback
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.profilers import PassThroughProfiler
 
 from fmnist_cv.data import Split
 from fmnist_cv.errors import UserError
@@ -34,6 +28,7 @@ from fmnist_cv.validation.callbacks import (
 )
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.validation.run_folder import FoldFolder, Locked, locked
+from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
 
 
 @dataclass(frozen=True)
@@ -117,7 +112,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
                 check_on_train_epoch_end=True,
             )
         )
-    trainer = make_trainer(job, folder, parts, [*callbacks, keeper])
+    trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], _loggers(folder, parts))
     fit(trainer, parts, folder, keeper, timer, notify)
     notify({"event": "scoring"})
     times = {"train_intervals": timer.train_intervals, "began": began}
@@ -144,7 +139,7 @@ def fit(
     notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps})
     if not (keeper.stopped or 0 < max_epochs <= epochs):
         checkpoint = folder.last_checkpoint if resumes else None
-        with _interrupt_as_itself():
+        with interrupt_as_itself():
             trainer.fit(parts.model, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
     else:
         keeper.log_history(trainer)
@@ -154,7 +149,9 @@ def fit(
         raise UserError("not one epoch was trained; raise trainer.max_epochs, max_steps or max_time")
 
 
-def make_trainer(job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: list[Callback]) -> L.Trainer:
+def fold_trainer(
+    job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: list[Callback], loggers: list[Logger]
+) -> L.Trainer:
     """The fold's Trainer: the experiment's options, and what the engine sets itself."""
     options = {key: value for key, value in parts.trainer.items() if key not in ("callbacks", "logger")}
     options |= {
@@ -162,7 +159,7 @@ def make_trainer(job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: 
         "devices": [job.device] if job.accelerator == "cuda" else 1,
         "precision": job.precision,
         "callbacks": callbacks,
-        "logger": _loggers(folder, parts),
+        "logger": loggers,
         "default_root_dir": folder.path,
         "enable_progress_bar": False,
         "enable_model_summary": False,
@@ -173,20 +170,8 @@ def make_trainer(job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: 
     if options.get("log_every_n_steps") is None:
         options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
     if options.get("profiler") is None:
-        options["profiler"] = _NoProfiler()
-    trainer = L.Trainer(**options)
-    # With max_steps, Lightning resumes inside the epoch that the checkpoint finished, and trains a step too many.
-    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
-    return trainer
-
-
-class _NoProfiler(PassThroughProfiler):
-    """Lightning's default, without a new generator for each of the 36 actions of a step."""
-
-    _nothing = contextlib.nullcontext()
-
-    def profile(self, action_name: str) -> Any:
-        return self._nothing
+        options["profiler"] = NoProfiler()
+    return make_trainer(**options)
 
 
 def _their_callbacks(parts: FoldParts, job: FoldJob) -> list[Callback]:
@@ -215,29 +200,3 @@ def _steps_per_epoch(parts: FoldParts, trainer: L.Trainer) -> int:
     steps = len(parts.data.train_dataloader())
     limit = trainer.limit_train_batches
     return min(steps, limit) if isinstance(limit, int) else max(1, int(steps * (limit or 1.0)))
-
-
-@contextlib.contextmanager
-def _interrupt_as_itself() -> Iterator[None]:
-    """Lightning turns Ctrl-C into SystemExit; turn it back."""
-    try:
-        yield
-    except SystemExit as error:
-        raise KeyboardInterrupt from error
-
-
-@contextlib.contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice out of the output: what it says of devices and loaders does not fit folds."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            warnings.filterwarnings("ignore", module="torch.utils.data")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
