@@ -75,6 +75,14 @@ def cpu_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def monotonic_clock() -> str:
+    """Name the clock that `time.monotonic` reads: all processes of a machine share it until the next boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    except OSError:  # where the boot has no name, two boots of one machine are taken for one
+        return platform.node()
+
+
 def derive_seed(*parts: int) -> int:
     """One 32-bit seed from several non-negative integers, e.g. (seed, repeat, fold, epoch)."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-IMPORTED_AT = time.time()
+IMPORTED_AT = time.monotonic()
 BATCH_SIZE = {"sharifi-cnn": 1000, "patel-ann": 64}
 FILES = [
     "train-images-idx3-ubyte",
@@ -119,7 +119,7 @@ def process_seconds():
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
     except OSError:
-        return time.time() - IMPORTED_AT
+        return time.monotonic() - IMPORTED_AT
     return uptime - ticks / os.sysconf("SC_CLK_TCK")
 
 

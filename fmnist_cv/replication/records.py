@@ -112,7 +112,7 @@ def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
                 "n_train": metrics["n_train"],
                 "n_validation": metrics["n_validation"],
                 "epochs": metrics["epochs"],
-                "seconds_per_epoch": mean(ended - began for began, ended, _ in metrics["times"]["train_intervals"]),
+                "seconds_per_epoch": mean(ended - began for began, ended, *_ in metrics["times"]["train_intervals"]),
                 "best_epoch": metrics["best_epoch"] + 1,
                 "last": metrics["last"],
                 "best": metrics["best"],

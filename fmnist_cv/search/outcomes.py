@@ -12,6 +12,7 @@ RUN = "run"  # name of its run's folder
 GIVEN_UP = "given_up"  # "after folds", "in an epoch", or null
 CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
 FAILED = "failed"  # why it could not be run
+SECONDS = "seconds"  # from its start to its end, by a clock that nobody sets
 
 
 def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -43,6 +44,9 @@ def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def seconds(trial: FrozenTrial) -> float:
     """Wall time of a finished trial; of one that was run again, of its last part."""
+    if SECONDS in trial.user_attrs:
+        return float(trial.user_attrs[SECONDS])
+    # a trial older than this attribute has only Optuna's times of day
     return trial.duration.total_seconds() if trial.duration is not None else 0.0
 
 

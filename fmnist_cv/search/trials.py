@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, failed, finished, ranked
+from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, SECONDS, failed, finished, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
 from fmnist_cv.search.storage import AWAY, ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
@@ -46,6 +46,7 @@ class RunningTrial:
     Attributes:
         trial: Optuna's.
         prepared: its run.
+        began: when it was drawn, on the monotonic clock.
         scores: accuracy on the held-out images of each fold that is finished.
         curves: the same after each epoch of these folds.
         deaths: of the running fold's process since its last epoch.
@@ -54,6 +55,7 @@ class RunningTrial:
 
     trial: optuna.Trial
     prepared: PreparedRun
+    began: float
     scores: list[float] = field(default_factory=list)
     curves: list[list[float]] = field(default_factory=list)
     deaths: int = 0
@@ -120,6 +122,7 @@ class TrialRunner:
 
     def _start_trials(self) -> None:
         while len(self._running) < self.workers and time.monotonic() >= self._ask_again_at:
+            began = time.monotonic()
             try:
                 trial = self.store.patiently(self._hand_out)
             except UpdateFinishedTrialError:  # taken from us before it was signed: the database had forgotten the lock
@@ -127,7 +130,7 @@ class TrialRunner:
             if trial is None:  # all are handed out; those of other processes may still fail
                 self._ask_again_at = time.monotonic() + ASK_AGAIN_SECONDS
                 return
-            self._start(trial)
+            self._start(trial, began)
 
     def _hand_out(self) -> optuna.Trial | None:
         """The next trial, as long as fewer are finished or running than were asked for."""
@@ -176,7 +179,7 @@ class TrialRunner:
             )
         return name
 
-    def _start(self, trial: optuna.Trial) -> None:
+    def _start(self, trial: optuna.Trial, began: float) -> None:
         options: dict[str, Any] = {"cv__workers": self.workers}
         if self.search.base.config.trainer.logger in (None, True):
             options["trainer__logger"] = False  # a fold's figures take longer than a small network's epoch
@@ -190,7 +193,7 @@ class TrialRunner:
         except UserError as error:
             self._fail(trial, str(error))
             return
-        running = self._running[trial.number] = RunningTrial(trial, prepared)
+        running = self._running[trial.number] = RunningTrial(trial, prepared, began)
         folders = fold_folders(prepared)
         self.display.started(trial.number, len(folders), sum(folder.finished for folder in folders))
         self._go_on(running)
@@ -252,10 +255,10 @@ class TrialRunner:
 
     def _tell(self, running: RunningTrial, scores: list[float], given_up: str | None) -> None:
         """Complete the trial with the mean of its scores; given up, it is complete for the sampler, but never wins."""
-        trial = running.trial
+        trial, took = running.trial, time.monotonic() - running.began
 
         def tell() -> None:
-            for key, value in ((GIVEN_UP, given_up), (CURVES, running.curves)):
+            for key, value in ((GIVEN_UP, given_up), (CURVES, running.curves), (SECONDS, took)):
                 trial.set_user_attr(key, value)
             self.study.tell(trial, mean(scores), state=TrialState.COMPLETE, skip_if_finished=True)
 

@@ -20,7 +20,7 @@ from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
-from fmnist_cv.runtime import derive_seed, seed_everything
+from fmnist_cv.runtime import derive_seed, monotonic_clock, seed_everything
 from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
 
 Notify = Callable[[dict[str, Any]], None]
@@ -137,11 +137,12 @@ class ScoreEachEpoch(Callback):
     """
 
     def __init__(self) -> None:
-        self.train_intervals: list[list[float]] = []  # (began, ended, images) of each epoch, seconds since 1970
+        # (began, ended, images, clock) of each epoch, in seconds of that clock; without a clock, seconds since 1970
+        self.train_intervals: list[list[Any]] = []
         self._epoch_began, self._images = 0.0, 0
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_began, self._images = time.time(), 0
+        self._epoch_began, self._images = time.monotonic(), 0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -151,7 +152,7 @@ class ScoreEachEpoch(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if pl_module.device.type == "cuda":
             torch.cuda.synchronize()
-        self.train_intervals.append([self._epoch_began, time.time(), self._images])
+        self.train_intervals.append([self._epoch_began, time.monotonic(), self._images, monotonic_clock()])
         data: KFoldDataModule = trainer.datamodule  # type: ignore[attr-defined]
         if not len(data.split.validation):
             return

@@ -194,18 +194,32 @@ def _times(folds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _shared_seconds(per_fold: list[list[list[float]]]) -> float:
-    """Wall time spent on training by folds that run side by side.
+def _shared_seconds(per_fold: list[list[list[Any]]]) -> float:
+    """Wall time spent on training by folds that run side by side, added up over the clocks that measured it.
+
+    Times of different clocks (another machine, or the same one after a reboot) cannot be compared: such folds count as
+    one after another.
 
     Each moment is shared out equally among the folds that run in it, and the shares of those that train just then are
     added up: one fold that trains while another scores its epoch has half of that moment. For folds one after another
     this is the plain sum of their training times.
 
     Args:
-        per_fold: for each fold (began, ended, images) of each epoch's training, seconds.
+        per_fold: for each fold (began, ended, images, clock) of each epoch's training, seconds; the clock may be missing.
     """
-    spans = [(intervals[0][0], intervals[-1][1]) for intervals in per_fold]
-    trains = [(began, ended) for intervals in per_fold for began, ended, _ in intervals]
+    by_clock: dict[str, list[list[tuple[float, float]]]] = {}
+    for intervals in per_fold:
+        own: dict[str, list[tuple[float, float]]] = {}
+        for began, ended, _, *clock in intervals:
+            own.setdefault("".join(clock), []).append((began, ended))
+        for name, epochs in own.items():
+            by_clock.setdefault(name, []).append(epochs)
+    return sum(map(_shared_seconds_of_one_clock, by_clock.values()))
+
+
+def _shared_seconds_of_one_clock(per_fold: list[list[tuple[float, float]]]) -> float:
+    spans = [(epochs[0][0], epochs[-1][1]) for epochs in per_fold]
+    trains = [epoch for epochs in per_fold for epoch in epochs]
     moments = sorted({moment for began, ended in (*spans, *trains) for moment in (began, ended)})
     seconds = 0.0
     for began, ended in pairwise(moments):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search import trials
-from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, fold_scores
+from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, SECONDS, fold_scores, seconds
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.study import open_study
@@ -37,11 +38,22 @@ def test_a_trial_is_the_cross_validation_of_its_configuration(searched: dict[str
     alone = cross_validate(result.search.experiment(values_of(result.search.space, trial.params), name="alone"))
     assert fold_scores(trial) == [float(accuracy) for accuracy in alone.accuracies]
     assert trial.value == pytest.approx(alone.mean) and trial.user_attrs[GIVEN_UP] is None
+    assert sorted(result.table["seconds"]) == sorted(t.user_attrs[SECONDS] for t in result.study.trials)
     assert [len(curve) for curve in trial.user_attrs[CURVES]] == [1, 1, 1]
     assert result.winner.value == max(t.value for t in result.study.trials)
     assert not list((tmp_path / "logs" / "study").rglob("events.out*fold*"))
     runs = {path.parts[-3] for path in result.path.glob("trial_*/fold_*/best.ckpt")}
     assert runs == {f"trial_{result.winner.number:04}"}  # those of the others would fill the disk
+
+
+def test_a_trials_seconds_are_not_those_of_a_clock_that_jumps() -> None:
+    noon = datetime(2026, 1, 1, 12)
+    trial = optuna.trial.create_trial(value=0.5, user_attrs={SECONDS: 7.5})
+    trial.datetime_start, trial.datetime_complete = noon, noon + timedelta(days=10)
+    assert seconds(trial) == 7.5
+    old = optuna.trial.create_trial(value=0.5)
+    old.datetime_start, old.datetime_complete = noon, noon + timedelta(seconds=9)
+    assert seconds(old) == 9
 
 
 def test_the_test_set_is_not_scored(searched: dict[str, Any], tmp_path: Path) -> None:

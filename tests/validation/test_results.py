@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import count
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -365,6 +367,23 @@ def test_time_side_by_side_is_shared_out() -> None:
     assert _shared_seconds([first, second]) == pytest.approx(4 + 1 + 2)
     assert _shared_seconds([first]) == pytest.approx(6)
     assert _shared_seconds([[[0.0, 2.0, 1]], [[5.0, 6.0, 1]]]) == pytest.approx(3)
+
+
+def test_times_of_different_clocks_are_not_compared() -> None:
+    """Three machines, or boots of one, whose clocks happen to show the same; and runs older than clocks have names."""
+    assert _shared_seconds([[[0.0, 2.0, 1, "a"]], [[0.0, 2.0, 1, "b"]], [[0.0, 2.0, 1]]]) == pytest.approx(6)
+    resumed = [[100.0, 104.0, 1, "first boot"], [3.0, 5.0, 1, "second boot"], [5.0, 7.0, 1, "second boot"]]
+    assert _shared_seconds([resumed, [[3.0, 7.0, 1, "second boot"]]]) == pytest.approx(4 + 4)
+
+
+def test_a_clock_that_jumps_changes_no_duration(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sets the time of day ten days on at each look at it."""
+    real, jumps = time.time, count()
+    monkeypatch.setattr(time, "time", lambda: real() + 864_000 * next(jumps))
+    began = time.monotonic()
+    times = cross_validate(quick).summary["times"]
+    assert 0 < times["train_seconds"] < time.monotonic() - began
+    assert all(0 < seconds < time.monotonic() - began for seconds in times["fold_wall_seconds"])
 
 
 def test_a_failing_refit_leaves_the_summary(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
