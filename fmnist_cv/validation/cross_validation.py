@@ -176,6 +176,7 @@ def _run(jobs: list[FoldJob], prepared: PreparedRun, console: Console | None) ->
             if shown is not None:
                 shown.handle(name, event)
 
-        run_jobs(jobs, prepared.experiment.cv.workers, devices, handle)
+        alone = prepared.experiment.cv.fold is not None  # the others are other commands' to run
+        run_jobs(jobs, prepared.experiment.cv.workers, devices, handle, wait_for_others=not alone)
     if failures:
         raise FoldsFailed(prepared.run.path, failures)

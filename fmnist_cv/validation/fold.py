@@ -31,7 +31,7 @@ from fmnist_cv.validation.run_folder import FoldFolder, Locked, locked
 from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FoldJob:
     """All that a process needs to run one fold.
 

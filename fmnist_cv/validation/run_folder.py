@@ -245,6 +245,15 @@ class Locked(UserError):
     """Another process holds the lock."""
 
 
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock file."""
+    try:
+        with locked(path, wait=False, what=str(path)):
+            return False
+    except Locked:
+        return True
+
+
 @contextmanager
 def locked(path: Path, *, wait: bool, what: str, console: Console | None = None) -> Iterator[None]:
     """Hold a lock file; the system lets go of it when its holder dies, however it dies. A wait is told on the console.

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,6 +16,9 @@ from typing import Any, Self
 
 from fmnist_cv.runtime import Devices, cpu_cores
 from fmnist_cv.validation.fold import FoldJob, run_fold
+from fmnist_cv.validation.run_folder import FoldFolder, is_locked
+
+LOOK_AGAIN_SECONDS = 0.5  # whether another command still works on a fold
 
 Handle = Callable[[str, dict[str, Any]], None]  # (fold's name, event)
 
@@ -40,10 +44,13 @@ def default_workers(n_folds: int | None, devices: Devices) -> int:
     return places if n_folds is None else min(n_folds, places)
 
 
-def run_jobs(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handle) -> None:
+def run_jobs(
+    jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handle, *, wait_for_others: bool = True
+) -> None:
     """Run folds, several at a time, each in a process of its own; one that dies fails its fold alone.
 
-    With one worker the folds run in this process, one after another, and end with it.
+    With one worker the folds run in this process, one after another, and end with it. A fold on which another command
+    works is waited for when all others are done; if that command ends without finishing it, it is run here.
 
     Args:
         jobs: folds to run, each asked for when a worker is free; their `device` is set here.
@@ -51,7 +58,36 @@ def run_jobs(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, han
             beside the last of these: 3 folds on 2 cores are over in the time of 1.5, not of 2.
         devices: where they run.
         handle: called in this process with each fold's name and events; the last of a fold is "finished" or "failed".
+            "elsewhere" means that another command works on it.
+        wait_for_others: false fails a fold on which another command works.
     """
+    known: dict[str, FoldJob] = {}  # not yet over
+    elsewhere: list[FoldJob] = []
+
+    def remembered(some: Iterable[FoldJob]) -> Iterator[FoldJob]:
+        for job in some:
+            known[job.name] = job
+            yield job
+
+    def handle_or_wait(name: str, event: dict[str, Any]) -> None:
+        if event["event"] in ("finished", "failed"):
+            job = known.pop(name)
+            if event.get("locked") and wait_for_others:
+                elsewhere.append(job)
+                event = {"event": "elsewhere"}
+        handle(name, event)
+
+    _run_each(remembered(jobs), workers, devices, handle_or_wait)
+    while elsewhere:
+        free = [job for job in elsewhere if not is_locked(FoldFolder(job.folder).lock)]
+        elsewhere[:] = [job for job in elsewhere if job not in free]
+        if free:  # those that are finished by now only say so
+            _run_each(remembered(free), workers, devices, handle_or_wait)
+        else:
+            time.sleep(LOOK_AGAIN_SECONDS)
+
+
+def _run_each(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handle) -> None:
     if workers is None:
         jobs = list(jobs)
         at_once, unfinished = default_workers(len(jobs), devices), len(jobs)

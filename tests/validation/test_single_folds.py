@@ -6,13 +6,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from running import outcome
 
 from fmnist_cv import cross_validate, fit
-from fmnist_cv.validation import cross_validation, preparation
+from fmnist_cv.validation import cross_validation, preparation, workers
 
 HOLD_LOCK = """
 import sys, filelock
@@ -71,10 +73,43 @@ def test_a_fold_that_another_process_works_on_is_left_to_it(
         assert "fold_1 of this run is being worked on by another process" in captured.err
         assert "Traceback" not in captured.err
         assert not (run / "fold_1" / "last.ckpt").exists()
-        assert fit.main(["--config", config, "--resume", "parts"]) == fit.FOLD_FAILED  # the others run
-        assert "fold_2: finished" in capsys.readouterr().out
         other.kill()
     assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == fit.OK  # its lock died with it
+
+
+@pytest.mark.parametrize("ends", ["finished", "dead"])
+def test_a_fold_of_another_command_is_waited_for_and_taken_over_if_that_dies(
+    quick: dict[str, Any],
+    write_config: Callable[[dict[str, Any]], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ends: str,
+) -> None:
+    """Two `--resume` of one run at once: both end with the summary, whoever ran which fold."""
+    config, run = str(write_config(quick)), tmp_path / "logs" / "tiny" / "parts"
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == fit.OK
+    capsys.readouterr()
+    other, looks, told_in_time = FileLock(run / ".fold_1.lock"), [], []
+    other.acquire()
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            out = capsys.readouterr().out
+            told_in_time.extend(["fold_1: another command works on it" in out, "fold_2: finished" in out])
+            other.release()
+            if ends == "finished":
+                assert fit.main(["--config", config, "--resume", "parts", "--cv.fold=1"]) == fit.OK
+            capsys.readouterr()
+
+    monkeypatch.setattr(workers, "time", SimpleNamespace(sleep=sleep))
+    assert fit.main(["--config", config, "--resume", "parts"]) == fit.OK
+    assert (len(looks), told_in_time) == (3, [True, True])
+    out = capsys.readouterr().out
+    assert "fold_1: finished" in out
+    assert ("fold_1: epoch" in out) == (ends == "dead")
+    assert outcome(run) == outcome(cross_validate(quick, run="whole").path)
 
 
 def test_two_commands_that_start_a_run_at_once_share_it(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

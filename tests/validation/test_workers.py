@@ -233,7 +233,9 @@ def test_the_threads_of_folds_side_by_side_are_no_more_than_the_cores(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     quick["cv"] |= {"n_splits": 4, "workers": asked}
     seen: list[int] = []
-    monkeypatch.setattr(cross_validation, "run_jobs", lambda jobs, *rest: seen.extend(job.threads for job in jobs))
+    monkeypatch.setattr(
+        cross_validation, "run_jobs", lambda jobs, *rest, **options: seen.extend(job.threads for job in jobs)
+    )
     with pytest.raises(cross_validation.FoldsMissing):
         cross_validation.cross_validate(quick)
     assert seen == [threads] * 4
