@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fmnist_cv.data.photos import MAX_PIXELS
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice, load_ensemble
@@ -25,6 +26,7 @@ from fmnist_cv.validation.run_folder import replace_file
 
 SKIPPED = 1
 FORMATS = ("table", "csv", "json")
+ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json"}  # of the file that is written
 
 DESCRIPTION = """
 Classify image files with the networks of a finished run: the folds' vote, its probability, and how many of the folds
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if files were skipped, 2 for a user's mistake, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
+        form = options.format or _format_of(options.out)
         _check_out(options.out, options.overwrite)
         prepare_process()
         run = CrossValidationResult.load(options.run)
@@ -59,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
                   file=sys.stderr)  # fmt: skip
         ensemble = load_ensemble(run, options.model, options.accelerator)
-        found = predict_files(ensemble, options.paths, options.preprocessing, Console(stderr=True))
-        _write(found, options.format or _format_of(options.out), options.out)
+        found = predict_files(ensemble, options.paths, options.preprocessing, Console(stderr=True),
+                              options.max_pixels)  # fmt: skip
+        _write(found, form, options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -88,12 +92,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
     parser.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER",
-                        help="image files; of a folder, those in it and its subfolders")  # fmt: skip
+                        help="image files; of a folder, those in it and its subfolders, also linked ones")  # fmt: skip
     parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
                         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
     parser.add_argument("--preprocessing", choices=get_args(Preprocessing), default="auto",
                         help="what is done to each image, see below (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--format", choices=FORMATS, help="default: as the file --out ends, else a table")
+    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, metavar="N",
+                        help="skip images of more pixels; each takes up to 16 bytes of memory (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--format", choices=FORMATS,
+                        help="default: as the file --out ends (.csv, .json, .txt), else a table")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
     parser.add_argument("--overwrite", action="store_true", help="replace the file --out")
     parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
@@ -101,8 +108,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _format_of(out: Path | None) -> str:
-    ending = "" if out is None else out.suffix.removeprefix(".")
-    return ending if ending in FORMATS else "table"
+    ending = "" if out is None else out.suffix.lower()
+    if ending not in ENDINGS:
+        raise UserError(f"--out {out}: its ending names no format; let it end in .csv, .json or .txt, or give --format")
+    return ENDINGS[ending]
 
 
 def _check_out(out: Path | None, overwrite: bool) -> None:

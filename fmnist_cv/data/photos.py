@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -9,11 +13,39 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.files import regular_file
 
 SIZE = 28
 # Pillow tells formats by content, and hands some (EPS) to other programs: only these are opened, whatever a file's name.
 Image.init()
 FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF") if name in Image.OPEN)
+ENDINGS = frozenset(ending for ending, name in Image.registered_extensions().items() if name in FORMATS)
+# of image files that are not opened: other formats of Pillow's, those of phones and cameras, and drawings
+OTHER_ENDINGS = (
+    frozenset(
+        ending
+        for ending, name in Image.registered_extensions().items()
+        if Image.MIME.get(name, "").startswith("image/") and name not in FORMATS
+    )
+    | {
+        ".heic",
+        ".heif",
+        ".avif",
+        ".webp",
+        ".jxl",
+        ".svg",
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".orf",
+        ".raf",
+        ".rw2",
+    }
+    - ENDINGS
+)
+MAX_PIXELS = 100_000_000  # of one image; with 16 bytes each, 1.6 GB
 FUZZ = 0.05  # of the pixels' range: what differs less from the corners is background
 Preprocessing = Literal["fashion-mnist", "as-published"]
 
@@ -22,28 +54,62 @@ class UnreadableImage(UserError):
     """A file that holds no image that can be decoded."""
 
 
+@contextmanager
+def pixel_limit(max_pixels: int) -> Iterator[None]:
+    """Within it, `read_photo` refuses images of more pixels, instead of those beyond Pillow's own limit.
+
+    Pillow's limit belongs to the process, and is only a warning for images of up to twice its size.
+    """
+    pillows, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows
+
+
 def read_photo(path: Path) -> Image.Image:
     """Decode an image file to RGB, turned as its camera says, transparent parts white.
 
+    Memory: up to 16 bytes per pixel.
+
     Raises:
-        UnreadableImage: it is missing, empty, truncated, or something else.
+        UnreadableImage: it is missing, empty, truncated, too large (see `pixel_limit`), or something else.
     """
     try:
-        with Image.open(path, formats=FORMATS) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if image.mode in ("I", "F"):
-                raise UnreadableImage(f"{path} has pixels of 32 bits, of which range is not told; save it with 8 or 16")
-            if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            return image.convert("RGB")
+        with Image.open(regular_file(path), formats=FORMATS) as image:
+            n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+            if limit is not None and n_pixels > limit:
+                raise Image.DecompressionBombError(f"{n_pixels} pixels")
+            ImageOps.exif_transpose(image, in_place=True)
+            return _as_rgb(image)
     except UnidentifiedImageError:
+        if path.suffix.lower() in OTHER_ENDINGS:
+            raise UnreadableImage(f"{path} is of a format that is not supported; convert it to JPEG or PNG") from None
         raise UnreadableImage(f"{path} is no image, or of another format than {', '.join(FORMATS)}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        found = re.search(r"(\d+) pixels", str(error))
+        raise UnreadableImage(
+            f"{path} has {int(found[1]) if found else 0:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,}; "
+            "predict's --max_pixels raises it, where there is memory for 16 bytes per pixel"
+        ) from None
+    except UserError as error:
+        raise UnreadableImage(str(error)) from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableImage(f"cannot read the image {path}: {reason}") from None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("it has pixels of 32 bits, whose range is unknown; save it with 8 or 16 bits")
+    if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies it in any case
 
 
 def preprocess(photo: Image.Image, how: Preprocessing = "fashion-mnist") -> np.ndarray:
@@ -76,10 +142,9 @@ def preprocess(photo: Image.Image, how: Preprocessing = "fashion-mnist") -> np.n
 
 def trim(photo: Image.Image) -> Image.Image:
     """Cut off the edges that look like the corners; of a photo that is all of one colour nothing."""
-    pixels = np.asarray(photo, dtype=np.int16)
-    background = np.median(pixels[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
-    garment = (np.abs(pixels - background) > 255 * FUZZ).any(axis=2)
-    rows, columns = np.flatnonzero(garment.any(axis=1)), np.flatnonzero(garment.any(axis=0))
-    if not len(rows):
-        return photo
-    return photo.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    right, bottom = photo.width - 1, photo.height - 1
+    corners = [photo.getpixel(place) for place in ((0, 0), (0, bottom), (right, 0), (right, bottom))]
+    background = np.median(corners, axis=0)
+    # per channel, whether each value differs; applied by Pillow, which needs no array of the photo's size
+    differs = np.abs(np.arange(256) - background[:, None]) > 255 * FUZZ
+    return photo.crop(photo.point((255 * differs).ravel().tolist()).getbbox())

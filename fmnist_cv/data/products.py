@@ -23,7 +23,16 @@ from rich.progress import track
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
-from fmnist_cv.data.photos import FORMATS, SIZE, Preprocessing, UnreadableImage, preprocess, read_photo
+from fmnist_cv.data.photos import (
+    FORMATS,
+    MAX_PIXELS,
+    SIZE,
+    Preprocessing,
+    UnreadableImage,
+    pixel_limit,
+    preprocess,
+    read_photo,
+)
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
 
@@ -172,7 +181,7 @@ def read_images(
             return preprocess(photo, how), file.mode == "L", photo.size
 
     images, shown = [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with pixel_limit(MAX_PIXELS), ThreadPoolExecutor(os.cpu_count()) as pool:
         what = "reading product images"
         for product, found in zip(
             with_image, track(pool.map(read, with_image), what, len(with_image), console=console), strict=True

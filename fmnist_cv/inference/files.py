@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -13,7 +13,16 @@ import pandas as pd
 from PIL import Image
 from rich.console import Console
 
-from fmnist_cv.data.photos import FORMATS, SIZE, UnreadableImage, preprocess, read_photo
+from fmnist_cv.data.photos import (
+    ENDINGS,
+    MAX_PIXELS,
+    OTHER_ENDINGS,
+    SIZE,
+    UnreadableImage,
+    pixel_limit,
+    preprocess,
+    read_photo,
+)
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
@@ -49,6 +58,7 @@ def predict_files(
     paths: Sequence[str | Path],
     preprocessing: Preprocessing = "auto",
     console: Console | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> FilePredictions:
     """Classify image files.
 
@@ -57,21 +67,25 @@ def predict_files(
         paths: files, and folders whose images are taken with those of their subfolders.
         preprocessing: what is done to each image, see `prepare`.
         console: where progress is shown.
+        max_pixels: images of more pixels are skipped: each takes up to 16 bytes of memory while it is read.
 
     Raises:
         UserError: not one image can be read, or the preprocessing does not suit the networks.
     """
+    if max_pixels < 1:
+        raise UserError(f"max_pixels is {max_pixels}; it must be at least 1")
     files = find_images(paths)
     images, prepared, read, unreadable = [], [], [], {}
-    for path in tracked(files, "reading", console):
-        try:
-            image, how = prepare(path, ensemble.image_shape, preprocessing)
-        except UnreadableImage as error:
-            unreadable[path] = str(error)
-            continue
-        images.append(image)
-        prepared.append(how)
-        read.append(path)
+    with pixel_limit(max_pixels):
+        for path in tracked(files, "reading", console):
+            try:
+                image, how = prepare(path, ensemble.image_shape, preprocessing)
+            except UnreadableImage as error:
+                unreadable[path] = str(error)
+                continue
+            images.append(image)
+            prepared.append(how)
+            read.append(path)
     if not read:
         reasons = "; ".join([*unreadable.values()][:3]) + ("; ..." if len(unreadable) > 3 else "")
         raise UserError(f"there is nothing to predict: {reasons}")
@@ -82,28 +96,42 @@ def predict_files(
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
     """The files, and in the place of folders the images in them and their subfolders, sorted, each but once.
 
-    In folders, images are told by their endings, and hidden files are left out.
+    In folders, images are known by their endings: those that can be opened, and those of other formats, such as .heic,
+    which are refused by name when they are read. Hidden files and folders are left out. Links to folders are followed,
+    but no folder is searched twice.
 
     Raises:
-        UserError: a folder without images.
+        UserError: a folder without images, or one that cannot be read.
     """
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in FORMATS}
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if not path.is_dir():
             found[path] = None
             continue
-        inside = sorted(
-            file
-            for file in path.rglob("*")
-            if file.suffix.lower() in endings
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and not file.is_dir()
-        )
+        inside = sorted(file for file in _files_in(path) if file.suffix.lower() in ENDINGS | OTHER_ENDINGS)
         if not inside:
             raise UserError(f"the folder {path} holds no images: no file in it ends in .jpg, .png, or the like")
         found |= dict.fromkeys(inside)
     return list(found)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files in a folder and its subfolders, then in the folders that links in it lead to, but for hidden ones."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
+
+    waiting, searched = [folder], set[str]()
+    while waiting:
+        for parent, folders, files in os.walk(waiting.pop(0), onerror=refuse):
+            real = os.path.realpath(parent)
+            if real in searched:
+                folders.clear()
+                continue
+            searched.add(real)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            waiting += [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+            yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
 def prepare(path: Path, image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> tuple[np.ndarray, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fmnist_cv.data.photos import UnreadableImage, preprocess, read_photo, trim
+from fmnist_cv.data.photos import FUZZ, UnreadableImage, pixel_limit, preprocess, read_photo, trim
 from fmnist_cv.errors import UserError
 
 
@@ -25,6 +27,69 @@ def test_the_background_is_trimmed_whatever_its_colour() -> None:
     for background in ("white", "#f4f4f4", "navy"):
         assert trim(photo((60, 80), (10, 20, 50, 70), background)).size == (40, 50)
     assert trim(Image.new("RGB", (60, 80), "white")).size == (60, 80)
+
+
+def trimmed_with_arrays(photo: Image.Image) -> Image.Image:
+    """`trim` by its definition, with arrays of the photo's size."""
+    pixels = np.asarray(photo, dtype=np.int16)
+    background = np.median(pixels[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
+    garment = (np.abs(pixels - background) > 255 * FUZZ).any(axis=2)
+    rows, columns = np.flatnonzero(garment.any(axis=1)), np.flatnonzero(garment.any(axis=0))
+    if not len(rows):
+        return photo
+    return photo.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_the_box_is_exact(width: int, height: int, spread: int, seed: int) -> None:
+    """Also where the corners differ from each other, and pixels differ from them by just the threshold."""
+    pixels = np.random.default_rng(seed).integers(200, 200 + spread, (height, width, 3)).clip(0, 255)
+    image = Image.fromarray(pixels.astype(np.uint8))
+    found, expected = trim(image), trimmed_with_arrays(image)
+    assert found.size == expected.size and found.tobytes() == expected.tobytes()
+
+
+def test_no_array_of_a_photos_size_is_made_of_it() -> None:
+    large = photo((2000, 1500), (200, 300, 1500, 1300))
+    tracemalloc.start()
+    preprocess(large)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6  # 3 million pixels; it was 24 bytes and more for each
+
+
+def test_images_beyond_the_limit_of_pixels_are_refused_before_they_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    path = tmp_path / "large.png"
+    photo((60, 80), (10, 20, 50, 70)).save(path)
+    path.write_bytes(path.read_bytes()[:100])  # the header, and little more
+    for limit in (4799, 2399, 10):  # Pillow warns, then raises from twice its limit on
+        with (
+            pixel_limit(limit),
+            pytest.raises(
+                UnreadableImage, match=f"large.png has 4,800 pixels, more than the limit of {limit:,};.*--max_pixels"
+            ),
+        ):
+            read_photo(path)
+    photo((60, 80), (10, 20, 50, 70)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pixel_limit(4800):
+        assert trim(read_photo(path)).size == (40, 50)
+    assert Image.MAX_IMAGE_PIXELS == 1000 and not recwarn.list
+    with pytest.raises(UnreadableImage, match="more than the limit of 1,000"):
+        read_photo(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("pipe.png", "a named pipe"), ("zero.png", "a device"), ("folder.png", "a folder")]
+)
+def test_only_regular_files_are_opened(tmp_path: Path, name: str, kind: str) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(UnreadableImage, match=f"{name} is {kind}"):
+        read_photo(tmp_path / name)
 
 
 def test_a_garment_fills_28_pixels_and_is_centred_and_negated() -> None:

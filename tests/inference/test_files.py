@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_pixels_of_16_bits_keep_their_range_and_those_of_32_are_refused(tmp_path
     Image.fromarray(pixels).save(tmp_path / "16.png")
     assert (prepare(tmp_path / "16.png", GREY, "auto")[0] == pixels >> 8).all()
     Image.fromarray(pixels.astype(np.float32)).save(tmp_path / "32.tif")
-    with pytest.raises(UnreadableImage, match="has pixels of 32 bits"):
+    with pytest.raises(UnreadableImage, match=r"32\.tif: it has pixels of 32 bits"):
         prepare(tmp_path / "32.tif", GREY, "auto")
 
 
@@ -78,6 +79,51 @@ def test_folders_are_searched_for_images_in_order_and_each_file_is_taken_once(tm
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"the folder .*empty holds no images"):
         find_images([tmp_path, tmp_path / "empty"])
+
+
+def test_linked_folders_are_searched_once(tmp_path: Path) -> None:
+    """Also where they lead round in a circle, and where their target is searched anyway."""
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for name in ("inside/z/1.png", "inside/z/sub/2.png", "outside/3.png", "outside/deep/4.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (inside / "a").symlink_to(inside / "z")
+    (inside / "out").symlink_to(outside)
+    (inside / "z" / "up").symlink_to(inside)
+    (outside / "back").symlink_to(inside / "z" / "sub")
+    (inside / "gone").symlink_to(tmp_path / "nowhere")
+    names = [str(path.relative_to(inside)) for path in find_images([inside])]
+    assert names == ["out/3.png", "out/deep/4.png", "z/1.png", "z/sub/2.png"]
+    (tmp_path / "link").symlink_to(outside)
+    assert find_images([tmp_path / "link"])[0] == tmp_path / "link" / "3.png"
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "1.png").touch()
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"cannot read the folder .*closed: Permission denied"):
+        find_images([tmp_path])
+
+
+def test_image_files_of_other_formats_are_skipped_by_name(run: Path, garments: Garments) -> None:
+    good = garments(2)
+    folder = good[0].parent
+    for name in ("a.heic", "b.HEIF", "c.dng", "d.svg", "notes.txt"):
+        (folder / name).write_bytes(b"\0\0\0 ftypheic")
+    good[1].rename(folder / "really_a_png.heic")
+    found = predict_files(load_ensemble(run), [folder])
+    assert [path.name for path in found.files] == ["0.png", "really_a_png.heic"]
+    assert {path.name for path in found.unreadable} == {"a.heic", "b.HEIF", "c.dng", "d.svg"}
+    for path, reason in found.unreadable.items():
+        assert reason == f"{path} is of a format that is not supported; convert it to JPEG or PNG"
 
 
 def test_what_is_no_image_is_skipped_with_the_reason(run: Path, garments: Garments) -> None:

@@ -64,6 +64,8 @@ def test_table_csv_and_json_say_the_same(
     objects = json.loads(capsys.readouterr().out)
     assert main([str(run), *paths, "--out", str(tmp_path / "found.txt")]) == 0
     assert (tmp_path / "found.txt").read_text() == table.replace("\x1b", "")
+    assert main([str(run), *paths, "--out", str(tmp_path / "upper.CSV")]) == 0
+    assert (tmp_path / "upper.CSV").read_text() == (tmp_path / "found.csv").read_text()
     for i, (row, found) in enumerate(zip(rows, objects, strict=True)):
         line = next(line for line in table.splitlines() if f" {i}.png " in line)
         assert row["file"] == found["file"] == paths[i]
@@ -101,6 +103,9 @@ def test_mistakes_end_with_status_2_and_a_reason(
     refused("holds no images", run, tmp_path / "empty")
     refused("there.csv exists; give another --out, or --overwrite", run, path, "--out", tmp_path / "there.csv")
     refused("there is no folder", run, path, "--out", tmp_path / "gone" / "there.csv")
+    refused("names no format; let it end in .csv, .json or .txt", run, path, "--out", tmp_path / "found.xlsx")
+    refused("has 784 pixels, more than the limit of 783; predict's --max_pixels", run, path, "--max_pixels", 783)
+    refused("max_pixels is 0; it must be at least 1", run, path, "--max_pixels", 0)
     assert (tmp_path / "there.csv").read_text() == "precious"
     assert main([str(run), path, "--out", str(tmp_path / "there.csv"), "--overwrite"]) == 0
     assert (tmp_path / "there.csv").read_text().startswith("file,prepared,label,")
