@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
 from fmnist_cv.runtime import derive_seed, monotonic_clock, seed_everything
+from fmnist_cv.validation.plateau import step_plateaus
 from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
 
 Notify = Callable[[dict[str, Any]], None]
@@ -174,7 +175,8 @@ class ScoreEachEpoch(Callback):
 class KeepCheckpoints(Checkpoint):
     """Keep the last and the best epoch's checkpoint, whole at every instant, and the history of all metrics.
 
-    A `Checkpoint`, so that Lightning calls it after all other callbacks: what early stopping decided is saved, too.
+    A `Checkpoint`, and the last of them, so that Lightning calls it after all other callbacks: what early stopping
+    decided is saved, too, and the learning rate that the next epoch begins with.
 
     Args:
         last: where the last epoch's checkpoint goes.
@@ -190,10 +192,20 @@ class KeepCheckpoints(Checkpoint):
         self.best_epoch = -1
         self.stopped = False  # training is over
         self._should_stop = False  # asked for, though min_epochs may still keep it going
-        self._lr = 0.0
+        self._lr: dict[str, float] = {}  # empty where nothing has a learning rate
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Go last: Lightning has appended the callbacks that the module itself configures."""
+        others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        if self.monitor is None:  # nothing is held out that these could monitor
+            others = [callback for callback in others if not isinstance(callback, EarlyStopping | Checkpoint)]
+        trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.should_stop = self._should_stop
+        if self.history:  # metrics stay until they are logged again, which may be epochs later; checkpoints lack them
+            metrics = {name: torch.tensor(value) for name, value in self.history[-1].items()}
+            trainer.callback_metrics.update(metrics)
         self.log_history(trainer)
 
     def log_history(self, trainer: L.Trainer) -> None:
@@ -204,17 +216,19 @@ class KeepCheckpoints(Checkpoint):
                     logger.log_metrics(metrics, step=epoch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])  # before the scheduler's step
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        self._lr = {"lr": float(groups[0]["lr"])} if groups and "lr" in groups[0] else {}  # before the scheduler's step
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
         better = self._is_better(metrics, trainer.current_epoch)
-        pl_module.log("lr", self._lr)
-        self.history.append({**metrics, "lr": self._lr})
+        pl_module.log_dict(self._lr)
+        self.history.append({**metrics, **self._lr})
         if better:
             self.best_epoch = len(self.history) - 1
         self._should_stop = trainer.should_stop
         self.stopped = trainer.should_stop and trainer.fit_loop._can_stop_early
+        step_plateaus(trainer)
         self._save(trainer, better)
         self._notify({"event": "epoch", "epoch": trainer.current_epoch, **metrics})
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 
 from fmnist_cv.data import Split
@@ -27,6 +27,7 @@ from fmnist_cv.validation.callbacks import (
     WatchTraining,
 )
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
+from fmnist_cv.validation.plateau import step_plateaus_when_told
 from fmnist_cv.validation.run_folder import FoldFolder, Locked, locked
 from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
 
@@ -100,7 +101,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     monitor = None if job.is_refit else selection.monitor
     keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode or "max", notify)
     timer = ScoreEachEpoch()
-    callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *_their_callbacks(parts, job)]
+    callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *_their_callbacks(parts)]
     if selection.patience is not None:
         callbacks.append(
             EarlyStopping(
@@ -171,15 +172,14 @@ def fold_trainer(
         options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
     if options.get("profiler") is None:
         options["profiler"] = NoProfiler()
-    return make_trainer(**options)
+    trainer = make_trainer(**options)
+    step_plateaus_when_told(trainer)
+    return trainer
 
 
-def _their_callbacks(parts: FoldParts, job: FoldJob) -> list[Callback]:
+def _their_callbacks(parts: FoldParts) -> list[Callback]:
     theirs = parts.trainer.get("callbacks") or []
-    theirs = theirs if isinstance(theirs, list) else [theirs]
-    if job.is_refit:  # nothing is held out that these could monitor
-        theirs = [callback for callback in theirs if not isinstance(callback, EarlyStopping | Checkpoint)]
-    return theirs
+    return theirs if isinstance(theirs, list) else [theirs]
 
 
 def _loggers(folder: FoldFolder, parts: FoldParts) -> list[Logger]:

@@ -248,6 +248,36 @@ def test_other_ways_to_train_resume_alike(
     assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "rates", "dies_after"),
+    [
+        ({}, [0.1, 0.1, 0.05, 0.025], 2),
+        ({"monitor": "score"}, [0.1, 0.1, 0.05, 0.025], 3),
+        ({"monitor": "score", "mode": "max", "every": 2}, [0.1, 0.1, 0.05, 0.025], 1),
+        ({"scheduler": {"frequency": 2}}, [0.1, 0.1, 0.1, 0.1, 0.05], 4),
+        ({"scheduler": {"monitor": "nothing", "strict": False}}, [0.1] * 3, 1),
+        ({"manual": True}, [0.1, 0.1, 0.05, 0.025], 2),
+    ],
+    ids=str,
+)
+def test_rates_reduced_on_a_plateau_survive_a_kill(
+    quick: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: dict[str, Any],
+    rates: list[float],
+    dies_after: int,
+) -> None:
+    """In a module that knows nothing of us, on the engine's metrics and its own, however seldom it logs them."""
+    quick["cv"] |= {"holdout": 0.3}
+    quick["model"] = {"class_path": "users_modules.OnPlateau", "init_args": arguments}
+    quick["trainer"]["max_epochs"] = len(rates)
+    whole = cross_validate(quick, run="whole")
+    history = read_json(whole.path / "fold_0" / "metrics.json")["history"]
+    assert [epoch["lr"] for epoch in history] == pytest.approx(rates)
+    killed(quick, monkeypatch, after_epochs=dies_after, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
 def killed(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after_epochs: int | str, run: str) -> None:
     """Run in this process until so many epochs are saved, or until the training is over."""
 

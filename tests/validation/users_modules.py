@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning as L
 import torch
@@ -80,6 +80,46 @@ class LogsByEpoch(Logits):
 
     def on_train_epoch_end(self) -> None:
         self.log("score", self.scores[self.current_epoch])
+
+
+class OnPlateau(LogsByEpoch):
+    """Halves its learning rate after each epoch in which `monitor` is no better than in the first one.
+
+    With `manual` it steps its scheduler itself, and with `every` logs `score` only in one of so many epochs.
+    """
+
+    def __init__(
+        self, monitor: str = "val/loss", mode: Literal["min", "max"] = "min", manual: bool = False, every: int = 1,
+        scheduler: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(scores=[1.0, 3.0, 2.0, 4.0, 1.0])
+        self.monitor, self.mode, self.every, self.scheduler = monitor, mode, every, scheduler or {}
+        self.automatic_optimization = not manual
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        if not self.automatic_optimization:
+            optimizer = self.optimizers()
+            optimizer.zero_grad()  # type: ignore[union-attr]
+            self.manual_backward(loss)
+            optimizer.step()  # type: ignore[union-attr]
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        if self.current_epoch % self.every == 0:
+            super().on_train_epoch_end()
+        if not self.automatic_optimization:
+            self.lr_schedulers().step(self.trainer.callback_metrics[self.monitor])  # type: ignore[union-attr,call-arg]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.lr)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, mode=self.mode, patience=0, factor=0.5, threshold=1e9, threshold_mode="abs"
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "monitor": self.monitor, **self.scheduler},
+        }
 
 
 def square(x: Tensor) -> Tensor:
