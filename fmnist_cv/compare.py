@@ -13,11 +13,12 @@ from rich.table import Table
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.options import HelpFormatter, parse
+from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.compared_runs import Comparisons, compare_runs
 from fmnist_cv.validation.comparison import Comparison, chance_in_words, p_value
 from fmnist_cv.validation.run_folder import write_json
 from fmnist_cv.validation.statistics import McNemarResult
-from fmnist_cv.validation.tables import percent
+from fmnist_cv.validation.tables import percent, rich_table
 
 DESCRIPTION = """
 Compare finished runs on the same data and splits, pair by pair: corrected resampled t-test on the shared folds, Bayesian
@@ -37,7 +38,7 @@ differences, which depends on the size of the folds. All differences are in poin
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     try:
         options = parse(make_parser(), sys.argv[1:] if arguments is None else list(arguments))
         file = None if options.json is None else Path(options.json)
@@ -79,17 +80,14 @@ def make_parser(prog: str = "python -m fmnist_cv.compare") -> ArgumentParser:
 
 def show(found: Comparisons, console: Console) -> None:
     """Print the runs, the pairs, what to know of them, and the finding."""
-    table = Table(title="Accuracy in %", title_justify="left")
-    for column in ("", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set"):
-        table.add_column(column, justify="left" if column in ("run", "epoch") else "right")
-    for i, run in enumerate(found.runs, 1):
-        accuracy = run["accuracy"]
-        table.add_row(
-            str(i), run["name"], run["epoch"], percent(accuracy["mean"]), percent(accuracy["sd"]),
-            _interval(accuracy["low"], accuracy["high"], ".2f"), percent(run["test_vote"]),
-        )  # fmt: skip
+    rows = [
+        [str(i), run["name"], run["epoch"], percent(run["accuracy"]["mean"]), percent(run["accuracy"]["sd"]),
+         _interval(run["accuracy"]["low"], run["accuracy"]["high"], ".2f"), percent(run["test_vote"])]
+        for i, run in enumerate(found.runs, 1)
+    ]  # fmt: skip
+    columns = ("", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set")
     console.print()
-    console.print(table)
+    console.print(rich_table("Accuracy in %", columns, rows, left=("run", "epoch")))
     numbers = {run["name"]: i for i, run in enumerate(found.runs, 1)}
     if any(pair.t_test is not None for pair in found.pairs):
         console.print(_t_tests(found.pairs, numbers))
@@ -105,7 +103,6 @@ def show(found: Comparisons, console: Console) -> None:
 
 
 def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
-    table = Table(title="Differences on the shared folds, in points", title_justify="left")
     rope = f"{100 * pairs[0].rope:g}"
     columns = (
         "",
@@ -117,27 +114,26 @@ def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
         f"within {rope}",
         f"second > {rope}",
     )
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left")
+    rows = []
     for pair in pairs:
         cells = [f"{numbers[pair.a]} - {numbers[pair.b]}", f"{100 * pair.difference:+.2f}"]
         if pair.t_test is not None and pair.chances is not None:
             chances = pair.chances
             cells += [_interval(pair.t_test.low, pair.t_test.high), p_value(pair.t_test.p), f"{pair.effect_size:+.2f}"]
             cells += [chance_in_words(chance) for chance in (chances.a_better, chances.equal, chances.b_better)]
-        table.add_row(*cells)
-    return table
+        rows.append(cells)
+    return rich_table("Differences on the shared folds, in points", columns, rows)
 
 
 def _mcnemars(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
-    table = Table(title="McNemar's test: images that one of the two alone has right", title_justify="left")
-    for column in ("", "on", "images", "first alone", "second alone", "difference", "95 % interval", "p", "Cohen's g"):
-        table.add_column(column, justify="left" if column in ("", "on") else "right")
-    for pair in pairs:
-        for what, test in (("held-out images", pair.out_of_fold), ("test set", pair.test)):
-            if test is not None:
-                table.add_row(f"{numbers[pair.a]} - {numbers[pair.b]}", what, *_mcnemar_cells(test))
-    return table
+    columns = ("", "on", "images", "first alone", "second alone", "difference", "95 % interval", "p", "Cohen's g")
+    rows = [
+        [f"{numbers[pair.a]} - {numbers[pair.b]}", what, *_mcnemar_cells(test)]
+        for pair in pairs
+        for what, test in (("held-out images", pair.out_of_fold), ("test set", pair.test))
+        if test is not None
+    ]
+    return rich_table("McNemar's test: images that one of the two alone has right", columns, rows, left=("on",))
 
 
 def _mcnemar_cells(test: McNemarResult) -> list[str]:

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
 from fmnist_cv.inference.evaluation import SCORE_COLUMNS, Part, evaluate_run, score_rows, sentences
 from fmnist_cv.runtime import prepare_process
-from fmnist_cv.validation.tables import CLASS_COLUMNS, class_rows
+from fmnist_cv.user_text import make_console
+from fmnist_cv.validation.tables import CLASS_COLUMNS, class_rows, rich_table
 
 WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
 
@@ -46,7 +45,7 @@ data:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     try:
         prepare_process()
         evaluation, folder = evaluate_run(
@@ -90,27 +89,18 @@ def _parser() -> argparse.ArgumentParser:
 def show(evaluation: dict[str, Any], folder: Path, console: Console) -> None:
     """Print scores, per-class report, confusion matrix, and where the files are."""
     n, report = evaluation["n"], evaluation["report"]
-    console.print(_table(f"{evaluation['data']}, {evaluation['part']} images: {n:,}; accuracies in %",
+    console.print(rich_table(f"{evaluation['data']}, {evaluation['part']} images: {n:,}; accuracies in %",
                          SCORE_COLUMNS, score_rows(evaluation)))  # fmt: skip
-    console.print(_table(evaluation["voted"], CLASS_COLUMNS, class_rows(report)))
+    console.print(rich_table(evaluation["voted"], CLASS_COLUMNS, class_rows(report)))
     names = list(report["per_class"])
     if len(names) <= WIDEST_MATRIX:
         rows = [[f"{i} {names[i]}", *map(str, row)] for i, row in enumerate(report["confusion_matrix"])]
         title = f"{evaluation['voted']}: true class in the row, prediction in the column"
-        console.print(_table(title, ("", *map(str, range(len(names)))), rows))
+        console.print(rich_table(title, ("", *map(str, range(len(names)))), rows))
     for line in sentences(evaluation):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     for title, file in (("Report:", "evaluation.md"), ("Numbers:", "evaluation.json")):
         console.print(f"{title:12} {folder / file}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _table(title: str, columns: Sequence[str], rows: list[list[str]]) -> Table:
-    table = Table(title=Text(title), title_justify="left")
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from rich.console import Console
-
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
 from fmnist_cv.inference.export import export_run
 from fmnist_cv.runtime import prepare_process
+from fmnist_cv.user_text import make_console
 
 DESCRIPTION = """
 Write the networks of a finished run for use elsewhere, with their preprocessing: uint8 images in, probabilities out.
@@ -43,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.out,
             check_on=options.check_on,
             overwrite=options.overwrite,
-            console=Console(stderr=True),
+            console=make_console(stderr=True),
         )
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import add_run_options, make_parser, parse
+from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder
-from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, summary_lines
+from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, rich_table, summary_lines
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -23,7 +23,7 @@ OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user's mistake, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     try:
         parser = make_parser()
         add_run_options(parser)
@@ -63,13 +63,9 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
 
 def show(result: CrossValidationResult, console: Console) -> None:
     """Print the table of folds and the findings."""
-    table = Table(title=f"{result.summary['experiment']}: accuracy in %", title_justify="left")
-    for i, column in enumerate(FOLD_COLUMNS):
-        table.add_column(column, justify="left" if i == 0 else "right")
-    for row in fold_rows(result.summary):
-        table.add_row(*row)
     console.print()
-    console.print(table)
+    title = f"{result.summary['experiment']}: accuracy in %"
+    console.print(rich_table(title, FOLD_COLUMNS, fold_rows(result.summary)))
     for line in summary_lines(result.summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

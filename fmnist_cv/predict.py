@@ -13,7 +13,6 @@ from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from fmnist_cv.data.photos import MAX_PIXELS
 from fmnist_cv.errors import UserError
@@ -21,6 +20,7 @@ from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice, load_ensemble
 from fmnist_cv.inference.files import FilePredictions, Preprocessing, predict_files
 from fmnist_cv.runtime import prepare_process
+from fmnist_cv.user_text import for_csv, make_console, plain
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import replace_file
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
                   file=sys.stderr)  # fmt: skip
         ensemble = load_ensemble(run, options.model, options.accelerator)
-        found = predict_files(ensemble, options.paths, options.preprocessing, Console(stderr=True),
+        found = predict_files(ensemble, options.paths, options.preprocessing, make_console(stderr=True),
                               options.max_pixels)  # fmt: skip
         _write(found, form, options.out)
     except UserError as error:
@@ -124,7 +124,7 @@ def _check_out(out: Path | None, overwrite: bool) -> None:
 
 def _write(found: FilePredictions, form: str, out: Path | None) -> None:
     if form == "table" and out is None:
-        Console(width=None if sys.stdout.isatty() else 120).print(_table(found))
+        make_console().print(_table(found))
         return
     text = {"table": as_text, "csv": as_csv, "json": as_json}[form](found)
     if out is None:
@@ -146,8 +146,8 @@ def as_text(found: FilePredictions) -> str:
 
 
 def as_csv(found: FilePredictions) -> str:
-    """A row per file; probabilities and agreement with four decimals."""
-    return found.table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    """A row per file; probabilities and agreement with four decimals; see `for_csv`."""
+    return for_csv(found.table).to_csv(index=False, float_format="%.4f", lineterminator="\n")
 
 
 def as_json(found: FilePredictions) -> str:
@@ -171,7 +171,7 @@ def _table(found: FilePredictions) -> Table:
     """File, label with its probability, agreement, runner-up with its probability, and what was done to the image."""
     rows = found.table.to_dict("records")
     folder = _common_folder([row["file"] for row in rows])
-    table = Table(title=f"files in {folder}" if folder else None, title_justify="left")
+    table = Table(title=plain(f"files in {folder}") if folder else None, title_justify="left")
     for i, column in enumerate(("file", "label", "%", "folds that agree", "next", "%", "prepared")):
         table.add_column(column, justify="right" if column in ("%", "folds that agree") else "left",
                          overflow="fold" if i == 0 else "ellipsis")  # fmt: skip
@@ -179,11 +179,11 @@ def _table(found: FilePredictions) -> Table:
     for i, row in enumerate(rows):
         second = mean[i].argsort()[-2:][0]
         table.add_row(
-            Text(os.path.relpath(row["file"], folder) if folder else row["file"]),
-            Text(row["label"]),
+            plain(os.path.relpath(row["file"], folder) if folder else row["file"]),
+            plain(row["label"]),
             f"{100 * row['probability']:.1f}",
             "" if agreement is None else f"{round(agreement[i] * n)} of {n}",
-            Text(found.class_names[second]),
+            plain(found.class_names[second]),
             f"{100 * mean[i, second]:.1f}",
             row["prepared"],
         )

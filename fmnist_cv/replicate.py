@@ -7,18 +7,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.replication.rows import Row, choose_rows, load_rows
 from fmnist_cv.replication.runs import RowsFailed, run_rows
 from fmnist_cv.replication.tables import write_tables
+from fmnist_cv.user_text import make_console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if a run failed, 2 for a user's mistake, 130 for Ctrl-C."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     options = _parser().parse_args(arguments)
     try:
         rows = _chosen(options)

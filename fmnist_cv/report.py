@@ -6,13 +6,13 @@ import sys
 from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
-from rich.console import Console
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.options import HelpFormatter, parse
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.reporting.tensorboard import write_tensorboard
+from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder
 
@@ -30,7 +30,7 @@ It reads the run's images again, where its config.yaml says; start it in the fol
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     try:
         options = parse(_parser(), sys.argv[1:] if arguments is None else list(arguments))
         result = CrossValidationResult.load(options.run)

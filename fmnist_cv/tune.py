@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed
+from fmnist_cv.validation.tables import rich_table
 
 if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from fmnist_cv.search.trials import TrialsFailed
     from fmnist_cv.search.tuning import tune
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = make_console()
     try:
         parser = make_parser()
         add_run_options(parser)
@@ -67,17 +68,15 @@ def show(result: SearchResult, console: Console) -> None:
             highlight=False, markup=False, soft_wrap=True, style="yellow",
         )  # fmt: skip
     if confirmed := summary.get("confirmed"):
-        table = Table(title=f"{summary['study']}: accuracy in %", title_justify="left")
-        for column in ("", "search", "fresh splits", "95 % interval", "gap"):
-            table.add_column(column, justify="left" if not column else "right")
-        for i, entry in enumerate(confirmed["configurations"]):
-            name = f"trial {entry['trial']}" + (" (winner)" if i == 0 else "")
-            table.add_row(
-                name, _percent(entry["search"]["mean"]), *_fresh(entry["fresh"]), f"{100 * entry['gap']:+.2f}"
-            )
+        columns = ("", "search", "fresh splits", "95 % interval", "gap")
+        rows = [
+            [f"trial {entry['trial']}" + (" (winner)" if i == 0 else ""), _percent(entry["search"]["mean"]),
+             *_fresh(entry["fresh"]), f"{100 * entry['gap']:+.2f}"]
+            for i, entry in enumerate(confirmed["configurations"])
+        ]  # fmt: skip
         if baseline := confirmed.get("baseline"):
-            table.add_row("baseline", "", *_fresh(baseline["fresh"]), "")
-        console.print(table)
+            rows.append(["baseline", "", *_fresh(baseline["fresh"]), ""])
+        console.print(rich_table(f"{summary['study']}: accuracy in %", columns, rows))
         if test := confirmed.get("winner_against_baseline"):
             console.print(
                 f"Winner against the baseline (the config with the search's overrides): {100 * test['difference']:+.2f} points, corrected 95 % interval "

@@ -35,6 +35,7 @@ from fmnist_cv.data.photos import (
 )
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.user_text import make_console
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
 FOLDERS = ("fashion-product-images", "fashion-product-images-small", ".")
@@ -246,7 +247,7 @@ class ProductImagesDataModule(KFoldDataModule):
         """
         if not train:
             return None
-        folder, console = find_products(self.root), Console(stderr=True)
+        folder, console = find_products(self.root), make_console(stderr=True)
         class_names, classes = read_recoding(self.recoding)
         report = ReadingReport()
         products = read_styles(folder / "styles.csv", classes, report)

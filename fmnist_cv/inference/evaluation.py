@@ -20,6 +20,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Choice, Predictions, load_ensemble
 from fmnist_cv.options import explain, read_config
 from fmnist_cv.runtime import Devices
+from fmnist_cv.user_text import for_markdown
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import RunFolder, replace_file, write_json
@@ -296,16 +297,16 @@ def _write(folder: Path, evaluation: dict[str, Any]) -> None:
     title = f"{evaluation['experiment']} / {evaluation['run']} on {evaluation['data']}, {evaluation['part']} images"
     environment = evaluation["environment"]
     lines = [
-        f"# {title}",
+        f"# {for_markdown(title)}",
         "",
-        *(f"- {line}" for line in sentences(evaluation)),
+        *(f"- {for_markdown(line)}" for line in sentences(evaluation)),
         "",
         *markdown(SCORE_COLUMNS, score_rows(evaluation)),
         "",
         f"## {evaluation['voted']}",
         "",
         *report_lines(evaluation["report"]),
-        f"Epoch: {evaluation['epoch']}; {environment['device']}; precision {environment['precision']}; "
+        f"Epoch: {evaluation['epoch']}; {for_markdown(environment['device'])}; precision {environment['precision']}; "
         + ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
         + f"; fingerprint of the images {evaluation['fingerprint']}.",
         "",

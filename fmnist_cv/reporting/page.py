@@ -20,6 +20,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues, numbers_in_whole_set
 from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
+from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder, locked, replace_file
 from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, percent
@@ -62,7 +63,7 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
         text = _page(result, parts, issues, mean, predicted)
     try:
         with locked(run.path / ".summary.lock", wait=True, what="the summary"):
-            replace_file(run.label_issues, lambda file: table.to_csv(file, index=False))
+            replace_file(run.label_issues, lambda file: for_csv(table).to_csv(file, index=False))
             replace_file(run.html_report, lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write the report into {run.path}: {error.strerror}") from None

@@ -20,9 +20,10 @@ from torch.utils.tensorboard import SummaryWriter
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import load_parts
+from fmnist_cv.user_text import one_line
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.scoring import as_log_probabilities
-from fmnist_cv.validation.tensorboard import confusion_figure
+from fmnist_cv.validation.tensorboard import add_figure, confusion_figure
 
 N_IMAGES = 2000
 N_COLUMNS = 200  # the projector itself goes no further before it draws
@@ -64,7 +65,7 @@ def write_tensorboard(result: CrossValidationResult) -> Path:
 def _add_confusion_matrices(writer: SummaryWriter, summary: dict[str, Any]) -> None:
     for name in ("out_of_fold", "test"):
         if (report := summary[f"{name}_report"]) is not None:
-            writer.add_figure(f"confusion_matrix/{name}", confusion_figure(report))
+            add_figure(writer, f"confusion_matrix/{name}", confusion_figure(report))
 
 
 def _add_pr_curves(writer: SummaryWriter, result: CrossValidationResult) -> None:
@@ -74,7 +75,9 @@ def _add_pr_curves(writer: SummaryWriter, result: CrossValidationResult) -> None
     pooled = probabilities.reshape(len(labels), -1)
     held_out = ~np.isnan(pooled[:, 0])
     for i, name in enumerate(result.summary["data"]["class_names"]):
-        writer.add_pr_curve(f"precision_recall_out_of_fold/{name}", labels[held_out] == i, pooled[held_out, i])
+        writer.add_pr_curve(
+            f"precision_recall_out_of_fold/{one_line(name)}", labels[held_out] == i, pooled[held_out, i]
+        )
 
 
 # -- the projector ------------------------------------------------------------------------------------------
@@ -153,7 +156,7 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
 
 
 def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: list[str]) -> None:
-    names = [" ".join(name.split()) for name in class_names]  # the table's cells are parted by tabs
+    names = [one_line(name) for name in class_names]  # the table's cells are separated by tabs, its rows by lines
     rows = [
         [names[label], names[predicted], "right" if label == predicted else "wrong", index]
         for label, predicted, index in zip(embedded.labels, embedded.predicted, embedded.indices, strict=True)

@@ -9,6 +9,8 @@ from typing import Any
 import jinja2
 import numpy as np
 import optuna
+from markupsafe import escape
+from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 from torch.utils.tensorboard import SummaryWriter
 
@@ -49,15 +51,35 @@ def _plots(study: optuna.Study) -> list[tuple[str, str]]:
         ("Slices", visualization.plot_slice),
     ]
     made: list[tuple[str, str]] = []
+    study = _escaped(study)
     for title, make in makers:
         try:
             figure = make(study)
         except (ValueError, RuntimeError) as error:  # too few trials, or all of them alike
-            made.append((title, f"<p>No plot: {error}</p>"))
+            made.append((title, f"<p>No plot: {escape(str(error))}</p>"))
             continue
         figure.update_layout(template="plotly_white", title=None, margin={"t": 20})
         made.append((title, figure.to_html(full_html=False, include_plotlyjs=not any("<script" in m for _, m in made))))
     return made
+
+
+def _escaped(study: optuna.Study) -> optuna.Study:
+    """A copy whose names and choices plotly shows as they are: it reads `<b>` in a text as bold."""
+
+    def as_text(value: Any) -> Any:
+        return str(escape(value)) if isinstance(value, str) else value
+
+    copy = optuna.create_study(directions=study.directions)
+    for trial in study.get_trials():
+        trial.distributions = {
+            as_text(name): CategoricalDistribution([as_text(choice) for choice in drawn_from.choices])
+            if isinstance(drawn_from, CategoricalDistribution)
+            else drawn_from
+            for name, drawn_from in trial.distributions.items()
+        }
+        trial.params = {as_text(name): as_text(value) for name, value in trial.params.items()}
+        copy.add_trial(trial)
+    return copy
 
 
 def _brief(value: Any) -> str:

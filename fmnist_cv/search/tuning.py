@@ -25,6 +25,7 @@ from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
+from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import check_writable, locked, replace_file, write_json
 from fmnist_cv.validation.workers import default_workers, warm_up
@@ -113,7 +114,7 @@ def tune(
             summary["nested"] = nested_estimate(search, workers, storage, console)
         result = SearchResult(search, study, winner, summary, search.folder)
         write_json(search.folder / "search.json", summary)
-        table = result.table.to_csv(index=False)
+        table = for_csv(result.table).to_csv(index=False)
         replace_file(search.folder / "trials.csv", lambda file: file.write(table.encode()))
         write_tensorboard(search, study)
         write_page(search, study, summary)

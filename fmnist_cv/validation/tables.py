@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.table import Table
+
+from fmnist_cv.user_text import for_markdown, plain
+
 
 def percent(score: float | None) -> str:
     return "" if score is None else f"{100 * score:.2f}"
@@ -87,7 +91,8 @@ def accuracy_of(summary: dict[str, Any]) -> str:
 
 def report_tables(results: dict[str, Any]) -> str:
     """Everything a reader asks for, as Markdown."""
-    lines = [f"# {results['experiment']} / {results['run']}", "", *(f"- {line}" for line in summary_lines(results)), ""]
+    title = for_markdown(f"{results['experiment']} / {results['run']}")
+    lines = [f"# {title}", "", *(f"- {for_markdown(line)}" for line in summary_lines(results)), ""]
     lines += ["## Folds (accuracy in %)", "", *markdown(FOLD_COLUMNS, fold_rows(results)), ""]
     for key, title in (
         ("out_of_fold_report", "Out of fold: each training image by the model that did not train on it"),
@@ -98,7 +103,7 @@ def report_tables(results: dict[str, Any]) -> str:
         lines += [f"## {title}", "", *report_lines(report)]
     environment = results["environment"]
     lines += [
-        f"Seed {results['seed']}; {environment['device']}; precision {environment['precision']}; threads per fold "
+        f"Seed {results['seed']}; {for_markdown(environment['device'])}; precision {environment['precision']}; threads per fold "
         f"{environment['threads_per_fold']}; "
         + ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
         + f"; commit {environment['commit']}.",
@@ -138,6 +143,16 @@ def class_rows(report: dict[str, Any]) -> list[list[str]]:
 
 
 def markdown(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
-    """A table as lines of Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
+    """A table as lines of Markdown, of plain texts."""
+    head, *body = ([for_markdown(cell) for cell in cells] for cells in (columns, *rows))
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(columns), *body)]
+
+
+def rich_table(title: str, columns: Sequence[str], rows: list[list[str]], left: Sequence[str] = ()) -> Table:
+    """A table of plain texts to print; the first column and those in `left` are aligned to the left."""
+    table = Table(title=plain(title), title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(plain(column), justify="left" if i == 0 or column in left else "right")
+    for row in rows:
+        table.add_row(*map(plain, row))
+    return table

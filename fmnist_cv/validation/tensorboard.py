@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.experiment import Experiment, flatten
+from fmnist_cv.user_text import for_figure
 
 N_SAMPLES = 40
 HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trainer.max_epochs")
@@ -44,8 +46,8 @@ def log_fold(
         metrics: the fold's metrics as they go to metrics.json.
     """
     writer, last_epoch = logger.experiment, metrics["epochs"] - 1
-    writer.add_figure("confusion_matrix/validation", confusion_figure(report), last_epoch)
-    writer.add_figure("samples/training_images", samples_figure(data), 0)
+    add_figure(writer, "confusion_matrix/validation", confusion_figure(report), last_epoch)
+    add_figure(writer, "samples/training_images", samples_figure(data), 0)
     hyperparameters = {
         key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value
         for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
@@ -83,6 +85,13 @@ def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], 
         writer._get_file_writer().add_summary(summary)
 
 
+def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int | None = None) -> None:
+    """Write a figure; letters of class names that matplotlib's font lacks are boxes in it, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        writer.add_figure(tag, figure, step)
+
+
 def confusion_figure(report: dict[str, Any]) -> Figure:
     """The confusion matrix as shares of each true class, with the counts written in."""
     size = min(2.5 + 0.55 * len(report["per_class"]), 14)
@@ -93,7 +102,7 @@ def confusion_figure(report: dict[str, Any]) -> Figure:
 
 def draw_confusion(axes: Axes, report: dict[str, Any]) -> None:
     """Draw the confusion matrix of a `classification_report` into given axes."""
-    counts, names = np.array(report["confusion_matrix"]), list(report["per_class"])
+    counts, names = np.array(report["confusion_matrix"]), [for_figure(name) for name in report["per_class"]]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     if len(names) <= 60:
@@ -124,7 +133,14 @@ def samples_figure(data: KFoldDataModule) -> Figure:
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         top, left = i // columns * (title + height) + title, i % columns * (width + gap)
         sheet[top : top + height, left : left + width] = image
-        axes.text(left + width / 2, top - title / 4, data.class_names[label], fontsize=6, ha="center", va="bottom")
+        axes.text(
+            left + width / 2,
+            top - title / 4,
+            for_figure(data.class_names[label], 16),
+            fontsize=6,
+            ha="center",
+            va="bottom",
+        )
     axes.imshow(sheet.squeeze(-1) if channels == 1 else sheet, cmap="gray", vmin=0, vmax=255, aspect="auto")
     axes.axis("off")
     return figure

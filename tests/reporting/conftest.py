@@ -36,30 +36,36 @@ def garments(tmp_path_factory: pytest.TempPathFactory) -> CrossValidationResult:
     return result
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> MakeRun:
-    """Runs one epoch of a linear network on arrays: `make_run({"images": ..., "labels": ...}, **values of dotted keys)`."""
+@pytest.fixture(scope="session")
+def make_run_in() -> MakeRun:
+    """Runs one epoch of a linear network on arrays: `make_run_in(folder, {"images": ..., "labels": ...}, **dotted keys)`."""
 
-    def make(arrays: dict[str, np.ndarray], **overrides: Any) -> CrossValidationResult:
-        np.savez(tmp_path / "my.npz", **arrays)  # type: ignore[arg-type]
+    def make(folder: Path, arrays: dict[str, np.ndarray], **overrides: Any) -> CrossValidationResult:
+        np.savez(folder / "my.npz", **arrays)  # type: ignore[arg-type]
         shape = {
             "in_features": int(np.prod(arrays["images"].shape[1:])),
             "n_classes": len(arrays.get("class_names", range(arrays["labels"].max() + 1))),
         }
         experiment = {
             "name": "small",
-            "log_dir": str(tmp_path / "logs"),
+            "log_dir": str(folder / "logs"),
             "cv": {"n_splits": 2, "workers": 1},
             "model": {"class_path": "fmnist_cv.models.LinearClassifier", "init_args": shape},
             "data": {
                 "class_path": "fmnist_cv.data.ArrayDataModule",
-                "init_args": {"path": str(tmp_path / "my.npz"), "batch_size": 16},
+                "init_args": {"path": str(folder / "my.npz"), "batch_size": 16},
             },
             "trainer": {"max_epochs": 1, "accelerator": "cpu", "precision": "32-true", "logger": False},
         }
         return cross_validate(experiment, {key.replace("__", "."): value for key, value in overrides.items()})
 
     return make
+
+
+@pytest.fixture
+def make_run(make_run_in: MakeRun, tmp_path: Path) -> MakeRun:
+    """The same in a folder of the test's own: `make_run(arrays, **dotted keys)`."""
+    return lambda arrays, **overrides: make_run_in(tmp_path, arrays, **overrides)
 
 
 @pytest.fixture
