@@ -143,7 +143,7 @@ def preprocess(photo: Image.Image, how: Preprocessing = "fashion-mnist") -> np.n
 def trim(photo: Image.Image) -> Image.Image:
     """Cut off the edges that look like the corners; of a photo that is all of one colour nothing."""
     right, bottom = photo.width - 1, photo.height - 1
-    corners = [photo.getpixel(place) for place in ((0, 0), (0, bottom), (right, 0), (right, bottom))]
+    corners = np.array([photo.getpixel(place) for place in ((0, 0), (0, bottom), (right, 0), (right, bottom))])
     background = np.median(corners, axis=0)
     # per channel, whether each value differs; applied by Pillow, which needs no array of the photo's size
     differs = np.abs(np.arange(256) - background[:, None]) > 255 * FUZZ
