@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.sources import load_emnist, load_source
 from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
 from fmnist_cv.errors import UserError
+from fmnist_cv.files import regular_file
 
 
 class FashionMNISTDataModule(KFoldDataModule):
@@ -137,12 +139,21 @@ class ArrayDataModule(KFoldDataModule):
         return Images.from_arrays(images, labels, names, groups)
 
     def _read(self, path: str) -> dict[str, Any]:
+        arrays: dict[str, Any] = {}
+        name = ""
         try:
+            if not zipfile.is_zipfile(regular_file(path)):
+                raise ValueError(
+                    "it is damaged or of another kind; numpy.savez('my.npz', images=..., labels=...) writes one"
+                )
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
+                for name in file.files:
+                    arrays[name] = file[name]
         except FileNotFoundError:
             raise UserError(f"data file {path} does not exist") from None
         except Exception as error:  # a damaged file raises half a dozen kinds
+            if "allow_pickle" in str(error):
+                error = ValueError(f"{name} holds Python objects; save it as an array of numbers or of strings")
             raise UserError(f"cannot read {path} as an .npz file of plain arrays: {error}") from None
         if unknown := set(arrays) - set(self._arrays):
             raise UserError(f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(self._arrays)}")

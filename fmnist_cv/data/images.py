@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.files import regular_file
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,9 @@ def read_indices(path: Path) -> np.ndarray:
         UserError: there is no such file or column, or something in it is no index.
     """
     try:
-        column = pd.read_csv(path, usecols=["index"])["index"]
+        column = pd.read_csv(regular_file(path), usecols=["index"])["index"]
+    except UserError as error:
+        raise UserError(f"data.leave_out: {error}") from None
     except OSError as error:
         raise UserError(f"data.leave_out: cannot read {path}: {error.strerror}") from None
     except (ValueError, pd.errors.ParserError) as error:

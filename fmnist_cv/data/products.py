@@ -35,6 +35,7 @@ from fmnist_cv.data.photos import (
 )
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.files import regular_file
 from fmnist_cv.user_text import make_console
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
@@ -113,7 +114,7 @@ def read_recoding(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
         UserError: the file is no mapping of class names to lists of article types, or has a type twice.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(regular_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"cannot read the recoding {path}: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(types, list) for types in content.values()):

@@ -29,6 +29,9 @@ from fmnist_cv.validation.statistics import wilson_interval
 from fmnist_cv.validation.tables import markdown, percent, report_lines
 
 Part = Literal["test", "train"]
+DATA = (
+    "data are an .npz file with images and labels, a YAML file with a section data, or the class path of a data module"
+)
 FORMAT = 1  # of evaluation.json
 SAME = 1e-4  # what another order of sums may do to a float32 probability, generously
 
@@ -140,14 +143,16 @@ def read_data(data: str | Path) -> KFoldDataModule:
     Raises:
         UserError: there is no such thing, or its section `data` is not right.
     """
-    text = str(data)
-    if Path(text).is_dir():
-        raise UserError(f"{text} is a folder; data are an .npz file with images and labels, a YAML file with a section "
-                        "data, or the class path of a data module")  # fmt: skip
-    if text.endswith(".npz"):
+    text, path = str(data), Path(data)
+    if path.is_dir():
+        raise UserError(f"{text} is a folder; {DATA}")
+    if path.suffix.lower() == ".npz":
         section: Any = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": text}}
-    elif Path(text).is_file() or text.endswith((".yaml", ".yml")) or "." not in text:
-        section = yaml.safe_load(read_config(text)).get("data")
+    elif path.is_file() or path.suffix.lower() in (".yaml", ".yml") or "." not in text:
+        try:
+            section = yaml.safe_load(read_config(text)).get("data")
+        except UserError as error:
+            raise UserError(f"{error}; {DATA}") from None
     else:
         section = {"class_path": text}
     if not isinstance(section, dict):

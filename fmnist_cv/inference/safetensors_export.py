@@ -15,10 +15,12 @@ from torch import nn
 from fmnist_cv import models
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.errors import UserError
+from fmnist_cv.files import regular_file
 from fmnist_cv.inference.ensemble import Ensemble, Network
 from fmnist_cv.validation.run_folder import replace_file, write_json
 
 FORMAT = 1  # of network.json
+LARGEST_IMAGE = 2**24  # channels * height * width: one of 4096 x 4096 grey pixels
 WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
 NETWORKS = [name for name in models.__all__ if name not in ("ConvBlock", "ImageClassifier")]
 OWN = {f"fmnist_cv.models.{name}": getattr(models, name) for name in NETWORKS}
@@ -88,11 +90,12 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
     """The networks that `export_safetensors` wrote, in float32 on the CPU.
 
     Nothing that the files name is imported or called: of classes, those of fmnist_cv.models alone are made, from plain
-    values.
+    values. They get their memory from the tensors in the file, after sizes were compared.
 
     Args:
         folder: has weights.safetensors and network.json.
-        network: makes the network from the JSON's init_args, where its class is not one of fmnist_cv.models.
+        network: makes the network from the JSON's init_args, where its class is not one of fmnist_cv.models; what
+            memory it takes for the sizes that the JSON names is its own concern.
 
     Raises:
         UserError: the files are missing, damaged, from a newer version, or do not fit each other; the class is not one
@@ -107,28 +110,49 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
                         "not imported at a file's word; pass what makes it, load_exported(..., network=MyNet)")  # fmt: skip
     try:
         init_args = _plain_arguments(description["init_args"])
-        image_shape = tuple(map(int, description["image_shape"]))
-        channels, height, width = image_shape
+        channels, height, width = map(int, description["image_shape"])
+        if not 0 < channels * height * width <= LARGEST_IMAGE or min(channels, height, width) < 1:
+            raise ValueError(f"image_shape is {description['image_shape']}")
+        tensors_of: dict[str, dict[str, torch.Tensor]] = {}
+        for key, tensor in tensors.items():
+            name, _, own_key = key.partition(".")
+            tensors_of.setdefault(name, {})[own_key] = tensor
         networks = []
         for entry in description["networks"]:
             name = str(entry["name"])
-            made = make(**init_args)
-            prefix = f"{name}."
-            made.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+            made = _make(make, init_args, tensors_of.pop(name), is_ours=network is None)  # each name once
             scaling = Scaling.from_state_dict(entry["scaling"])
             networks.append(Network(name, made, scaling, (channels, height, width)))
         class_names = tuple(map(str, description["class_names"]))
         ensemble = Ensemble(tuple(networks), class_names, (channels, height, width))
-        ensemble.predict(torch.zeros(1, *image_shape, dtype=torch.uint8))
+        ensemble.predict(torch.zeros(1, channels, height, width, dtype=torch.uint8))
     except Exception as error:  # values of any kind may stand in the file
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"{folder / DESCRIPTION} and {WEIGHTS} do not describe a network ({reason})") from None
     return ensemble
 
 
+def _make(
+    make: Callable[..., nn.Module], init_args: dict[str, Any], tensors: dict[str, torch.Tensor], is_ours: bool
+) -> nn.Module:
+    """A network with the tensors. Of ours, the sizes are compared before there is memory for them."""
+    if not is_ours:
+        made = make(**init_args)
+        made.load_state_dict(tensors)
+        return made
+    for key, value in init_args.items():
+        if isinstance(value, list) and len(value) > len(tensors):  # each layer has a tensor at least
+            raise ValueError(f"{key} has {len(value)} values, but there are {len(tensors)} tensors")
+    with torch.device("meta"):
+        made = make(**init_args)
+    dtypes = {key: tensor.dtype for key, tensor in made.state_dict().items()}
+    made.load_state_dict({key: t.to(dtypes.get(key, t.dtype)) for key, t in tensors.items()}, assign=True)
+    return made
+
+
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(regular_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
@@ -141,7 +165,7 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return load(path.read_bytes())
+        return load(regular_file(path).read_bytes())
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
 

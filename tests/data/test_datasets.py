@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,29 @@ def test_a_single_array_is_refused(tmp_path: Path) -> None:
         _ = ArrayDataModule(str(tmp_path / "pets.npy")).train_images
 
 
+@pytest.mark.parametrize("name", ["text.png", "photo.png", "pickle.npz", "table.csv"])
+def test_what_is_accepted_is_said_of_a_file_of_another_kind(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text.png").write_text("I am no image")
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"images": PIXELS}))
+    (tmp_path / "table.csv").write_text("label,pixel1\n")
+    with pytest.raises(UserError) as error:
+        _ = ArrayDataModule(str(tmp_path / name)).train_images
+    assert str(error.value) == (
+        f"cannot read {tmp_path / name} as an .npz file of plain arrays: it is damaged or of another kind; "
+        "numpy.savez('my.npz', images=..., labels=...) writes one"
+    )
+
+
+def test_pipes_devices_and_folders_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path, kind in ((tmp_path / "pipe.npz", "a named pipe"), ("/dev/zero", "a device"), (tmp_path, "a folder")):
+        with pytest.raises(UserError, match=f"{path} is {kind}; give a regular file"):
+            _ = ArrayDataModule(str(path)).train_images
+        with pytest.raises(UserError, match=rf"data\.leave_out: {path} is {kind}; give a regular file"):
+            _ = SyntheticDataModule(10, 10, leave_out=str(path)).train_images
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 def test_a_damaged_file_is_refused(tmp_path: Path, damage: str) -> None:
     path = Path(npz(tmp_path, images=PIXELS, labels=LABELS))
@@ -145,7 +170,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "exploded",)
 
     path = npz(tmp_path, images=PIXELS, labels=np.array([Bomb()] * 30, dtype=object))
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match=r"cannot read .*labels holds Python objects; save it as an array of numbers"):
         _ = ArrayDataModule(path).train_images
     assert not (tmp_path / "exploded").exists()
 

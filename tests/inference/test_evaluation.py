@@ -128,6 +128,11 @@ def test_data_that_do_not_fit_are_refused_with_the_reason(own_run: Path, save: S
     refused("new has no test images; leave out --part test", save(), part="test")
     refused("data file .*gone.npz does not exist", tmp_path / "gone.npz")
     refused("is a folder; data are", tmp_path)
+    (tmp_path / "text.png").write_text("I am no image")
+    refused(
+        "text.png holds no options: it must be a mapping of keys to values; data are an .npz", tmp_path / "text.png"
+    )
+    refused("data file .*gone.NPZ does not exist", tmp_path / "gone.NPZ")
     refused("config .*gone.yaml does not exist", tmp_path / "gone.yaml")
     refused("config quickstrat does not exist; did you mean 'quickstart'", "quickstrat")
     refused("there is no module 'my_gone_module'", "my_gone_module.MyData")

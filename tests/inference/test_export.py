@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,31 @@ def test_nothing_that_a_file_names_is_imported_or_called(
                 refused("do not describe a network", init_args=arguments)
 
 
+def test_sizes_that_a_file_names_take_no_memory_before_they_are_compared(exported: Path) -> None:
+    description = json.loads((exported / "network.json").read_text())
+
+    def refused(reason: str, text: str | None = None, **changes: Any) -> None:
+        (exported / "network.json").write_text(text or json.dumps({**description, **changes}))
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started = time.monotonic()
+        with pytest.raises(UserError, match=reason):
+            load_exported(exported)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+        assert time.monotonic() - started < 5
+
+    def with_arguments(**changes: Any) -> dict[str, Any]:
+        return {"init_args": {**description["init_args"], **changes}}
+
+    refused("do not describe a network .*size mismatch", **with_arguments(hidden=[15_000, 15_000]))
+    refused("do not describe a network .*size mismatch", **with_arguments(n_classes=10**9))
+    refused("do not describe a network .*hidden has 100000 values", **with_arguments(hidden=[1] * 100_000))
+    for image_shape in ([1, 10**6, 10**6], [10**12, 1, 1], [1, -28, -28], [0, 28, 28]):
+        refused("do not describe a network .*image_shape is", image_shape=image_shape)
+    refused("do not describe a network .*KeyError: 'fold_0'", networks=description["networks"][:1] * 100_000)
+    refused("cannot read .*network.json", text="[" * 20_000)
+    refused("cannot read .*network.json", text='{"a":' * 20_000)
+
+
 def test_damaged_files_are_named(exported: Path) -> None:
     text, weights = (exported / "network.json").read_text(), (exported / "weights.safetensors").read_bytes()
 
@@ -223,6 +250,13 @@ def test_damaged_files_are_named(exported: Path) -> None:
     refused("do not describe a network .*size mismatch", text=text.replace("32", "16", 1))
     refused("do not describe a network", text=text.replace('"scale"', '"sclae"'))
     refused("do not describe a network", text=text.replace('"fold_0"', '"fold_7"'))
+    for name in ("network.json", "weights.safetensors"):
+        (exported / name).unlink()
+        (exported / name).symlink_to("/dev/zero")
+        with pytest.raises(UserError, match=f"{name} is a device; give a regular file"):
+            load_exported(exported)
+        (exported / name).unlink()
+        (exported / name).write_text(text)
     (exported / "weights.safetensors").unlink()
     with pytest.raises(UserError, match=r"cannot read .*weights.safetensors.*No such file"):
         load_exported(exported)
