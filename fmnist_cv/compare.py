@@ -13,6 +13,7 @@ from rich.table import Table
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.options import HelpFormatter, parse
+from fmnist_cv.paths import user_path
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.compared_runs import Comparisons, compare_runs
 from fmnist_cv.validation.comparison import Comparison, chance_in_words, p_value
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = make_console()
     try:
         options = parse(make_parser(), sys.argv[1:] if arguments is None else list(arguments))
-        file = None if options.json is None else Path(options.json)
+        file = None if options.json is None else user_path(options.json, "--json")
         if file is not None and file.exists():
             raise UserError(f"{file} exists; give --json another name, or move it away")
         found = compare_runs(options.runs, options.rope / 100)

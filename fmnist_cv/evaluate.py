@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from fmnist_cv import paths
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
@@ -75,13 +76,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
     parser.add_argument("--part", choices=get_args(Part),
                         help="their test or training images (default: test, where there are any)")  # fmt: skip
     parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
                         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where evaluation.json and evaluation.md go")
+    parser.add_argument(
+        "--out", type=paths.argument, metavar="FOLDER", help="where evaluation.json and evaluation.md go"
+    )
     parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
     return parser
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -20,6 +19,7 @@ from fmnist_cv.data import KFoldDataModule, SplitPlan, make_splits
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.options import CrossValidationSection, SelectionSection, explain, load_class, make_parser, parse
+from fmnist_cv.paths import expand_config, user_path
 from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everything
 
 OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -56,11 +56,11 @@ class Experiment:
 
     def __init__(self, config: Namespace, parser: ArgumentParser | None = None) -> None:
         self._parser = parser or make_parser()
-        self.config = _plain(config)
+        self.config = expand_config(_plain(config))
         self._check_types()
         self.name: str = config.name
         self.seed: int = config.seed
-        self.log_dir = Path(config.log_dir)
+        self.log_dir = user_path(self.config.log_dir, "log_dir")
         self.synthetic_fallback: bool = config.synthetic_fallback
         self.cv = CrossValidationSection(**config.cv.as_dict())
         self.selection = SelectionSection(**config.selection.as_dict())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
+from fmnist_cv import paths
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
@@ -64,11 +64,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--format", choices=("onnx", "safetensors"), required=True)
     parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
                         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FOLDER",
+    parser.add_argument("--out", type=paths.argument, metavar="FOLDER",
                         help="where the files go (default: exports/<model> in the run's folder)")  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     parser.add_argument("--check_on", metavar="DATA",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import add_run_options, make_parser, parse
+from fmnist_cv.paths import user_path
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
@@ -57,7 +57,7 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
     arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--resume=") else [a])]
     if "--resume" not in arguments[:-1] or any(a == "--config" or a.startswith("--config=") for a in arguments):
         return arguments
-    config = RunFolder(Path(arguments[arguments.index("--resume") + 1])).config
+    config = RunFolder(user_path(arguments[arguments.index("--resume") + 1], "--resume")).config
     return [f"--config={config}", *arguments] if config.is_file() else arguments
 
 

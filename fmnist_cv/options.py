@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError, did_you_mean
+from fmnist_cv.paths import user_path
 
 # Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
 RESERVED_TRAINER_OPTIONS = {
@@ -195,17 +196,18 @@ def _find_config(argument: str, subfolder: str) -> str:
     name = argument.removeprefix("--config=")
     if "\n" in name:  # the YAML itself
         return argument
-    if Path(name).is_file():
-        return f"--config={_check_config(Path(name))}"
+    given = user_path(name, "--config")
+    if given.is_file():
+        return f"--config={_check_config(given)}"
     home = Path("configs", subfolder)
-    relative = Path(name).relative_to(home) if Path(name).is_relative_to(home) else Path(name)
+    relative = given.relative_to(home) if given.is_relative_to(home) else given
     folders = [folder / subfolder for folder in config_folders()]
     for folder in folders:
         for path in (folder / relative, folder / f"{relative}.yaml"):
             if path.is_file():
                 return f"--config={_check_config(path)}"
     known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
-    problem = "is a folder" if Path(name).is_dir() else "does not exist"
+    problem = "is a folder" if given.is_dir() else "does not exist"
     raise UserError(
         f"config {name} {problem}{did_you_mean(relative.stem, known)}; give a YAML file, or one of {', '.join(known)}"
     )

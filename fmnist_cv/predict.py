@@ -14,6 +14,7 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
+from fmnist_cv import paths
 from fmnist_cv.data.photos import MAX_PIXELS
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
@@ -90,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("paths", nargs="+", type=Path, metavar="FILE|FOLDER",
+    parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
+    parser.add_argument("paths", nargs="+", type=paths.argument, metavar="FILE|FOLDER",
                         help="image files; of a folder, those in it and its subfolders, also linked ones")  # fmt: skip
     parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
                         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
@@ -101,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="skip images of more pixels; each takes up to 16 bytes of memory (default: %(default)s)")  # fmt: skip
     parser.add_argument("--format", choices=FORMATS,
                         help="default: as the file --out ends (.csv, .json, .txt), else a table")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of printing")
+    parser.add_argument("--out", type=paths.argument, metavar="FILE", help="write there instead of printing")
     parser.add_argument("--overwrite", action="store_true", help="replace the file --out")
     parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
     return parser

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fmnist_cv import paths
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.replication.rows import Row, choose_rows, load_rows
@@ -64,14 +65,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--log_dir",
-        type=Path,
+        type=paths.argument,
         default=Path("lightning_logs/replication"),
         metavar="DIR",
         help="where runs are kept and resumed (default: %(default)s)",
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=paths.argument,
         default=Path("experiments/replication"),
         metavar="DIR",
         help="where the rows' JSON files and the page go (default: %(default)s)",

@@ -28,7 +28,7 @@ import pandas as pd
 from rich.console import Console
 from scipy import stats
 
-from fmnist_cv import CrossValidationResult, cross_validate
+from fmnist_cv import CrossValidationResult, cross_validate, paths
 from fmnist_cv.reporting.label_issues import LABEL_ERROR, LEFT_OUT, numbers_in_whole_set
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.validation.cross_validation import as_experiment
@@ -50,8 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 (default: %(default)s)")
     parser.add_argument("--n_splits", type=int, default=5, help="folds (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=5, help="(default: %(default)s)")
-    parser.add_argument("--log_dir", type=Path, default=Path("lightning_logs"), help="(default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=HERE, help="folder of results.json and README.md")
+    parser.add_argument("--log_dir", type=paths.argument, default=Path("lightning_logs"), help="(default: %(default)s)")
+    parser.add_argument("--out", type=paths.argument, default=HERE, help="folder of results.json and README.md")
     parser.add_argument("--page", action="store_true", help="run nothing; make README.md anew")
     options = parser.parse_args(arguments)
     results = options.out / "results.json"

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fmnist_cv import paths
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.tables import percent
 from fmnist_cv.validation.tensorboard import draw_confusion
@@ -23,7 +24,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("run", type=paths.argument)
     parser.add_argument("name")
     parser.add_argument("--picture", action="store_true")
     options = parser.parse_args()

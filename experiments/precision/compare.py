@@ -23,7 +23,7 @@ MARGIN = 0.003  # 0.3 points of accuracy
 
 
 def main() -> None:
-    runs = {name: CrossValidationResult.load(Path(sys.argv[1]) / name) for name in ("float32", "bf16")}
+    runs = {name: CrossValidationResult.load(f"{sys.argv[1]}/{name}") for name in ("float32", "bf16")}
     a, b = runs["bf16"], runs["float32"]
     if (
         a.summary["data"] != b.summary["data"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import optuna
 import page
 
+from fmnist_cv.paths import user_path
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.storage import OWNER, StudyStorage
 
@@ -21,7 +22,7 @@ HERE = Path(__file__).parent
 
 
 def main() -> None:
-    for folder in map(Path, sys.argv[1:]):
+    for folder in (user_path(given, "the study's folder") for given in sys.argv[1:]):
         kept = HERE / folder.name
         kept.mkdir(exist_ok=True)
         for name in ("search.json", "trials.csv"):

@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from fmnist_cv import tune
+from fmnist_cv.paths import user_path
 from fmnist_cv.search.outcomes import RUN, finished
 from fmnist_cv.search.outcomes import seconds as seconds_of
 from fmnist_cv.search.tuning import SearchResult
@@ -49,7 +50,7 @@ def main() -> None:
     elif sys.argv[1:] == ["pruning"]:
         write("pruning.json", measure_pruning())
     elif len(sys.argv) == 3 and sys.argv[1] == "overhead":
-        write("overhead.json", measure_overhead(Path(sys.argv[2])))
+        write("overhead.json", measure_overhead(user_path(sys.argv[2], "the study's folder")))
     else:
         raise SystemExit(__doc__)
 

@@ -27,6 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from fmnist_cv import paths
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 OURS = "fmnist_cv"
@@ -77,7 +79,9 @@ def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, type=Path, help="interpreter of the peers' environment")
+    parser.add_argument(
+        "--peer-python", required=True, type=paths.argument, help="interpreter of the peers' environment"
+    )
     parser.add_argument("--systems", nargs="+", choices=list(THROUGHPUT_EPOCHS), default=list(THROUGHPUT_EPOCHS))
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the throughput part")
     parser.add_argument("--whole-rounds", type=int, default=3, help="rounds of the whole cross-validation")
@@ -86,7 +90,7 @@ def parse_options() -> argparse.Namespace:
     )
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of the whole cross-validation")
-    parser.add_argument("--out", type=Path, default=HERE / "cpu.json")
+    parser.add_argument("--out", type=paths.argument, default=HERE / "cpu.json")
     return parser.parse_args()
 
 

@@ -16,6 +16,7 @@ from fmnist_cv.data.sources import load_emnist, load_source
 from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
 from fmnist_cv.errors import UserError
 from fmnist_cv.files import regular_file
+from fmnist_cv.paths import user_path
 
 
 class FashionMNISTDataModule(KFoldDataModule):
@@ -106,7 +107,7 @@ class ArrayDataModule(KFoldDataModule):
         arrays = (images, labels, class_names, groups, test_images, test_labels)
         if (path is None) == all(array is None for array in arrays) or (path is None and images is None):
             raise UserError("ArrayDataModule takes either a path to an .npz file or images and labels")
-        self.path = path
+        self.path = None if path is None else user_path(path, "data.path")
         self._arrays: dict[str, Any] = {
             "images": images,
             "labels": labels,
@@ -119,7 +120,7 @@ class ArrayDataModule(KFoldDataModule):
     @property
     def data_name(self) -> str:
         """The file's name without its ending."""
-        return Path(self.path).stem if self.path else "arrays"
+        return self.path.stem if self.path else "arrays"
 
     def load(self, train: bool) -> Images | None:
         """Check the arrays and bring them into shape (see `Images.from_arrays`)."""
@@ -138,7 +139,7 @@ class ArrayDataModule(KFoldDataModule):
             names = self.train_images.class_names
         return Images.from_arrays(images, labels, names, groups)
 
-    def _read(self, path: str) -> dict[str, Any]:
+    def _read(self, path: Path) -> dict[str, Any]:
         arrays: dict[str, Any] = {}
         name = ""
         try:

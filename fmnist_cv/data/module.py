@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import cached_property
-from pathlib import Path
 from typing import Any, get_args
 
 import lightning as L
@@ -16,6 +15,7 @@ from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.images import Images, read_indices
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 from fmnist_cv.errors import UserError
+from fmnist_cv.paths import user_path
 from fmnist_cv.runtime import derive_seed
 
 # What says which split a module used alone draws; an experiment sets these in its `cv` section instead.
@@ -110,7 +110,9 @@ class KFoldDataModule(L.LightningDataModule):
     @cached_property
     def left_out(self) -> np.ndarray:
         """int64 (m,): the places, in the whole data set, of the training images left out; ascending, each once."""
-        return np.unique(read_indices(Path(self.leave_out))) if self.leave_out else np.empty(0, dtype=np.int64)
+        if self.leave_out is None:
+            return np.empty(0, dtype=np.int64)
+        return np.unique(read_indices(user_path(self.leave_out, "data.leave_out")))
 
     @cached_property
     def test_images(self) -> Images | None:

@@ -36,6 +36,7 @@ from fmnist_cv.data.photos import (
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.files import regular_file
+from fmnist_cv.paths import user_path
 from fmnist_cv.user_text import make_console
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
@@ -230,8 +231,9 @@ class ProductImagesDataModule(KFoldDataModule):
         if part not in ("all", "development", "rest"):
             raise UserError(f"data.part is '{part}'; it is one of all, development, rest")
         self.root, self.preprocessing, self.part, self.part_seed = root, preprocessing, part, part_seed
-        self.recoding = RECODING if recoding is None else Path(recoding)
-        self.cache = Path(cache or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "fmnist_cv").expanduser()
+        self.recoding = RECODING if recoding is None else user_path(recoding, "data.recoding")
+        caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        self.cache = user_path(f"{caches}/fmnist_cv" if cache is None else cache, "data.cache")
         self.report: ReadingReport | None = None
 
     @property

@@ -24,6 +24,7 @@ import torchvision.datasets as tv
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.paths import user_path
 
 DATA_VARIABLE = "FMNIST_CV_DATA"
 DOWNLOAD_TIMEOUT_S = 20.0
@@ -149,9 +150,9 @@ def load_emnist(split: str, *, train: bool, root: str | Path | None = None, down
 def search_roots(root: str | Path | None = None) -> list[Path]:
     """The folders searched for data, in order."""
     if root is not None:
-        return [Path(root).expanduser()]
+        return [user_path(root, "data.root")]
     from_environment = os.environ.get(DATA_VARIABLE)
-    return [Path(p).expanduser() for p in (from_environment, "data") if p]
+    return [*([user_path(from_environment, f"${DATA_VARIABLE}")] if from_environment else []), Path("data")]
 
 
 def _candidates(source: Source, roots: list[Path], file: IdxFile) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Choice, Predictions, load_ensemble
 from fmnist_cv.options import explain, read_config
+from fmnist_cv.paths import user_path
 from fmnist_cv.runtime import Devices
 from fmnist_cv.user_text import for_markdown
 from fmnist_cv.validation.finished_run import CrossValidationResult
@@ -71,7 +72,7 @@ def evaluate_run(
                         "answers; the honest scores of them are in its report.md, out of fold")  # fmt: skip
     is_runs_test_set = data is None or fingerprint == result.summary["data"].get("test_fingerprint")
     what = {"data": name, "part": part, "fingerprint": fingerprint, "model": model}
-    folder = Path(out) if out is not None else default_folder(result.path, name, part, model)
+    folder = user_path(out, "--out") if out is not None else default_folder(result.path, name, part, model)
     _refuse_other(folder, what)
 
     ensemble = load_ensemble(result, model, accelerator)
@@ -143,11 +144,11 @@ def read_data(data: str | Path) -> KFoldDataModule:
     Raises:
         UserError: there is no such thing, or its section `data` is not right.
     """
-    text, path = str(data), Path(data)
+    text, path = str(data), user_path(data, "--data")
     if path.is_dir():
         raise UserError(f"{text} is a folder; {DATA}")
     if path.suffix.lower() == ".npz":
-        section: Any = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": text}}
+        section: Any = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(path)}}
     elif path.is_file() or path.suffix.lower() in (".yaml", ".yml") or "." not in text:
         try:
             section = yaml.safe_load(read_config(text)).get("data")

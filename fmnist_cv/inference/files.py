@@ -26,6 +26,7 @@ from fmnist_cv.data.photos import (
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
+from fmnist_cv.paths import user_path
 
 Preprocessing = Literal["auto", "fashion-mnist", "as-published", "none"]
 
@@ -104,7 +105,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         UserError: a folder without images, or one that cannot be read.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
+    for path in (user_path(given, "an image's path") for given in paths):
         if not path.is_dir():
             found[path] = None
             continue

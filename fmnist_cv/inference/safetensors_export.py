@@ -17,6 +17,7 @@ from fmnist_cv.data.batches import Scaling
 from fmnist_cv.errors import UserError
 from fmnist_cv.files import regular_file
 from fmnist_cv.inference.ensemble import Ensemble, Network
+from fmnist_cv.paths import user_path
 from fmnist_cv.validation.run_folder import replace_file, write_json
 
 FORMAT = 1  # of network.json
@@ -101,7 +102,7 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
         UserError: the files are missing, damaged, from a newer version, or do not fit each other; the class is not one
             of fmnist_cv.models, and no `network` is given.
     """
-    folder = Path(folder)
+    folder = user_path(folder, "the folder")
     description, tensors = _read_description(folder / DESCRIPTION), _read_weights(folder / WEIGHTS)
     class_path = description.get("class_path")
     make = network or OWN.get(str(class_path))

@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.paths import user_path
 
 
 class ImageClassifier(L.LightningModule):
@@ -120,16 +121,17 @@ class ImageClassifier(L.LightningModule):
         """
         if self.start_from is None:
             return
+        path = user_path(self.start_from, "model.start_from")
         try:
-            weights = torch.load(self.start_from, map_location=self.device, weights_only=True)["state_dict"]
+            weights = torch.load(path, map_location=self.device, weights_only=True)["state_dict"]
         except Exception as error:  # missing, truncated, or with objects in it, which are never unpickled
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise UserError(f"model.start_from: cannot read the checkpoint {self.start_from} ({reason})") from None
+            raise UserError(f"model.start_from: cannot read the checkpoint {path} ({reason})") from None
         try:
             self.load_state_dict(weights)
         except (RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise UserError(f"model.start_from: {self.start_from} is of another network: {reason}") from None
+            raise UserError(f"model.start_from: {path} is of another network: {reason}") from None
 
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 

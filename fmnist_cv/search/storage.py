@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.paths import user_path
 from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import FAILED, RUN, retried_numbers
 
@@ -79,15 +80,16 @@ class StudyStorage:
                     f"--storage is {self.where} with {workers} workers, but SQLite {SQLITE}; leave --storage out for a "
                     "journal file, use PostgreSQL, or --workers 1"
                 )
-            self._beside = Path(self.where.split(":///", 1)[-1]).absolute()
-            return self._open_database(self.where)
+            file = user_path(self.where.split(":///", 1)[-1], "--storage")
+            self._beside = file.absolute()
+            return self._open_database(f"sqlite:///{file}")
         if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
             storage = self._open_database("postgresql+psycopg://" + self.where.partition("://")[2])
             self._engine = storage.engine
             return storage
         if scheme:
             raise UserError(f"--storage is {self.shown}; give postgresql://..., or the path of a journal file")
-        self._beside = Path(self.where).absolute()
+        self._beside = user_path(self.where, "--storage").absolute()
         return open_journal(self._beside)
 
     def _open_database(self, url: str) -> RDBStorage:

@@ -15,6 +15,7 @@ from fmnist_cv.data import Images, KFoldDataModule, Split
 from fmnist_cv.data.splits import load_splits
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
+from fmnist_cv.paths import user_path
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
 
 EPOCHS = ("last", "best")
@@ -41,7 +42,7 @@ class CrossValidationResult:
         Raises:
             UserError: there is none, it is unfinished or damaged, or a newer version wrote it.
         """
-        run = RunFolder(Path(path))
+        run = RunFolder(user_path(path, "the run"))
         if not run.path.is_dir():
             raise UserError(f"there is no run {path}; give the folder of one, lightning_logs/<experiment>/<run>")
         try:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.paths import user_path
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -229,7 +230,8 @@ def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
         if not runs:
             raise UserError(f"there is no run to resume under {parent}; leave out --resume to start one")
         return RunFolder(runs[-1])
-    for path in (parent / name, Path(name)):
+    given = user_path(name, "--resume")
+    for path in (parent / given, given):
         if (path / "config.yaml").is_file():
             return RunFolder(path)
     known = ", ".join(p.name for p in runs) or "none"

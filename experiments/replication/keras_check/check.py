@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmnist_cv import Experiment
+from fmnist_cv import Experiment, paths
 from fmnist_cv.validation.results import describe_environment
 
 HERE = Path(__file__).parent
@@ -40,7 +40,9 @@ TOLERANCE = 1e-5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", required=True, type=Path, help="interpreter of the benchmark's environment")
+    parser.add_argument(
+        "--peer-python", required=True, type=paths.argument, help="interpreter of the benchmark's environment"
+    )
     options = parser.parse_args()
     results = {"environment": describe_environment("cpu", torch.get_num_threads(), "32-true"), "systems": {}}
     for system, (config, overrides) in SYSTEMS.items():
