@@ -8,9 +8,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib import import_module
+from operator import or_
 from pathlib import Path
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import lightning as L
 import yaml
@@ -128,7 +131,21 @@ def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
     parser.add_class_arguments(
         L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=set(RESERVED_TRAINER_OPTIONS)
     )
+    for action in parser._actions:
+        if action.dest.startswith("trainer."):
+            action._typehint = integers_first(action._typehint)  # type: ignore[attr-defined]
     return parser
+
+
+def integers_first(hint: Any) -> Any:
+    """The type with `int` tried before `float`, which would make of limit_train_batches 1, one batch, 1.0: all of them.
+
+    In which order the Trainer has them depends on the modules imported before it: typing keeps one Union for both.
+    """
+    members = get_args(hint)
+    if get_origin(hint) not in (Union, UnionType) or not {int, float} <= set(members):
+        return hint
+    return reduce(or_, sorted(members, key=lambda member: member is float))
 
 
 def add_run_options(parser: ArgumentParser) -> None:

@@ -7,7 +7,8 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ import yaml
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment, flatten
 from fmnist_cv.models import BatchNormCNN, DenseNetwork
-from fmnist_cv.options import RESERVED_TRAINER_OPTIONS, CrossValidationSection, SelectionSection, make_parser
+from fmnist_cv.options import (
+    RESERVED_TRAINER_OPTIONS,
+    CrossValidationSection,
+    SelectionSection,
+    integers_first,
+    make_parser,
+)
 from fmnist_cv.validation.cross_validation import as_experiment
 
 ROOT = Path(__file__).parents[1]
@@ -513,6 +520,19 @@ def test_no_config_is_refused(arguments: list[str]) -> None:
 def test_contradictions_are_refused(tiny: Config, change: Config, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         parsed(changed(tiny, **change))
+
+
+def test_a_count_of_batches_stays_a_count(tiny: Config) -> None:
+    """1 is one batch and 1.0 all of them, whichever modules were imported before Lightning's."""
+    for given in (1, 1.0, 0.5):
+        assert repr(
+            parsed(changed(tiny, trainer__limit_train_batches=given)).config.trainer.limit_train_batches
+        ) == repr(given)
+    assert [get_args(integers_first(hint)) for hint in (float | int | None, int | float, float | str)] == [
+        (int, NoneType, float), (int, float), (float, str)
+    ]  # fmt: skip
+    hints = [get_args(action._typehint) for action in make_parser()._actions if action.dest.startswith("trainer.")]
+    assert all(members.index(int) < members.index(float) for members in hints if {int, float} <= set(members))
 
 
 NO_EFFECT = {"limit_val_batches": 3, "val_check_interval": 0.5, "check_val_every_n_epoch": 2}
