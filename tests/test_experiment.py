@@ -647,7 +647,7 @@ def test_a_class_path_that_leads_nowhere_is_refused(tiny: Config, class_path: st
     [
         ({"model__init_args__label_smoothing": 1.5}, "label_smoothing is 1.5; it must be in"),
         ({"model__init_args__class_weights": [1.0, 2.0]}, "class_weights has 2 values for 10 classes"),
-        ({"model__init_args__dropout": 1.5}, "dropout probability has to be between 0 and 1, but got 1.5"),
+        ({"model__init_args__dropout": 1.5}, "model.dropout is 1.5; it is a probability, between 0 and 1"),
         ({"data__init_args__batch_size": 0}, "data.batch_size is 0"),
         ({"data": {"class_path": "fmnist_cv.data.ArrayDataModule"}}, "either a path to an .npz file or images"),
     ],

@@ -14,6 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.models.layers import check_size
 from fmnist_cv.paths import user_path
 
 
@@ -55,6 +56,7 @@ class ImageClassifier(L.LightningModule):
         start_from: str | None = None,
     ) -> None:
         super().__init__()
+        check_size("n_classes", n_classes)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing is {label_smoothing}; it must be in [0, 1)")
         weights = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,16 @@ from torch import Tensor, nn
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.models.classifier import ImageClassifier
-from fmnist_cv.models.layers import ACTIVATIONS, Activation, Dropout, Initialiser, RBFOutput, initialise
+from fmnist_cv.models.layers import (
+    ACTIVATIONS,
+    Activation,
+    Dropout,
+    Initialiser,
+    RBFOutput,
+    check_dropout,
+    check_size,
+    initialise,
+)
 
 _POOLS: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
@@ -42,6 +52,10 @@ class BatchNormCNN(ImageClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_dropout("dropout", dropout)
+        check_size("widths", *widths)
+        check_size("in_channels", in_channels)
+        check_size("image_size", image_size, least=8)  # of fewer pixels the second pooling leaves nothing
         # Pooling before ReLU gives the same outputs and gradients as after it, since ReLU keeps the order of the
         # four values, and works on a quarter of the numbers.
         self.features = nn.Sequential(
@@ -92,6 +106,11 @@ class ConvBlock:
     dropout: float = 0.0
     initialiser: Initialiser | None = None
 
+    def __post_init__(self) -> None:
+        check_size("blocks.channels", self.channels)
+        check_size("blocks.kernel_size", self.kernel_size)
+        check_dropout("blocks.dropout", self.dropout)
+
 
 class ConvolutionalNetwork(ImageClassifier):
     """Convolution blocks, then fully connected layers.
@@ -108,7 +127,8 @@ class ConvolutionalNetwork(ImageClassifier):
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
 
     Raises:
-        UserError: the image is too small for the blocks.
+        UserError: the image is too small for the blocks; a width below 1, a padding larger than the image, or a dropout
+            that is no probability.
     """
 
     def __init__(
@@ -124,6 +144,12 @@ class ConvolutionalNetwork(ImageClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_size("hidden", *hidden)
+        check_size("in_channels", in_channels)
+        check_size("image_size", image_size)
+        check_size("input_padding", input_padding, least=0)
+        if input_padding > image_size:
+            raise UserError(f"model.input_padding is {input_padding}, more than the image has pixels ({image_size})")
         layers: list[nn.Module] = [nn.ZeroPad2d(input_padding)] if input_padding else []
         channels = in_channels
         for block in blocks:
@@ -209,5 +235,7 @@ class LeNet5(ConvolutionalNetwork):
             input_padding=2,
             **kwargs,
         )
+        if not 0 < gamma < math.inf:
+            raise UserError(f"model.gamma is {gamma}; it must be greater than 0")
         if output == "rbf":
             self.classifier[-1] = RBFOutput(84, self.n_classes, gamma, clip)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fmnist_cv.models.classifier import ImageClassifier
-from fmnist_cv.models.layers import ACTIVATIONS, Activation, Dropout, Initialiser, initialise
+from fmnist_cv.models.layers import ACTIVATIONS, Activation, Dropout, Initialiser, check_dropout, check_size, initialise
 
 
 class DenseNetwork(ImageClassifier):
@@ -22,6 +22,9 @@ class DenseNetwork(ImageClassifier):
         initialiser: how weights are drawn, see `layers.initialise`.
         in_features: channels * height * width of the images.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
+
+    Raises:
+        UserError: a width below 1, or a dropout that is no probability.
     """
 
     def __init__(
@@ -35,6 +38,9 @@ class DenseNetwork(ImageClassifier):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_size("hidden", *hidden)
+        check_size("in_features", in_features)
+        check_dropout("dropout", dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         width = in_features
         for next_width in hidden:

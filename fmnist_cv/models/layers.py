@@ -8,9 +8,32 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from fmnist_cv.errors import UserError
+
 Activation = Literal["relu", "tanh", "gelu", "sigmoid"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "sigmoid": nn.Sigmoid}
 Initialiser = Literal["torch", "glorot_uniform", "he_normal", "unit_normal", "small_normal"]
+
+
+def check_size(key: str, *sizes: int, least: int = 1) -> None:
+    """Refuse widths, counts and sizes in pixels that no network can have: torch makes layers of width 0.
+
+    Raises:
+        UserError: one of the sizes is smaller than the least.
+    """
+    for size in sizes:
+        if not size >= least:
+            raise UserError(f"model.{key} {'is' if len(sizes) == 1 else 'holds'} {size}; it must be at least {least}")
+
+
+def check_dropout(key: str, probability: float) -> None:
+    """Refuse what is no probability.
+
+    Raises:
+        UserError: it is not in [0, 1].
+    """
+    if not 0 <= probability <= 1:
+        raise UserError(f"model.{key} is {probability}; it is a probability, between 0 and 1")
 
 
 def initialise(layer: nn.Linear | nn.Conv2d, how: Initialiser) -> None:

@@ -190,6 +190,39 @@ def test_pooling_before_or_after_the_activation_is_the_same(activation: Any) -> 
     torch.testing.assert_close(network.features(images), F.max_pool2d(function(convolution(images)), 2).flatten(1))
 
 
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: DenseNetwork([0]), "model.hidden is 0; it must be at least 1"),
+        (lambda: DenseNetwork([64, -1]), "model.hidden holds -1"),
+        (lambda: LogSoftmaxANN([64, 0]), "model.hidden holds 0"),
+        (lambda: DenseNetwork(in_features=0), "model.in_features is 0"),
+        (lambda: DenseNetwork(dropout=1.5), "model.dropout is 1.5; it is a probability, between 0 and 1"),
+        (lambda: DenseNetwork(dropout=-0.1), "model.dropout is -0.1"),
+        (lambda: DenseNetwork(dropout=float("nan")), "model.dropout is nan"),
+        (lambda: LinearClassifier(n_classes=0), "model.n_classes is 0"),
+        (lambda: BatchNormCNN(n_classes=-2), "model.n_classes is -2"),
+        (lambda: BatchNormCNN(widths=(600, 0)), "model.widths holds 0"),
+        (lambda: BatchNormCNN(dropout=2), "model.dropout is 2"),
+        (lambda: BatchNormCNN(in_channels=0), "model.in_channels is 0"),
+        (lambda: BatchNormCNN(image_size=7), "model.image_size is 7; it must be at least 8"),
+        (lambda: small_cnn(image_size=0), "model.image_size is 0"),
+        (lambda: small_cnn(in_channels=-1), "model.in_channels is -1"),
+        (lambda: small_cnn(input_padding=-1), "model.input_padding is -1; it must be at least 0"),
+        (lambda: small_cnn(input_padding=29), r"model.input_padding is 29, more than the image has pixels \(28\)"),
+        (lambda: ConvolutionalNetwork([ConvBlock(4)], [0]), "model.hidden is 0"),
+        (lambda: ConvBlock(0), "model.blocks.channels is 0"),
+        (lambda: ConvBlock(4, 0), "model.blocks.kernel_size is 0"),
+        (lambda: ConvBlock(4, dropout=7), "model.blocks.dropout is 7"),
+        (lambda: LeNet5(image_size=0), "model.image_size is 0"),
+        (lambda: LeNet5(gamma=0), "model.gamma is 0; it must be greater than 0"),
+    ],
+)
+def test_sizes_that_no_network_can_have_are_refused(make: Callable[[], object], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        make()
+
+
 def test_blocks_that_shrink_the_image_to_nothing_are_refused() -> None:
     with pytest.raises(UserError, match="28 pixels is too small for these 2 blocks"):
         ConvolutionalNetwork([ConvBlock(2, 15), ConvBlock(2, 15)])
