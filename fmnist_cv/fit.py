@@ -71,18 +71,14 @@ def show(result: CrossValidationResult, console: Console) -> None:
 
 
 def report(result: CrossValidationResult, console: Console) -> None:
-    """Build report.html.
-
-    Raises:
-        UserError: it cannot be built; the run is finished all the same.
-    """
+    """Build report.html; where it cannot be built, the run is finished all the same, and its status is not of that."""
     from fmnist_cv.reporting.page import write_report  # here, since each fold's process imports this module
 
     try:
         write_report(result, console)
-    except Exception as error:  # whatever it is, hours of training must not end in it
-        raise UserError(f"the run is finished, but its report.html could not be made: {error}; try again with "
-                        f"python -m fmnist_cv.report {result.path}") from None  # fmt: skip
+    except Exception as error:
+        print(f"the run is finished, but its report.html could not be made: {error}; try again with python -m "
+              f"fmnist_cv.report {result.path}", file=sys.stderr)  # fmt: skip
 
 
 def show_files(result: CrossValidationResult, console: Console) -> None:
@@ -94,7 +90,8 @@ def show_files(result: CrossValidationResult, console: Console) -> None:
         ("Labels:", run.label_issues), ("Best model:", run.best_checkpoint),
         ("Look at it:", f"tensorboard --logdir {run.path.parents[1]}"),
     ):  # fmt: skip
-        console.print(f"{title:12} {what}", highlight=False, markup=False, soft_wrap=True)
+        if isinstance(what, str) or what.exists():
+            console.print(f"{title:12} {what}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

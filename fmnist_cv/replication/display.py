@@ -71,6 +71,8 @@ class RunDisplay(LiveDisplay):
                     accuracy = event.get("val/accuracy", event.get("train/accuracy"))
                     note = f"epoch {event['epoch'] + 1}/{self._sizes[name][0]}, accuracy {accuracy or 0:.4f}"
                     self._progress.update(self._lines[name], note=note)
+            case "remark":
+                self._print(f"{name}: {event['text']}")
             case "finished" | "failed":
                 self._advance(run, name, 1.0)
                 if line := self._lines.pop(name, None):

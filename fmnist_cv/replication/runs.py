@@ -113,7 +113,7 @@ def run_rows(
         def close(run: OpenRun) -> None:
             """All folds are there: write the run's results and its record."""
             prepared = run.prepared
-            write_results(prepared.run, prepared.experiment, prepared.splits, prepared.train, prepared.test)
+            write_results(prepared.run, prepared.experiment, prepared.splits, prepared.train, prepared.test, console)
             records[run.task.row.name].add(run.task.variant, prepared)
             display.finish(run.task.name)
 

@@ -67,6 +67,8 @@ class SearchDisplay(LiveDisplay):
                     self._print(
                         f"trial {number}: fold {fold + 1} of {n_folds}, {event['accuracy']:.4f}{self._time_left()}"
                     )
+            case "remark":
+                self._print(f"trial {number}: fold {fold + 1}: {event['text']}")
             case "failed" if event.get("died"):
                 self._print(f"trial {number}: fold {fold + 1}: {event['reason']}; it goes on after its last epoch")
 

@@ -26,6 +26,7 @@ from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
 from fmnist_cv.user_text import for_csv
+from fmnist_cv.validation.decoration import decoration, teller
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import check_writable, locked, replace_file, write_json
 from fmnist_cv.validation.workers import default_workers, warm_up
@@ -116,8 +117,10 @@ def tune(
         write_json(search.folder / "search.json", summary)
         table = for_csv(result.table).to_csv(index=False)
         replace_file(search.folder / "trials.csv", lambda file: file.write(table.encode()))
-        write_tensorboard(search, study)
-        write_page(search, study, summary)
+        with decoration("TensorBoard's pages of the study", teller(console)):
+            write_tensorboard(search, study)
+        with decoration(str(search.folder / "study.html"), teller(console)):
+            write_page(search, study, summary)
     return result
 
 

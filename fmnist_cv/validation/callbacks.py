@@ -248,12 +248,10 @@ class KeepCheckpoints(Checkpoint):
         return score > best if self.mode == "max" else score < best
 
     def _save(self, trainer: L.Trainer, better: bool) -> None:
-        beside = self.last.with_name(".last.ckpt.tmp")
-        trainer.save_checkpoint(beside)
+        beside = self.last.with_name(".last.ckpt.new")
+        trainer.save_checkpoint(beside)  # whole and on the disk, see WriteBeside
         if len(self.history) == 1:
             self._check_loadable(beside)
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
         if better:
             # the best goes first: killed in between, the epoch is repeated and saved the same
             best_beside = self.best.with_name(".best.ckpt.tmp")

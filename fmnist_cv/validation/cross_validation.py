@@ -12,6 +12,7 @@ import yaml
 from rich.console import Console
 
 from fmnist_cv.data import Split
+from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
 from fmnist_cv.runtime import derive_seed
@@ -20,10 +21,7 @@ from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.progress import FoldDisplay
 from fmnist_cv.validation.results import write_results
-from fmnist_cv.validation.run_folder import (
-    FoldFolder,
-    locked,
-)
+from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, locked
 from fmnist_cv.validation.workers import run_jobs, warm_up
 
 
@@ -86,13 +84,18 @@ def cross_validate(
     all_folds = fold_folders(prepared)
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
     _run([fold_job(prepared, i) for i in chosen if not all_folds[i].finished], prepared, console)
-    with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
-        if missing := [f.name for f in all_folds if not f.finished]:
-            raise FoldsMissing(folder.path, missing)
-        write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
-        if refit and not folder.refit.finished:
-            _run([refit_job(prepared)], prepared, console)
-            write_results(folder, experiment, prepared.splits, prepared.train, prepared.test)
+    try:
+        with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
+            if missing := [f.name for f in all_folds if not f.finished]:
+                raise FoldsMissing(folder.path, missing)
+            write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
+            if refit and not folder.refit.finished:
+                _run([refit_job(prepared)], prepared, console)
+                write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
+    except OSError as error:
+        if problem := disk_problem(error, folder.path):
+            raise UserError(f"{problem}, and go on with --resume {folder.path.name}: all folds are kept") from None
+        raise
     return CrossValidationResult.load(folder.path)
 
 

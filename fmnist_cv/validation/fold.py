@@ -6,11 +6,13 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import CheckpointIO
 
 from fmnist_cv.data import Split
 from fmnist_cv.errors import UserError
@@ -26,9 +28,11 @@ from fmnist_cv.validation.callbacks import (
     ScoreEachEpoch,
     WatchTraining,
 )
+from fmnist_cv.validation.checkpoint_io import WriteBeside
+from fmnist_cv.validation.decoration import forgiving
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.validation.plateau import step_plateaus_when_told
-from fmnist_cv.validation.run_folder import FoldFolder, Locked, locked
+from fmnist_cv.validation.run_folder import FoldFolder, Locked, disk_problem, locked
 from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
 
 
@@ -84,6 +88,9 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
     except (UserError, NonFiniteLoss) as error:
         notify({"event": "failed", "reason": str(error), "traceback": ""})
     except Exception as error:
+        if isinstance(error, OSError) and (problem := disk_problem(error, job.folder.parent)):
+            notify({"event": "failed", "reason": problem, "traceback": "", "unexpected": True})
+            return
         reason = f"{type(error).__name__}: {error}"
         notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc(), "unexpected": True})
 
@@ -113,11 +120,16 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
                 check_on_train_epoch_end=True,
             )
         )
-    trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], _loggers(folder, parts))
+
+    def tell(text: str) -> None:
+        notify({"event": "remark", "text": text})
+
+    loggers = forgiving(_loggers(folder, parts), tell)
+    trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
     fit(trainer, parts, folder, keeper, timer, notify)
     notify({"event": "scoring"})
     times = {"train_intervals": timer.train_intervals, "began": began}
-    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test)
+    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, tell)
 
 
 def fit(
@@ -161,6 +173,7 @@ def fold_trainer(
         "precision": job.precision,
         "callbacks": callbacks,
         "logger": loggers,
+        "plugins": [*_their_plugins(parts), WriteBeside(folder.path)],
         "default_root_dir": folder.path,
         "enable_progress_bar": False,
         "enable_model_summary": False,
@@ -180,6 +193,15 @@ def fold_trainer(
 def _their_callbacks(parts: FoldParts) -> list[Callback]:
     theirs = parts.trainer.get("callbacks") or []
     return theirs if isinstance(theirs, list) else [theirs]
+
+
+def _their_plugins(parts: FoldParts) -> list[Any]:
+    theirs = parts.trainer.get("plugins") or []
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    if own := next((plugin for plugin in theirs if isinstance(plugin, CheckpointIO)), None):
+        raise UserError(f"trainer.plugins holds {type(own).__name__}, but a fold's checkpoints are written and read by the "
+                        "engine alone, so that they are whole at every instant; leave it out")  # fmt: skip
+    return theirs
 
 
 def _loggers(folder: FoldFolder, parts: FoldParts) -> list[Logger]:

@@ -19,8 +19,9 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.validation import tensorboard
 from fmnist_cv.validation.callbacks import KeepCheckpoints
+from fmnist_cv.validation.decoration import Tell, decoration
 from fmnist_cv.validation.run_folder import FoldFolder, write_arrays, write_json
-from fmnist_cv.validation.scoring import classification_report, predict_log_probabilities
+from fmnist_cv.validation.scoring import predict_log_probabilities
 
 
 def score_fold(
@@ -33,6 +34,7 @@ def score_fold(
     seed: int,
     threads: int,
     score_test: bool,
+    tell: Tell,
 ) -> None:
     """Score a trained fold and write its probabilities and, last of all, its metrics.
 
@@ -45,6 +47,7 @@ def score_fold(
         times: when each epoch's training began and ended, and when the fold began.
         seed, threads: the fold's, for its metrics.
         score_test: score the test set, too.
+        tell: takes what is to be said of figures that could not be made.
     """
     began = time.perf_counter()
     split, last_epoch = parts.data.split, len(keeper.history) - 1
@@ -69,9 +72,10 @@ def score_fold(
     metrics["best"] = best
     metrics["history"] = keeper.history
     if parts.trainer.get("logger") is not False and len(split.validation):
-        labels = parts.data.train_images.labels[torch.from_numpy(split.validation)].cpu()
-        report = classification_report(torch.from_numpy(arrays["validation"]), labels, parts.data.class_names)
-        tensorboard.log_fold(tensorboard.make_logger(folder.path), experiment, parts.data, report, metrics)
+        with decoration("TensorBoard's pages of the fold", tell):
+            tensorboard.log_fold(
+                tensorboard.make_logger(folder.path), experiment, parts.data, arrays["validation"], metrics, tell
+            )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     metrics["times"] = {
         "train_intervals": times["train_intervals"],

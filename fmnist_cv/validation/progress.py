@@ -105,6 +105,8 @@ class FoldDisplay(LiveDisplay):
                 self._advance(name, self._size.get(name, (1, 1))[0])
                 accuracy = event["accuracy"]
                 self._note(name, "finished" if accuracy is None else f"finished, val accuracy {accuracy:.4f}", True)
+            case "remark":
+                self._print(f"{name}: {event['text']}")
             case "elsewhere":
                 self._note(name, "another command works on it; waiting for it at the end", True)
             case "failed":

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 
 from fmnist_cv.data import Images, Split
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
+from fmnist_cv.validation.decoration import decoration, teller
 from fmnist_cv.validation.finished_run import EPOCHS, FORMAT
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
 from fmnist_cv.validation.scoring import classification_report
@@ -23,15 +25,24 @@ from fmnist_cv.validation.tables import report_tables
 
 
 def write_results(
-    run: RunFolder, experiment: Experiment, splits: list[Split], train: Images, test: Images | None
+    run: RunFolder,
+    experiment: Experiment,
+    splits: list[Split],
+    train: Images,
+    test: Images | None,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Gather the finished folds into `out_of_fold.npz`, `results.json` and `report.md`.
+
+    What only adorns the results (the link to the best checkpoint, the report) is made after them, and an error in it is
+    told.
 
     Args:
         run: the run; all its folds are finished.
         experiment: what ran.
         splits: the run's splits.
         train, test: the images, for their labels.
+        console: where it is told what could not be made; None makes it a warning.
 
     Returns:
         What results.json holds.
@@ -102,10 +113,13 @@ def write_results(
         | {"device": " + ".join(dict.fromkeys(fold.get("device", info["environment"]["device"]) for fold in folds))},
         "times": _times(folds),
     }
-    run.link_best(checkpoint)
-    text = report_tables(results)
-    replace_file(run.report, lambda file: file.write(text.encode()))
     write_json(run.results, results)
+    tell = teller(console)
+    with decoration(f"{run.best_checkpoint}, a link to the best fold's checkpoint,", tell):
+        run.link_best(checkpoint)
+    with decoration(str(run.report), tell):
+        text = report_tables(results)
+        replace_file(run.report, lambda file: file.write(text.encode()))
     return results
 
 

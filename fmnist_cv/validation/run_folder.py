@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,11 +25,41 @@ from fmnist_cv.paths import user_path
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file beside `path`, bring it to the disk, and put it in the place of `path` in one step."""
     beside = path.with_name(f".{path.name}.tmp")  # its lock's holder alone writes it; a leftover is overwritten
-    with open(beside, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):  # half a file on a full disk
+            beside.unlink()
+        error.filename = str(path)  # a write that fails names no file
+        raise
+
+
+WAYS_OUT = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+}
+
+
+def disk_problem(error: OSError, folder: Path) -> str | None:
+    """What to say of an error about a file in this folder: path, reason, way out. None for one about anything else."""
+    path = error.filename
+    if not isinstance(path, str | os.PathLike) or not Path(path).absolute().is_relative_to(folder.absolute()):
+        return None
+    if not folder.is_dir():
+        return (
+            f"cannot write {path}: the folder {folder} was moved or deleted meanwhile; put it back, or start a new run"
+        )
+    way_out = WAYS_OUT.get(error.errno or 0)
+    if way_out is None:
+        return f"cannot read or write {path}: {error.strerror or error}; look after its disk"
+    return f"cannot write {path}: {error.strerror}; {way_out}"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -142,7 +173,7 @@ class RunFolder:
 
     @property
     def best_checkpoint(self) -> Path:
-        """Link to the best fold's checkpoint."""
+        """Link to the best fold's checkpoint, or a copy where there are no links."""
         return self.path / "best.ckpt"
 
     @property
@@ -157,10 +188,13 @@ class RunFolder:
         return json.loads(self.run_info.read_text())
 
     def link_best(self, checkpoint: Path) -> None:
-        """Point the run's best checkpoint at a fold's, in one step."""
+        """Point the run's best checkpoint at a fold's, in one step; where there are no symbolic links, by a copy."""
         beside = self.path / ".best.tmp"
         beside.unlink(missing_ok=True)
-        beside.symlink_to(checkpoint.relative_to(self.path))
+        try:
+            beside.symlink_to(checkpoint.relative_to(self.path))
+        except (OSError, NotImplementedError):  # exFAT, SMB, Drive; Windows without the right to make links
+            shutil.copyfile(checkpoint, beside)
         os.replace(beside, self.best_checkpoint)
 
 

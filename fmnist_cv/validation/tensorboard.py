@@ -19,8 +19,11 @@ from torch.utils.tensorboard.summary import hparams
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.experiment import Experiment, flatten
 from fmnist_cv.user_text import for_figure
+from fmnist_cv.validation.decoration import Tell, decoration
+from fmnist_cv.validation.scoring import classification_report
 
 N_SAMPLES = 40
+LARGEST_SAMPLE = 128  # pixels of a sample's longer side
 HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trainer.max_epochs")
 
 
@@ -33,8 +36,9 @@ def log_fold(
     logger: TensorBoardLogger,
     experiment: Experiment,
     data: KFoldDataModule,
-    report: dict[str, Any],
+    probabilities: np.ndarray,
     metrics: dict[str, Any],
+    tell: Tell,
 ) -> None:
     """Write a finished fold's figures and its hyperparameters with the final metrics.
 
@@ -42,12 +46,17 @@ def log_fold(
         logger: the fold's logger.
         experiment: what ran.
         data: the fold's data module.
-        report: `classification_report` of the held-out fold after the last epoch.
+        probabilities: of the held-out fold after the last epoch.
         metrics: the fold's metrics as they go to metrics.json.
+        tell: takes what is to be said of a figure that could not be drawn; the others are drawn all the same.
     """
     writer, last_epoch = logger.experiment, metrics["epochs"] - 1
-    add_figure(writer, "confusion_matrix/validation", confusion_figure(report), last_epoch)
-    add_figure(writer, "samples/training_images", samples_figure(data), 0)
+    with decoration("the confusion matrix in TensorBoard", tell):
+        labels = data.train_images.labels[torch.from_numpy(data.split.validation)].cpu()
+        report = classification_report(torch.from_numpy(probabilities), labels, data.class_names)
+        add_figure(writer, "confusion_matrix/validation", confusion_figure(report), last_epoch)
+    with decoration("the sample images in TensorBoard", tell):
+        add_figure(writer, "samples/training_images", samples_figure(data), 0)
     hyperparameters = {
         key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value
         for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
@@ -118,11 +127,14 @@ def draw_confusion(axes: Axes, report: dict[str, Any]) -> None:
 
 
 def samples_figure(data: KFoldDataModule) -> Figure:
-    """The first training images, as they are stored, with their labels."""
+    """The first training images, as they are stored, with their labels; of large ones every so many pixels."""
     indices = torch.from_numpy(data.split.train[:N_SAMPLES])
     images = data.train_images.images[indices].cpu().permute(0, 2, 3, 1).numpy()
+    step = -(-max(images.shape[1:3]) // LARGEST_SAMPLE)
+    images = images[:, ::step, ::step]
     labels = data.train_images.labels[indices].tolist()
-    _, height, width, channels = images.shape
+    _, own_height, own_width, channels = images.shape
+    height, width = max(own_height, own_width // 4), max(own_width, own_height // 4)  # a place in the sheet is no strip
     columns = 10
     rows = -(-len(images) // columns)
     # one picture of all: an axes for each takes a second to draw, more than a small network's fold
@@ -132,7 +144,8 @@ def samples_figure(data: KFoldDataModule) -> Figure:
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         top, left = i // columns * (title + height) + title, i % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = image
+        down, right = top + (height - own_height) // 2, left + (width - own_width) // 2
+        sheet[down : down + own_height, right : right + own_width] = image
         axes.text(
             left + width / 2,
             top - title / 4,

@@ -11,7 +11,6 @@ import builtins
 import json
 import os
 import re
-import shutil
 import signal
 import sys
 import time
@@ -27,9 +26,9 @@ class KillPoint:
     """SIGKILL for this process at the n-th call of one operation on a file whose path matches.
 
     Args:
-        operation: "replace", "rename", "link", "move" (fsspec's, of a checkpoint), "fsync" or "write" (of `open`).
+        operation: "replace", "rename", "link", "fsync" or "write" (of `open`).
         path: pattern to find in the path of the file that is made.
-        when: "before", "after", or "inside" a move or write, with half of the bytes written.
+        when: "before", "after", or "inside" a write, with half of the bytes written.
         nth: which of the matching calls.
     """
 
@@ -65,18 +64,6 @@ class KillPoint:
 
     def _arm_link(self) -> None:
         self._around(os, "link", 1)
-
-    def _arm_move(self) -> None:
-        real = shutil.move
-
-        def move(source: str, target: str) -> Any:
-            if self.is_now(target):
-                content = Path(source).read_bytes()
-                Path(target).write_bytes(content[: len(content) // 2])  # as across file systems, in place
-                die()
-            return real(source, target)
-
-        shutil.move = move
 
     def _arm_fsync(self) -> None:
         real = os.fsync

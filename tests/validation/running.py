@@ -30,11 +30,12 @@ class Commands:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        (folder / "tmp").mkdir()  # a checkpoint is first written there, and left there when the process is killed
+        self.temporary = folder / "tmp"  # nothing may be left there
+        self.temporary.mkdir()
         self._server = subprocess.Popen(
             [sys.executable, HERE / "command_server.py"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment(TMPDIR=str(folder / "tmp")),
+            env=environment(TMPDIR=str(self.temporary)),
         )  # fmt: skip
 
     def run(

@@ -19,15 +19,16 @@ from fmnist_cv import cross_validate
 
 SIGKILLED = -9
 EPOCHS, FOLDS = 4, 3
+UNFINISHED = r"\.\.last\.ckpt\.new\.tmp"  # a checkpoint that is being written
 
 # Where the run dies: (operation, file, when, which of the calls), or seconds after the line of an epoch; then the
 # epochs that fold_0, fold_1 and fold_2 have behind them, or None where chance decides.
 DEATHS: list[tuple[tuple[Any, ...] | float, tuple[int, int, int] | None]] = [
-    (("move", r"fold_0/\.last\.ckpt\.tmp$", "inside"), (0, 0, 0)),
+    (("write", rf"fold_0/{UNFINISHED}$", "inside"), (0, 0, 0)),
     (("replace", r"fold_0/last\.ckpt$", "before"), (0, 0, 0)),  # best.ckpt is there, last.ckpt is not
-    (("move", r"fold_0/\.last\.ckpt\.tmp$", "inside"), (0, 0, 0)),  # onto the file that best.ckpt links to
+    (("write", rf"fold_0/{UNFINISHED}$", "inside"), (0, 0, 0)),  # beside the file that best.ckpt links to
     (("replace", r"fold_0/last\.ckpt$", "after"), (1, 0, 0)),
-    (("fsync", r"fold_0/\.last\.ckpt\.tmp$", "before", 2), (2, 0, 0)),
+    (("fsync", rf"fold_0/{UNFINISHED}$", "before", 2), (2, 0, 0)),
     (("replace", r"fold_0/last\.ckpt$", "after", 2), (4, 0, 0)),  # trained, not scored
     (("write", r"fold_0/\.probabilities\.npz\.(\d+\.)?tmp$", "inside"), (4, 0, 0)),
     (("replace", r"fold_0/probabilities\.npz$", "before"), (4, 0, 0)),
