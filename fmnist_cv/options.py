@@ -192,8 +192,7 @@ def read_config(name: str, subfolder: str = "") -> str:
     Raises:
         UserError: there is none.
     """
-    found = _find_config(f"--config={name}", subfolder).removeprefix("--config=")
-    return found if "\n" in found else Path(found).read_text() + "\n"
+    return _find_config(f"--config={name}", subfolder).removeprefix("--config=")
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -208,6 +207,7 @@ def _joined(arguments: Sequence[str]) -> list[str]:
 
 
 def _find_config(argument: str, subfolder: str) -> str:
+    """The argument with the file's text in place of its name: the parser would read it in the locale's encoding."""
     if not argument.startswith("--config="):
         return argument
     name = argument.removeprefix("--config=")
@@ -215,14 +215,14 @@ def _find_config(argument: str, subfolder: str) -> str:
         return argument
     given = user_path(name, "--config")
     if given.is_file():
-        return f"--config={_check_config(given)}"
+        return f"--config={_config_text(given)}"
     home = Path("configs", subfolder)
     relative = given.relative_to(home) if given.is_relative_to(home) else given
     folders = [folder / subfolder for folder in config_folders()]
     for folder in folders:
         for path in (folder / relative, folder / f"{relative}.yaml"):
             if path.is_file():
-                return f"--config={_check_config(path)}"
+                return f"--config={_config_text(path)}"
     known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     problem = "is a folder" if given.is_dir() else "does not exist"
     raise UserError(
@@ -230,14 +230,15 @@ def _find_config(argument: str, subfolder: str) -> str:
     )
 
 
-def _check_config(path: Path) -> Path:
+def _config_text(path: Path) -> str:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"config {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"config {path} holds no options: it must be a mapping of keys to values")
-    return path
+    return text + "\n"  # with a line break it cannot be taken for a path
 
 
 def explain(error: Exception, parser: ArgumentParser) -> str:

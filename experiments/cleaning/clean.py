@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     results = options.out / "results.json"
     if not options.page:
         write_json(results, measure(options))
-    text = page(json.loads(results.read_text()))
+    text = page(json.loads(results.read_text(encoding="utf-8")))
     replace_file(options.out / "README.md", lambda file: file.write(text.encode()))
 
 

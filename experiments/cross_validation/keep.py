@@ -37,7 +37,7 @@ def main() -> None:
         draw_confusion(confusion, result.summary["out_of_fold_report"])
         confusion.set_title("each training image, by the model that never saw it")
         figure.savefig(HERE / f"{options.name}.png", dpi=90)
-    (HERE / "README.md").write_text(INTRODUCTION + "\n".join(table()) + "\n")
+    (HERE / "README.md").write_text(INTRODUCTION + "\n".join(table()) + "\n", encoding="utf-8")
 
 
 INTRODUCTION = """# Runs worth keeping
@@ -57,7 +57,7 @@ def table() -> list[str]:
         "|---|---:|---:|---:|---:|---:|---:|---|---:|---|---|",
     ]
     for path in sorted(HERE.glob("*.json")):
-        run = json.loads(path.read_text())
+        run = json.loads(path.read_text(encoding="utf-8"))
         accuracy, environment = run["headline"]["accuracy"], run["environment"]
         epoch = run["headline"]["epoch"]
         lines.append(
@@ -73,7 +73,7 @@ def table() -> list[str]:
 
 def draw_curves(axes: Axes, result: CrossValidationResult) -> None:
     for name in (fold["name"] for fold in result.summary["folds"]):
-        history = json.loads((result.path / name / "metrics.json").read_text())["history"]
+        history = json.loads((result.path / name / "metrics.json").read_text(encoding="utf-8"))["history"]
         epochs = range(1, len(history) + 1)
         axes.plot(epochs, [100 * e["train/accuracy"] for e in history], "--", color="tab:gray", linewidth=1)
         axes.plot(

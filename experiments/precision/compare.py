@@ -47,7 +47,7 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     for name, run in runs.items():
         shutil.copyfile(run.path / "results.json", folder / f"{name}.json")
-    (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n")
+    (folder / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(comparison, indent=2))
 
 

@@ -20,15 +20,17 @@ accuracy alone deceives: balanced accuracy is the mean of the classes' recalls. 
 
 
 def main() -> None:
-    (HERE / "README.md").write_text(page(HERE))
+    (HERE / "README.md").write_text(page(HERE), encoding="utf-8")
 
 
 def page(folder: Path) -> str:
     """The page's text, from the files in a folder."""
-    found, other = (json.loads((folder / name).read_text()) for name in ("steps.json", "other_draw.json"))
+    found, other = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("steps.json", "other_draw.json")
+    )
     parts = [INTRODUCTION, *steps(found, other)]
     if (path := folder / "own.json").exists():
-        parts += own(json.loads(path.read_text()))
+        parts += own(json.loads(path.read_text(encoding="utf-8")))
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,7 +99,7 @@ def own(found: dict[str, Any]) -> list[str]:
 
 def readme(folder: Path) -> str:
     """What the project's README says of them."""
-    found, alone = (json.loads((folder / name).read_text()) for name in ("steps.json", "own.json"))
+    found, alone = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("steps.json", "own.json"))
     first = found["steps"][0]["rest"]
     chosen = next(step for step in found["steps"] if step["step"] == found["chosen"])["rest"]
     arms = {arm: alone["arms"][arm]["accuracy"] for arm in ("scratch", "fine_tuned")}

@@ -121,7 +121,7 @@ def steps() -> None:
 def final() -> None:
     """Score every step's networks on all other images, once."""
     refuse_if_final()
-    found = json.loads((HERE / "steps.json").read_text())
+    found = json.loads((HERE / "steps.json").read_text(encoding="utf-8"))
     scored = [(step["step"], step["preprocessing"], step["config"], step["overrides"]) for step in found["steps"]]
     if scored != [(name, how, config, values) for name, _, how, _, config, values in STEPS]:
         raise SystemExit("error: steps.json is of other steps; run steps again")
@@ -134,7 +134,7 @@ def final() -> None:
 
 def refuse_if_final() -> None:
     path = HERE / "steps.json"
-    if path.exists() and "n_rest" in json.loads(path.read_text()):
+    if path.exists() and "n_rest" in json.loads(path.read_text(encoding="utf-8")):
         raise SystemExit("error: the other images were scored before; they are scored once, after the last choice")
 
 
@@ -213,7 +213,7 @@ def of_folds(result: CrossValidationResult) -> dict[str, Any]:
 
 
 def write(name: str, content: dict[str, Any]) -> None:
-    (HERE / name).write_text(json.dumps(content, indent=2) + "\n")
+    (HERE / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def seconds(result: SearchResult) -> dict[str, float]:
 
 def fold_seconds(run: Path) -> float:
     """Seconds that the folds of a run took, measured in their own processes, one after another."""
-    folds = [json.loads(path.read_text()) for path in run.glob("*/metrics.json")]
+    folds = [json.loads(path.read_text(encoding="utf-8")) for path in run.glob("*/metrics.json")]
     return sum(fold["times"]["wall_seconds"] for fold in folds)
 
 
@@ -106,7 +106,7 @@ def measure_overhead(study: Path) -> dict[str, Any]:
         "seconds": float(whole["seconds"].sum()),
         "seconds_of_folds": folds,
         "share": 1 - folds / float(whole["seconds"].sum()),
-        "environment": json.loads((study / "search.json").read_text())["environment"],
+        "environment": json.loads((study / "search.json").read_text(encoding="utf-8"))["environment"],
     }
 
 
@@ -143,7 +143,7 @@ def measure_pruning() -> dict[str, Any]:
 
 
 def write(name: str, found: dict[str, Any]) -> None:
-    (HERE / name).write_text(json.dumps(found, indent=2) + "\n")
+    (HERE / name).write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,18 +31,20 @@ corrected resampled t-test (Nadeau and Bengio 2003)."""
 
 
 def main() -> None:
-    (HERE / "README.md").write_text(page(HERE))
+    (HERE / "README.md").write_text(page(HERE), encoding="utf-8")
 
 
 def page(folder: Path) -> str:
     """The page's text, from the files in a folder."""
-    studies = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/search.json"))}
+    studies = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/search.json"))
+    }
     parts = [INTRODUCTION, *overview(studies)]
     for name, study in studies.items():
         parts += section(study, pd.read_csv(folder / name / "trials.csv"))
     for name, write in (("pruning", pruning), ("workers", workers), ("overhead", overhead)):
         if (path := folder / f"{name}.json").exists():
-            parts += write(json.loads(path.read_text()))
+            parts += write(json.loads(path.read_text(encoding="utf-8")))
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,8 +159,10 @@ def expected(study: dict[str, Any]) -> str:
 
 def readme(folder: Path) -> str:
     """What the project's README says of the CNN's search, and of what pruning, workers and the rest cost."""
-    study = json.loads((folder / "sharifi-cnn-tpe" / "search.json").read_text())
-    gain, lost, beside = (json.loads((folder / f"{n}.json").read_text()) for n in ("workers", "pruning", "overhead"))
+    study = json.loads((folder / "sharifi-cnn-tpe" / "search.json").read_text(encoding="utf-8"))
+    gain, lost, beside = (
+        json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("workers", "pruning", "overhead")
+    )
     trials, confirmed = study["trials"], study["confirmed"]
     winner, test = confirmed["configurations"][0], confirmed["winner_against_baseline"]
     n_folds = study["trials"]["folds_without_pruning"] // study["trials"]["finished"]

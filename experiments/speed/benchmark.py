@@ -45,7 +45,11 @@ LABELS = {
 def main() -> None:
     options = parse_options()
     settings = {"folds": options.folds, "epochs": options.epochs, "throughput_epochs": THROUGHPUT_EPOCHS}
-    results = json.loads(options.out.read_text()) if options.out.exists() else {"settings": settings, "runs": []}
+    results = (
+        json.loads(options.out.read_text(encoding="utf-8"))
+        if options.out.exists()
+        else {"settings": settings, "runs": []}
+    )
     if results["settings"] != settings:
         raise SystemExit(f"{options.out} was measured with {results['settings']}, not {settings}: delete or rename it")
     done = {(run["part"], run["system"], run["program"], run["round"]) for run in results["runs"]}
@@ -58,10 +62,10 @@ def main() -> None:
               f"{run['wall_seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB", flush=True)  # fmt: skip
         results["runs"].append(run)
         results["machine"] = machine()
-        options.out.write_text(json.dumps(results, indent=2) + "\n")
+        options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     table = tables(results)
     print("\n" + table)
-    options.out.with_suffix(".md").write_text(table)
+    options.out.with_suffix(".md").write_text(table, encoding="utf-8")
 
 
 def plan(options: argparse.Namespace) -> Iterator[tuple[str, str, str, int]]:
@@ -108,7 +112,9 @@ def measure(part: str, program: str, system: str, options: argparse.Namespace) -
                        "--folds", str(options.folds), "--epochs", str(epochs), "--out", f"{scratch}/out.json",
                        *(["--max-folds", "1"] if part == "throughput" else [])]  # fmt: skip
         began = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+        )
         memory = MemoryWatch(process.pid)
         output, _ = process.communicate()
         wall = time.perf_counter() - began
@@ -116,12 +122,12 @@ def measure(part: str, program: str, system: str, options: argparse.Namespace) -
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{output}")
         if program == OURS:
-            summary = json.loads((Path(scratch) / system / "bench" / "results.json").read_text())
+            summary = json.loads((Path(scratch) / system / "bench" / "results.json").read_text(encoding="utf-8"))
             accuracy = summary["validation"]["last"]["accuracy"]["mean"]
             speed, images = summary["times"]["images_per_second"], summary["times"]["images_trained"]
             details = summary["environment"] | {"peak_memory_mb_per_process": summary["times"]["peak_memory_mb"]}
         else:
-            report = json.loads(Path(f"{scratch}/out.json").read_text())
+            report = json.loads(Path(f"{scratch}/out.json").read_text(encoding="utf-8"))
             accuracy = statistics.mean(report["val_accuracy"])
             speed, images = report["images_per_second"], report["images_trained"]
             details = {"versions": report["versions"], "settings": report["settings"]}
@@ -160,7 +166,7 @@ def _descendants(pid: int) -> list[int]:
         found.append(pid)
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
             try:
-                waiting += map(int, task.read_text().split())
+                waiting += map(int, task.read_text(encoding="utf-8").split())
             except OSError:
                 continue
     return found
@@ -168,7 +174,7 @@ def _descendants(pid: int) -> list[int]:
 
 def _pss_mb(pid: int) -> float:
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
         return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1024
     except (OSError, StopIteration):
         return 0.0
@@ -176,9 +182,9 @@ def _pss_mb(pid: int) -> float:
 
 def machine() -> dict[str, Any]:
     cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
          if line.startswith("model name")), platform.machine())  # fmt: skip
-    flags = Path("/proc/cpuinfo").read_text()
+    flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return {
         "cpu": cpu,
         "cores": len(os.sched_getaffinity(0)),
@@ -190,7 +196,7 @@ def machine() -> dict[str, Any]:
 
 def git_commit() -> str:
     return subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, encoding="utf-8"
     ).stdout.strip()
 
 

@@ -81,7 +81,7 @@ def main() -> None:
             "largest_operators": largest_operators(step),
         }
     text = json.dumps(results, indent=2)
-    (HERE / "floor.json").write_text(text + "\n")
+    (HERE / "floor.json").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 

@@ -116,8 +116,8 @@ class Stopwatch:
 def process_seconds():
     """Return the seconds since this process started (since this module was imported where /proc is absent)."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
     except OSError:
         return time.monotonic() - IMPORTED_AT
     return uptime - ticks / os.sysconf("SC_CLK_TCK")

@@ -292,7 +292,7 @@ def _refuse_other(folder: Path, what: dict[str, Any]) -> None:
     if not path.exists():
         return
     try:
-        there = json.loads(path.read_text())
+        there = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         there = {}
     if not isinstance(there, dict) or {key: there.get(key) for key in what} != what:

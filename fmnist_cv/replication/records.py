@@ -38,7 +38,7 @@ class RowRecords:
     def _read(self) -> None:
         if not self.path.is_file():
             return
-        content = json.loads(self.path.read_text())
+        content = json.loads(self.path.read_text(encoding="utf-8"))
         if content["epoch"] != self.row.epoch:
             raise UserError(f"{self.path} reports the {content['epoch']} epoch, but the row says {self.row.epoch}")
         if strange := content["variants"].keys() - self.row.variants.keys():
@@ -96,7 +96,7 @@ class RowRecords:
 
 def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
     """What the tables and pictures need of a finished run; `epoch` says of which the test report is."""
-    results = json.loads(prepared.run.results.read_text())
+    results = json.loads(prepared.run.results.read_text(encoding="utf-8"))
     if prepared.test is None:
         raise UserError(f"{prepared.experiment.name}: its data have no test images to be compared on")
     test, folds = prepared.test, []

@@ -88,7 +88,7 @@ def load_rows() -> dict[str, Row]:
     """All rows, published ones first, by name."""
     rows: dict[str, Row] = {}
     for table in (PUBLISHED, STUDIES):
-        for name, entry in yaml.safe_load(_file(table).read_text()).items():
+        for name, entry in yaml.safe_load(_file(table).read_text(encoding="utf-8")).items():
             rows[name] = Row(name=name, table=table, **{"config": name, **entry})
     return rows
 

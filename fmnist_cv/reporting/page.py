@@ -200,7 +200,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = percent
-    environment.globals["file"] = lambda name: Markup((HERE / name).read_text())
+    environment.globals["file"] = lambda name: Markup((HERE / name).read_text(encoding="utf-8"))
     return environment.get_template("report.html.jinja")
 
 

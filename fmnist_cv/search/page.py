@@ -27,7 +27,7 @@ def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> 
     trials = finished(study.get_trials(deepcopy=False))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["brief"] = _brief
-    text = environment.from_string(TEMPLATE.read_text()).render(
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         search=search,
         summary=summary,
         plots=_plots(study),

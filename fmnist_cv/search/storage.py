@@ -262,7 +262,7 @@ def _this_process() -> dict[str, Any]:
     """Who and where this process is: for people, and to be told from others for good."""
     namespace = os.readlink("/proc/self/ns/pid") if os.path.exists("/proc/self/ns/pid") else ""
     boot = Path("/proc/sys/kernel/random/boot_id")
-    where = f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''} {namespace}"
+    where = f"{socket.gethostname()} {boot.read_text(encoding='utf-8').strip() if boot.exists() else ''} {namespace}"
     return {
         "id": uuid.uuid4().hex,
         "host": socket.gethostname(),

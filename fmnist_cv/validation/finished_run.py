@@ -46,7 +46,7 @@ class CrossValidationResult:
         if not run.path.is_dir():
             raise UserError(f"there is no run {path}; give the folder of one, lightning_logs/<experiment>/<run>")
         try:
-            summary = json.loads(run.results.read_text())
+            summary = json.loads(run.results.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(_why_unfinished(run)) from None
         except (OSError, ValueError) as error:
@@ -110,7 +110,7 @@ class CrossValidationResult:
             UserError: its config.yaml cannot be read.
         """
         try:
-            return Experiment.from_yaml(RunFolder(self.path).config.read_text())
+            return Experiment.from_yaml(RunFolder(self.path).config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"run {self.path} is damaged: cannot read config.yaml: {getattr(error, 'strerror', None) or error}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.data.images import Images
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment, FoldParts
+from fmnist_cv.runtime import peak_memory_mb
 from fmnist_cv.validation import tensorboard
 from fmnist_cv.validation.callbacks import KeepCheckpoints
 from fmnist_cv.validation.decoration import Tell, decoration
@@ -76,12 +75,11 @@ def score_fold(
             tensorboard.log_fold(
                 tensorboard.make_logger(folder.path), experiment, parts.data, arrays["validation"], metrics, tell
             )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     metrics["times"] = {
         "train_intervals": times["train_intervals"],
         "scoring_seconds": time.perf_counter() - began,
         "wall_seconds": time.perf_counter() - times["began"],
-        "peak_memory_mb": peak,
+        "peak_memory_mb": peak_memory_mb(),
     }
     named = {f"last_{part}": array for part, array in arrays.items()}
     write_arrays(folder.probabilities, named | {f"best_{part}": array for part, array in best_arrays.items()})

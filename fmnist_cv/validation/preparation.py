@@ -140,7 +140,7 @@ def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFold
 
     def fill(path: Path) -> None:
         folder = RunFolder(path)
-        folder.config.write_text(experiment.replaced(cv__fold=None, cv__workers=None).to_yaml())
+        folder.config.write_text(experiment.replaced(cv__fold=None, cv__workers=None).to_yaml(), encoding="utf-8")
         save_splits(folder.splits, splits, experiment.plan, fingerprint)
         info = {
             "created": datetime.datetime.now(datetime.UTC).isoformat(),
@@ -162,7 +162,7 @@ def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFold
 
 def _check_same(experiment: Experiment, run: RunFolder, train: Images) -> None:
     """Refuse a run that belongs to another config or to other data."""
-    saved = Experiment.from_yaml(run.config.read_text())
+    saved = Experiment.from_yaml(run.config.read_text(encoding="utf-8"))
     if differences := experiment.differences(saved):
         raise UserError(
             f"run {run.path} belongs to another config: {'; '.join(differences[:5])}; "

@@ -99,7 +99,7 @@ def write_results(
         "best_fold": {
             "name": folders[best].name,
             "validation_accuracy": accuracies[best],
-            "checkpoint": str(checkpoint.relative_to(run.path)),
+            "checkpoint": checkpoint.relative_to(run.path).as_posix(),
         },
         "folds": [
             {"name": folder.name, **{key: value for key, value in fold.items() if key not in ("history", "times")}}
@@ -283,7 +283,7 @@ def _commit() -> str | None:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, encoding="utf-8", check=True).stdout
 
     try:
         if git("ls-files", "--error-unmatch", "results.py"):

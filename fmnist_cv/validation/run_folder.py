@@ -114,7 +114,7 @@ class FoldFolder:
             UserError: it is missing or damaged.
         """
         try:
-            return json.loads(self.metrics.read_text())
+            return json.loads(self.metrics.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"cannot read {self.metrics}, without which the fold is damaged: {reason}") from None
@@ -185,7 +185,7 @@ class RunFolder:
         return FoldFolder(self.path / name)
 
     def read_run_info(self) -> dict[str, Any]:
-        return json.loads(self.run_info.read_text())
+        return json.loads(self.run_info.read_text(encoding="utf-8"))
 
     def link_best(self, checkpoint: Path) -> None:
         """Point the run's best checkpoint at a fold's, in one step; where there are no symbolic links, by a copy."""
@@ -258,7 +258,7 @@ def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
     parent = log_dir / experiment
     runs = sorted(
         (p for p in parent.glob("[!.]*") if (p / "config.yaml").is_file() and (p / "run.json").is_file()),
-        key=lambda p: json.loads((p / "run.json").read_text())["created"],
+        key=lambda p: json.loads((p / "run.json").read_text(encoding="utf-8"))["created"],
     )
     if name == "last":
         if not runs:

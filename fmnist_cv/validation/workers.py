@@ -184,7 +184,7 @@ class _Child:
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
-            hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+            hint = " (out of memory?)" if how.endswith(" SIGKILL") else ""  # a signal that Windows lacks
             return {"event": "failed", "reason": f"its process {how}{hint}", "traceback": "", "died": True}
 
     def close(self) -> None:

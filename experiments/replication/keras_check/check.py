@@ -50,10 +50,10 @@ def main() -> None:
             path = Path(scratch) / "ours.npz"
             np.savez(path, **outputs_and_gradients(config, overrides, 22.0 if system.endswith("far") else 1.0))
             command = [options.peer_python.absolute(), HERE / "in_keras.py", system, path]
-            found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            found = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
         results["systems"][system] = found
         print(f"{system}: outputs differ by {found['outputs']:.1e}, gradients by {found['gradients']:.1e}")
-    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     worst = max(found[key] for found in results["systems"].values() for key in ("outputs", "gradients"))
     if worst > TOLERANCE:
         raise SystemExit(f"a difference of {worst:.1e} is more than rounding")
