@@ -12,7 +12,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed
-from fmnist_cv.validation.tables import rich_table
+from fmnist_cv.validation.tables import difference_of, interval_cell, interval_of, percent, rich_table
 
 if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
@@ -70,27 +70,29 @@ def show(result: SearchResult, console: Console) -> None:
     if confirmed := summary.get("confirmed"):
         columns = ("", "search", "fresh splits", "95 % interval", "gap")
         rows = [
-            [f"trial {entry['trial']}" + (" (winner)" if i == 0 else ""), _percent(entry["search"]["mean"]),
-             *_fresh(entry["fresh"]), f"{100 * entry['gap']:+.2f}"]
+            [f"trial {entry['trial']}" + (" (winner)" if i == 0 else ""), percent(entry["search"]["mean"]),
+             percent(entry["fresh"]["mean"]), interval_cell(entry["fresh"]), f"{100 * entry['gap']:+.2f}"]
             for i, entry in enumerate(confirmed["configurations"])
         ]  # fmt: skip
         if baseline := confirmed.get("baseline"):
-            rows.append(["baseline", "", *_fresh(baseline["fresh"]), ""])
+            rows.append(["baseline", "", percent(baseline["fresh"]["mean"]), interval_cell(baseline["fresh"]), ""])
         console.print(rich_table(f"{summary['study']}: accuracy in %", columns, rows))
+        fresh = [entry["fresh"] for entry in (*confirmed["configurations"], baseline) if entry]
+        for line in dict.fromkeys(interval_of(score) for score in fresh if score["low"] is None):
+            console.print(f"On fresh splits {line}", highlight=False, soft_wrap=True)
         if test := confirmed.get("winner_against_baseline"):
             console.print(
-                f"Winner against the baseline (the config with the search's overrides): {100 * test['difference']:+.2f} points, corrected 95 % interval "
-                f"{100 * test['low']:+.2f} to {100 * test['high']:+.2f}, p = {test['p']:.3g}",
-                highlight=False,
-            )
+                f"Winner against the baseline (the config with the search's overrides): {difference_of(test)}",
+                highlight=False, soft_wrap=True,
+            )  # fmt: skip
     else:
         console.print(
-            f"winner: trial {result.winner.number}, {_percent(summary['winner']['accuracy'])} %", highlight=False
+            f"winner: trial {result.winner.number}, {percent(summary['winner']['accuracy'])} %", highlight=False
         )
     if nested := summary.get("nested"):
-        mean, interval = _fresh(nested["accuracy"])
+        mean = percent(nested["accuracy"]["mean"])
         console.print(
-            f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, corrected 95 % interval {interval}; the "
+            f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, {interval_of(nested['accuracy'])}; the "
             "search and all, on images that no choice has seen",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -99,16 +101,6 @@ def show(result: SearchResult, console: Console) -> None:
     console.print(f"\nStudy:       {result.path}", highlight=False, markup=False, soft_wrap=True)
     for title, file in (("Page:", "study.html"), ("Config:", "winner.yaml"), ("Numbers:", "search.json")):
         console.print(f"{title:12} {result.path / file}", highlight=False, markup=False, soft_wrap=True)
-
-
-def _fresh(summary: dict[str, float | None]) -> tuple[str, str]:
-    if summary["low"] is None or summary["high"] is None:
-        return _percent(summary["mean"]), ""
-    return _percent(summary["mean"]), f"{100 * summary['low']:.2f} to {100 * summary['high']:.2f}"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f}"
 
 
 if __name__ == "__main__":

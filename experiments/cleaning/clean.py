@@ -234,22 +234,24 @@ def verdict(results: dict[str, Any]) -> list[str]:
         for name, what in (("vote", "the vote"), ("single_models", "the single models")):
             d = found[name]
             text = f"{what} {100 * d['mean']:+.2f} points"
-            if d["low"] is not None:
+            if len(d["per_seed"]) == 2:
+                text += f" (of each seed {' and '.join(f'{100 * value:+.2f}' for value in d['per_seed'])})"
+            elif d["low"] is not None:
                 text += f" (95 % t-interval over the seeds {100 * d['low']:+.2f} to {100 * d['high']:+.2f})"
             told.append(text)
         lines.append(f"- **{arm}** ({ARMS[arm]}) minus all: {', '.join(told)}.")
     against = [s["arms"]["cleaned"]["vote"] - s["arms"]["random"]["vote"] for s in results["seeds"]]
     lines.append(f"- **cleaned** minus random, which tells cleaning from fewer images: the vote {100 * np.mean(against):+.2f} "
-                 "points. The intervals are over training seeds, on one test set.")  # fmt: skip
+                 "points.")  # fmt: skip
     d = results["differences"]["cleaned"]["vote"]
-    if d["low"] is None:
-        lines.append("- One seed says nothing about how much of this is chance.")
+    if len(d["per_seed"]) < 3:
+        lines.append("- **No effect is shown**: one or two seeds say nothing about how much of this is chance.")
     elif d["low"] > 0:
-        lines.append("- **Leaving them out helps**: the interval of the vote is above 0.")
+        lines.append("- **Leaving them out helps**: the interval of the vote, over seeds on one test set, is above 0.")
     elif d["high"] < 0:
-        lines.append("- **Leaving them out harms**: the interval of the vote is below 0.")
+        lines.append("- **Leaving them out harms**: the interval of the vote, over seeds on one test set, is below 0.")
     else:
-        lines.append("- **No effect is shown**: the interval of the vote holds 0.")
+        lines.append("- **No effect is shown**: the interval of the vote, over seeds on one test set, holds 0.")
     return lines
 
 

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from fmnist_cv import paths
 from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.tables import percent
+from fmnist_cv.validation.statistics import within_bounds
+from fmnist_cv.validation.tables import interval_cell, percent
 from fmnist_cv.validation.tensorboard import draw_confusion
 
 HERE = Path(__file__).parent
@@ -63,7 +64,7 @@ def table() -> list[str]:
         lines.append(
             f"| [{path.stem}]({path.name}) | {accuracy['n']} | {run['folds'][0]['epochs']} | "
             f"{percent(accuracy['mean'])} ± {percent(accuracy['sd'])} | "
-            f"{percent(accuracy['low'])} to {percent(accuracy['high'])} | "
+            f"{interval_cell(within_bounds(accuracy))} | "
             f"{percent(run['test'][epoch]['accuracy']['mean'])} | {percent(run['ensemble'][epoch]['accuracy'])} | "
             f"{environment['precision']} | {run['times']['train_seconds']:.0f} | {environment['device']} | "
             f"{environment['commit']} |"
@@ -81,7 +82,10 @@ def draw_curves(axes: Axes, result: CrossValidationResult) -> None:
         )
     axes.plot([], [], "--", color="tab:gray", label="in training (dropout on)")
     accuracy = result.summary["headline"]["accuracy"]
-    axes.axhspan(100 * accuracy["low"], 100 * accuracy["high"], alpha=0.12, label="corrected 95 % interval of the mean")
+    if accuracy["low"] is not None:
+        axes.axhspan(
+            100 * accuracy["low"], 100 * accuracy["high"], alpha=0.12, label="corrected 95 % interval of the mean"
+        )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy, %")

@@ -33,6 +33,7 @@ def main() -> None:
         raise SystemExit("the runs are on other data, splits or seeds, and cannot be compared")
     fold = a.summary["folds"][0]
     test = corrected_t_test(a.accuracies.tolist(), b.accuracies.tolist(), fold["n_validation"] / fold["n_train"])
+    assert test is not None  # of five folds
     comparison = {
         "what": "validation accuracy of the last epoch, bf16-mixed minus 32-true, same splits and seeds",
         "difference": test.difference,

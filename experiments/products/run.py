@@ -191,6 +191,7 @@ def own() -> None:
         arms[arm] = crossed("product-images", {**values, "name": "products-own"}, arm)
     ratio = float(np.mean([f["n_validation"] / f["n_train"] for f in arms["scratch"].summary["folds"]]))
     test = corrected_t_test(list(arms["fine_tuned"].accuracies), list(arms["scratch"].accuracies), ratio)
+    assert test is not None  # of five folds
     write(
         "own.json",
         {

@@ -132,6 +132,7 @@ def measure_pruning() -> dict[str, Any]:
             }
             print(seed, arm, arms[arm], flush=True)
         test = corrected_t_test(accuracies["pruned"], accuracies["whole"], ratio)
+        assert test is not None  # of as many folds
         seeds.append({"seed": seed, **arms, "pruned_against_whole": asdict(test)})
     saved = [1 - s["pruned"]["seconds"]["trials"] / s["whole"]["seconds"]["trials"] for s in seeds]
     return {

@@ -9,7 +9,8 @@ from typing import Any
 
 from fmnist_cv.replication import figures
 from fmnist_cv.replication.scores import RowResults, score_of
-from fmnist_cv.validation.statistics import corrected_t_test, holm
+from fmnist_cv.validation.statistics import corrected_t_test, holm, within_bounds
+from fmnist_cv.validation.tables import interval_cell
 
 
 def sections(results: dict[str, RowResults], pictures: Path) -> list[str]:
@@ -58,12 +59,12 @@ def equal_terms(results: RowResults) -> str:
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for rank, name in enumerate(ranked, 1):
-        accuracy = runs[name]["headline"]["accuracy"]
+        accuracy = within_bounds(runs[name]["headline"]["accuracy"])
         test = mean(fold["last"]["test"]["accuracy"] for fold in runs[name]["folds"])
         lines.append(
             f"| {rank} | {name} ([picture](figures/equal-terms-{name}.png)) | "
             f"{100 * accuracy['mean']:.2f} ± {100 * accuracy['sd']:.2f} | "
-            f"{100 * accuracy['low']:.2f} to {100 * accuracy['high']:.2f} | {100 * test:.2f} | "
+            f"{interval_cell(accuracy)} | {100 * test:.2f} | "
             f"{100 * runs[name]['ensemble']['last']['accuracy']:.2f} | {results.parameters(name):,} | "
             f"{results.seconds_per_epoch(name):.1f} |"
         )
@@ -76,7 +77,8 @@ def differences(runs: dict[str, Any], ranked: list[str]) -> list[str]:
     ratio = mean(fold["n_validation"] / fold["n_train"] for fold in first)
     scores = {name: [fold["last"]["validation"]["accuracy"] for fold in runs[name]["folds"]] for name in ranked}
     pairs = [(a, b) for i, a in enumerate(ranked) for b in ranked[i + 1 :]]
-    p = holm([corrected_t_test(scores[a], scores[b], ratio).p for a, b in pairs])
+    tests = [corrected_t_test(scores[a], scores[b], ratio) for a, b in pairs]
+    p = holm([1.0 if test is None else test.p for test in tests])
     adjusted = dict(zip(pairs, p, strict=True))
     lines = [
         "Which differences are real, by the corrected resampled t-test on the shared folds, with Holm's correction for "

@@ -23,7 +23,7 @@ from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
 from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder, locked, replace_file
-from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, percent
+from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, interval_of, percent
 
 LIMIT = 4_900_000  # bytes of the page
 MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
@@ -199,7 +199,7 @@ def _template() -> jinja2.Template:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "interval": interval_of}
     environment.globals["file"] = lambda name: Markup((HERE / name).read_text(encoding="utf-8"))
     return environment.get_template("report.html.jinja")
 
@@ -244,7 +244,7 @@ def _context(result: CrossValidationResult, parts: dict[str, Part], issues: Labe
     headline = summary["headline"]
     accuracy, names = headline["accuracy"], [fold["name"] for fold in summary["folds"]]
     wilson = [tuple(pair) for pair in headline["wilson"]]
-    interval = (accuracy["low"], accuracy["mean"], accuracy["high"]) if accuracy["n"] > 1 else None
+    interval = (accuracy["low"], accuracy["mean"], accuracy["high"]) if accuracy["low"] is not None else None
     held_out = "held-out fold" if summary["cv"]["inner_holdout"] is None else "inner hold-out"
     titles = {"out_of_fold": "Out of fold", "test": "Test set"}
     reports = {name: summary[f"{name}_report"] for name in parts}

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fmnist_cv.search.outcomes import CURVES, finished, fold_scores, given_up
 from fmnist_cv.search.search import Search
 from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.tables import difference_of, interval_of
 from fmnist_cv.validation.tensorboard import log_hyperparameters
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
@@ -26,7 +27,7 @@ def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> 
     """Write log_dir/name/study.html, which needs no network."""
     trials = finished(study.get_trials(deepcopy=False))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["brief"] = _brief
+    environment.filters |= {"brief": _brief, "interval": interval_of, "difference": difference_of}
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         search=search,
         summary=summary,

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 from rich.console import Console
@@ -60,7 +61,7 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
 
     Returns:
         For the winner, the runners-up and the baseline: the search's score, the fresh one with its interval, and their
-        gap; and the corrected t-test of winner against baseline.
+        gap; and the corrected t-test of winner against baseline, whose interval and p are None where the folds tell none.
     """
     section = search.confirm
     trials = ranked(study.get_trials(deepcopy=False))[: section.top]
@@ -93,7 +94,9 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
             "fresh": baseline.summary["headline"]["accuracy"],
             "seconds": _seconds(baseline),
         }
-        found["winner_against_baseline"] = asdict(test)
+        difference = float(np.mean(runs[0].accuracies - baseline.accuracies))
+        none = {"difference": difference, "low": None, "high": None, "p": None}
+        found["winner_against_baseline"] = asdict(test) if test else none
     return found
 
 

@@ -192,11 +192,19 @@ def _remarks(runs: list[CrossValidationResult], scores: list[Scores], pairs: lis
             "A hold-out has one score, so there is no t-test. McNemar's test on the held-out images decides: it is about "
             "these very models, not about what training them anew would give."
         )
+    elif len(scores[0].accuracies) == 2:
+        lines.append(
+            "Two folds say nothing about how much others would differ, so there is neither an interval nor a t-test. "
+            "McNemar's test on the held-out images decides: it is about these very models, not about what training them "
+            "anew would give."
+        )
     elif any(pair.t_test is None for pair in pairs):
         lines.append(
             "Where all folds differ by the same there is no spread for a t-test; McNemar's test on the held-out images "
             "decides."
         )
+    if len(scores[0].accuracies) > 2 and any(np.ptp(score.accuracies) == 0 for score in scores):
+        lines.append("A run whose folds all have the same accuracy has no interval: there is no spread to judge by.")
     if scores[0].n_repeats > 1:
         same = (
             "in the others they are the same"

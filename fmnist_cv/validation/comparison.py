@@ -64,7 +64,8 @@ class Comparison:
         a, b: the runs' names.
         rope: half the width of the region of practical equivalence.
         difference: of the folds' mean accuracies.
-        t_test: corrected resampled t-test; None for a hold-out's one score, and where all folds differ by the same.
+        t_test: corrected resampled t-test; None for a hold-out's one score, for two folds, and where all folds differ by
+            the same.
         chances: None where t_test is.
         effect_size: mean over standard deviation of the folds' differences (Cohen's d_z). Folds are no sample of
             independent subjects, and larger folds make it larger: compare it only among runs with the same folds. None
@@ -111,10 +112,10 @@ def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
     out_of_fold = mcnemar(a.out_of_fold, b.out_of_fold)
     test = None if a.test is None or b.test is None else mcnemar(a.test, b.test)
     mean = float(differences.mean())
-    if len(differences) < 2 or np.ptp(differences) < 1e-9:  # less than an image of a billion: no spread to judge by
-        return Comparison(a.name, b.name, rope, mean, None, None, None, out_of_fold, test, out_of_fold.p)
     ratio = max(a.test_over_train, b.test_over_train)  # an inner hold-out leaves one of them less to train on
     t_test = corrected_t_test(a.accuracies.tolist(), b.accuracies.tolist(), ratio)
+    if t_test is None:
+        return Comparison(a.name, b.name, rope, mean, None, None, None, out_of_fold, test, out_of_fold.p)
     error = corrected_standard_error(differences.tolist(), ratio)
     below, within, above = map(float, Posterior(mean, error**2, len(differences) - 1, rope=rope).probs())
     return Comparison(

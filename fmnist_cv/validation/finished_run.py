@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.paths import user_path
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
+from fmnist_cv.validation.statistics import within_bounds
 
 EPOCHS = ("last", "best")
+BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, inf)}  # of the scores whose means have intervals
 NEEDED = {"experiment", "run", "data", "seed", "cv", "headline", "test", "best_fold", "folds", "environment"}
 FORMAT = 1  # of results.json and the files beside it; raised when an older reader would misread them
 
@@ -57,6 +60,7 @@ class CrossValidationResult:
                             "that one: pip install --upgrade fmnist_cv")  # fmt: skip
         if not isinstance(written, int) or not summary.keys() >= NEEDED:
             raise UserError(f"{run.results} holds no results of a run")
+        _bound_intervals(summary)
         return cls(run.path, summary)
 
     @cached_property
@@ -200,6 +204,13 @@ class CrossValidationResult:
                         row[f"{part}_{metric}_{epoch}"] = value
             rows.append(row)
         return pd.DataFrame(rows).set_index("name")
+
+
+def _bound_intervals(summary: dict[str, Any]) -> None:
+    """Older versions wrote intervals beyond the metric's range, and such of two or of equal scores."""
+    summary["headline"]["accuracy"] = within_bounds(summary["headline"]["accuracy"])
+    for scores in summary.get("validation", {}).values():
+        scores |= {name: within_bounds(scores[name], bounds) for name, bounds in BOUNDS.items() if name in scores}
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

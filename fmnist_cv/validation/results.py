@@ -17,7 +17,7 @@ from fmnist_cv.data import Images, Split
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.validation.decoration import decoration, teller
-from fmnist_cv.validation.finished_run import EPOCHS, FORMAT
+from fmnist_cv.validation.finished_run import BOUNDS, EPOCHS, FORMAT
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import summarise, wilson_interval
@@ -88,8 +88,8 @@ def write_results(
         },
         "validation": {
             epoch: {
-                name: summarise([fold[epoch]["validation"][name] for fold in folds], ratio).as_dict()
-                for name in ("accuracy", "loss")
+                name: summarise([fold[epoch]["validation"][name] for fold in folds], ratio, bounds=bounds).as_dict()
+                for name, bounds in BOUNDS.items()
             }
             for epoch in EPOCHS
         },

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from scipy import stats
+
+NO_SPREAD = 1e-9  # a standard deviation below it, less than an image of a billion, is rounding
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Summary:
     """Scores of the folds: mean, standard deviation (ddof 1; None for one score), and interval of the mean.
 
     Attributes:
-        low, high: corrected 95 % interval, None for one score.
+        low, high: corrected 95 % interval, within the metric's range; None where `why_no_interval` says why.
         n: number of scores.
     """
 
@@ -25,7 +28,7 @@ class Summary:
     high: float | None
     n: int
 
-    def as_dict(self) -> dict[str, float | int | None]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -43,19 +46,50 @@ def corrected_standard_error(scores: Sequence[float], test_over_train: float) ->
     return sqrt((1 / len(scores) + test_over_train) * float(np.var(scores, ddof=1)))
 
 
-def summarise(scores: Sequence[float], test_over_train: float, level: float = 0.95) -> Summary:
+def summarise(
+    scores: Sequence[float], test_over_train: float, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
+) -> Summary:
     """Mean, standard deviation and corrected interval of folds' validation scores.
 
     Args:
         scores: one score per fold and repeat.
         test_over_train: images in a validation fold over images in its training part.
         level: confidence of the interval.
+        bounds: the metric's range, see `within_bounds`.
     """
     mean, n = float(np.mean(scores)), len(scores)
     if n < 2:
         return Summary(mean, None, None, None, n)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * corrected_standard_error(scores, test_over_train)
-    return Summary(mean, float(np.std(scores, ddof=1)), mean - half, mean + half, n)
+    whole = Summary(mean, float(np.std(scores, ddof=1)), mean - half, mean + half, n)
+    return Summary(**within_bounds(whole.as_dict(), bounds))
+
+
+def why_no_interval(n: int, sd: float | None) -> str | None:
+    """Why n scores with this standard deviation have no interval; None where they have one.
+
+    With two scores, Student's quantile of one degree of freedom is 12.7, and chance makes s anything: such an interval
+    tells of the choice of two folds, not of the model. Of equal scores it would have no width, as if the mean were certain.
+    """
+    if n == 1:
+        return "one score says nothing about how much others would differ"
+    if n == 2:
+        return "two scores say nothing about how much others would differ"
+    if sd is not None and sd < NO_SPREAD:
+        return "equal scores say nothing about how much others would differ"
+    return None
+
+
+def within_bounds(summary: dict[str, Any], bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
+    """A summary as a mapping, with its interval cut to the metric's range, or None where the scores have none.
+
+    The mean that is estimated lies in the range, so that the cut interval holds it just as often as the whole one
+    (Mandelkern, "Setting confidence intervals for bounded parameters", Statistical Science 17, 2002, section 3).
+    """
+    low, high = summary["low"], summary["high"]
+    if low is None or why_no_interval(summary["n"], summary["sd"]):
+        return summary | {"low": None, "high": None}
+    return summary | {"low": max(low, bounds[0]), "high": min(high, bounds[1])}
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -76,20 +110,28 @@ class TestResult:
     p: float
 
 
-def corrected_t_test(a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95) -> TestResult:
+def corrected_t_test(
+    a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95
+) -> TestResult | None:
     """Is the mean of a - b different from 0? Scores pair up by shared split (Nadeau and Bengio 2003, section 3).
 
     Args:
-        a, b: scores of two models on the same splits, in the same order.
+        a, b: scores in [0, 1] of two models on the same splits, in the same order.
         test_over_train: images in a validation fold over images in its training part.
         level: confidence of the interval.
+
+    Returns:
+        The interval lies in [-1, 1]; None where `why_no_interval` of the differences says why.
     """
     differences = [x - y for x, y in zip(a, b, strict=True)]
     mean, n = float(np.mean(differences)), len(differences)
+    if n < 2 or why_no_interval(n, float(np.std(differences, ddof=1))):
+        return None
     error = corrected_standard_error(differences, test_over_train)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    p = 2 * float(stats.t.sf(abs(mean) / error, n - 1)) if error else float(mean == 0)
-    return TestResult(mean, mean - half, mean + half, p)
+    return TestResult(
+        mean, max(mean - half, -1.0), min(mean + half, 1.0), 2 * float(stats.t.sf(abs(mean) / error, n - 1))
+    )
 
 
 def holm(p: Sequence[float]) -> list[float]:

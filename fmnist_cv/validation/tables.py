@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from fmnist_cv.user_text import for_markdown, plain
+from fmnist_cv.validation.statistics import why_no_interval
 
 
 def percent(score: float | None) -> str:
@@ -83,9 +84,29 @@ def accuracy_of(summary: dict[str, Any]) -> str:
     """ "mean 90.12, sd 0.20, corrected 95 % interval 89.70 to 90.54 (3 scores)"."""
     if summary["n"] < 2:
         return percent(summary["mean"])
+    spread = f"mean {percent(summary['mean'])}, sd {percent(summary['sd'])}"
+    return f"{spread}, {interval_of(summary)} ({summary['n']} scores)"
+
+
+def interval_of(summary: dict[str, Any]) -> str:
+    """ "corrected 95 % interval 89.70 to 90.54", or why there is none."""
+    if summary["low"] is None:
+        return f"no interval: {why_no_interval(summary['n'], summary['sd'])}"
+    return f"corrected 95 % interval {interval_cell(summary)}"
+
+
+def interval_cell(summary: dict[str, Any]) -> str:
+    """ "89.70 to 90.54", or nothing."""
+    return "" if summary["low"] is None else f"{percent(summary['low'])} to {percent(summary['high'])}"
+
+
+def difference_of(test: dict[str, Any]) -> str:
+    """ "+0.31 points, corrected 95 % interval -0.10 to +0.72, p = 0.12", of `corrected_t_test`'s values."""
+    points = f"{100 * test['difference']:+.2f} points"
+    if test["low"] is None:
+        return f"{points}; no interval and no test: two or equal differences say nothing about how much others would differ"
     return (
-        f"mean {percent(summary['mean'])}, sd {percent(summary['sd'])}, corrected 95 % interval "
-        f"{percent(summary['low'])} to {percent(summary['high'])} ({summary['n']} scores)"
+        f"{points}, corrected 95 % interval {100 * test['low']:+.2f} to {100 * test['high']:+.2f}, p = {test['p']:.3g}"
     )
 
 

@@ -22,6 +22,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.report import main
 from fmnist_cv.reporting import page
 from fmnist_cv.reporting.page import write_report
+from fmnist_cv.validation.tables import percent, summary_lines
 
 MakeRun = Callable[..., CrossValidationResult]
 Noise = Callable[..., np.ndarray]
@@ -80,13 +81,38 @@ def test_the_page_tells_what_the_run_found_and_needs_nothing_else(garments: Cros
     assert len(without_pictures) < len(text)
     assert re.findall(r"https?:|url\(|@import|\ssrc=|<link", without_pictures) == []
     summary, accuracy = garments.summary, garments.summary["headline"]["accuracy"]
-    for number in (accuracy["mean"], accuracy["low"], accuracy["high"], summary["ensemble"]["last"]["accuracy"]):
+    for number in (accuracy["mean"], accuracy["sd"], summary["ensemble"]["last"]["accuracy"]):
         assert f"{100 * number:.2f}" in text
     assert "SYNTHETIC data." in text and "<title>SYNTHETIC: garments / run" in text
     assert summary["environment"]["commit"] is None or summary["environment"]["commit"] in text
     for row in summary["out_of_fold_report"]["per_class"].values():
         assert f"<td>{100 * row['f1']:.2f}</td>" in text
     assert data["names"][0] == "T-shirt/top"
+
+
+@pytest.mark.parametrize("n_splits", [2, 3])
+def test_the_interval_is_a_possible_one_or_a_sentence_says_why_there_is_none(
+    make_run: MakeRun, noise: Noise, n_splits: int
+) -> None:
+    """On the page, its chart, the terminal and in report.md; of runs of older versions, too."""
+    result = make_run({"images": noise(60, 6, 6), "labels": np.arange(60) % 2}, cv__n_splits=n_splits)
+    path = result.path / "results.json"
+    results = json.loads(path.read_text())
+    results["headline"]["accuracy"] |= {"sd": 0.3, "low": -2.471, "high": 3.2510}
+    path.write_text(json.dumps(results))
+    for run in (result, CrossValidationResult.load(result.path)):
+        accuracy = run.summary["headline"]["accuracy"]
+        text = write_report(run).read_text()
+        shown = [text, (result.path / "report.md").read_text(), *summary_lines(run.summary)]
+        assert not any("-247" in place or "325.1" in place for place in shown)
+        for place in shown[:3]:
+            if n_splits == 2:
+                assert "no interval: two scores say nothing about how much others would differ" in place
+                assert "corrected 95 % interval" not in place
+            elif place is not shown[1] or run is result:
+                assert f"corrected 95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])}" in place
+        assert text.count('class="box interval"') == (n_splits == 3)
+        assert n_splits == 2 or 0 <= accuracy["low"] <= accuracy["high"] <= 1
 
 
 def test_probabilities_are_those_of_the_models_to_half_a_step(garments: CrossValidationResult) -> None:

@@ -52,6 +52,8 @@ def compared(tiny: dict[str, Any], once: Callable[[str, Callable[[Path], None]],
         run("relabelled/run", data__class_path="users_modules.OtherTestLabels", data__init_args__shift=1)
         for name, model in (("hold-out-dense", tiny["model"]), ("hold-out-linear", linear)):
             run(f"{name}/run", cv__holdout=0.3, model=model)
+        for name, model in (("halves-dense", tiny["model"]), ("halves-linear", linear)):
+            run(f"{name}/run", cv__n_splits=2, model=model)
         for name, model in (("twice-dense", tiny["model"]), ("twice-linear", linear)):
             run(f"{name}/run", cv__n_repeats=2, cv__n_splits=2, model=model)
 
@@ -118,6 +120,16 @@ def test_hold_outs_have_mcnemars_test_alone(compared: Path) -> None:
     assert pair.t_test is None and pair.out_of_fold.n == 90 and pair.p == pair.out_of_fold.p
     assert pair.difference == pytest.approx(pair.out_of_fold.difference)
     assert any(line.startswith("A hold-out has one score, so there is no t-test.") for line in found.remarks)
+
+
+def test_two_folds_have_neither_interval_nor_t_test(compared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare_runs([compared / "halves-dense" / "run", compared / "halves-linear" / "run"])
+    (pair,) = found.pairs
+    assert pair.t_test is None and pair.p == pair.out_of_fold.p
+    assert [run["accuracy"]["low"] for run in found.runs] == [None, None]
+    assert found.remarks[1].startswith("Two folds say nothing about how much others would differ, so there is neither")
+    assert main([str(compared / "halves-dense" / "run"), str(compared / "halves-linear" / "run")]) == 0
+    assert "Differences on the shared folds" not in capsys.readouterr().out
 
 
 def test_of_repeats_mcnemars_test_takes_the_first_and_the_t_test_all(compared: Path) -> None:

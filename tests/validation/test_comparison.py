@@ -166,6 +166,14 @@ def test_folds_that_all_differ_by_the_same_are_judged_by_mcnemar() -> None:
     assert pair.sentence.startswith("No difference shown between a and b: +10.00 points")
 
 
+def test_two_folds_are_judged_by_mcnemar() -> None:
+    """Student's t with one degree of freedom would say from -62 to +64 points."""
+    pair = compare_scores(scores("a", 0.91, 0.80), scores("b", 0.80, 0.79, wrong=8))
+    assert (pair.t_test, pair.chances, pair.effect_size) == (None, None, None)
+    assert pair.p == pair.out_of_fold.p == pytest.approx(2 / 2**8)
+    assert pair.sentence.endswith("p = 0.0078 by McNemar's test.")
+
+
 def test_of_several_runs_the_best_is_named_with_those_it_is_not_shown_to_beat() -> None:
     runs = [scores("a", 0.80, 0.81, 0.82), scores("b", 0.95, 0.952, 0.954), scores("c", 0.951, 0.951, 0.951)]
     pairs = adjusted([compare_scores(runs[i], runs[j]) for i, j in ((0, 1), (0, 2), (1, 2))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import count
-from math import sqrt
+from math import inf, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,8 @@ def test_mean_sd_and_interval_by_hand(standard: Path) -> None:
             scores = np.array([fold[epoch]["validation"][metric] for fold in folds])
             half = stats.t.ppf(0.975, 2) * scores.std(ddof=1) * sqrt(1 / 3 + 1 / 2)
             expected = {
-                "mean": scores.mean(), "sd": scores.std(ddof=1), "low": scores.mean() - half,
-                "high": scores.mean() + half, "n": 3,
+                "mean": scores.mean(), "sd": scores.std(ddof=1), "low": max(0.0, scores.mean() - half),
+                "high": min(1.0 if metric == "accuracy" else inf, scores.mean() + half), "n": 3,
             }  # fmt: skip
             assert results["validation"][epoch][metric] == pytest.approx(expected)
     assert results["headline"] == {
@@ -245,7 +245,8 @@ def test_repeats_draw_the_folds_anew(quick: dict[str, Any]) -> None:
     scores = result.accuracies
     half = stats.t.ppf(0.975, 3) * scores.std(ddof=1) * sqrt(1 / 4 + 1)
     accuracy = result.summary["headline"]["accuracy"]
-    assert (accuracy["low"], accuracy["high"]) == pytest.approx((scores.mean() - half, scores.mean() + half))
+    possible = max(0.0, scores.mean() - half), min(1.0, scores.mean() + half)
+    assert (accuracy["low"], accuracy["high"]) == pytest.approx(possible)
     assert result.summary["out_of_fold_report"]["n"] == 600
 
 
