@@ -206,6 +206,9 @@ class Experiment:
         train, test = data.train_images, data.test_images  # a broken test file must be found before training
         if test is not None and test.shape != train.shape:
             raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
+        present = train.labels.unique().tolist()
+        if len(present) < 2:
+            raise UserError(f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two")
         groups = None if train.groups is None else train.groups.numpy()
         data.use_split(make_splits(train.labels.numpy(), self.plan, groups)[0], seed=0)
         data.setup("fit")
@@ -224,8 +227,10 @@ class Experiment:
         expected = (2, len(data.class_names))
         if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
             got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+            absent = [f"'{name}'" for i, name in enumerate(train.class_names) if i not in present]
+            also = f"; no training image is of the class {', '.join(absent[:5])}" if absent else ""
             raise UserError(
-                f"the forward of {name} must return a tensor (images, classes) = {expected} for this data, got {got}"
+                f"the forward of {name} must return a tensor (images, classes) = {expected} for this data, got {got}{also}"
             )
         try:
             parts.model.configure_optimizers()

@@ -615,6 +615,23 @@ def test_a_forward_of_the_wrong_shape_is_refused(tiny: Config, module: str, name
         parsed(changed(tiny, model={"class_path": f"{module}.{name}"})).check_parts()
 
 
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([0] * 12, "^there is one class, 'cat'; a classifier needs two$"),
+        ([0, 1, 1] * 4, r"= \(2, 3\) for this data, got \(2, 2\); no training image is of the class 'owl'$"),
+        ([0, 1, 2] * 4, r"= \(2, 3\) for this data, got \(2, 2\)$"),
+    ],
+)
+def test_classes_without_images_are_named(tiny: Config, tmp_path: Path, labels: list[int], reason: str) -> None:
+    images, names = np.zeros((12, 28, 28), np.uint8), np.array([b"cat", b"dog", b"owl"])
+    np.savez(tmp_path / "pets.npz", images=images, labels=labels, class_names=names)
+    data = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "pets.npz")}}
+    experiment = parsed(changed(tiny, data=data, model__init_args__n_classes=2, cv={"n_splits": 2}))
+    with pytest.raises(UserError, match=reason):
+        experiment.check_parts()
+
+
 @pytest.mark.parametrize("name", ["WrongSize", "Unfinished", "Strict"])
 def test_a_forward_that_fails_on_the_images_is_refused(tiny: Config, module: str, name: str) -> None:
     with pytest.raises(UserError, match=rf"{module}.{name} cannot take images of shape \(2, 1, 28, 28\)"):

@@ -84,7 +84,7 @@ def test_the_command_prints_table_findings_and_where_the_run_lies(tiny: dict[str
     assert ended.returncode == 0, ended
     assert ended.stderr == ""
     lines = ended.stdout.splitlines()
-    assert lines[0].startswith("tiny: 3 folds of 300 SYNTHETIC garments images, ")
+    assert lines[0].startswith("tiny: 3 folds of SYNTHETIC garments (300 images), ")
     assert lines[1] == "run: runs/tiny/first"
     for fold in range(3):
         for epoch in (1, 2):
@@ -191,7 +191,7 @@ def test_quickstart_falls_back_to_drawn_garments_and_says_so(main: Main, no_data
     status, out, err = main(*no_data)
     assert status == fit.OK, err
     assert "train-images-idx3-ubyte.gz not found" in out and "Running on SYNTHETIC garments instead." in out
-    assert "quickstart: 3 folds of 300 SYNTHETIC garments images" in out
+    assert "quickstart: 3 folds of SYNTHETIC garments (300 images)" in out
     assert "SYNTHETIC data: drawn garments, not Fashion-MNIST" in out
     (run,) = (tmp_path / "logs" / "quickstart").iterdir()
     assert run.name.endswith("_SYNTHETIC")

@@ -1,10 +1,17 @@
-"""Augmentations of single garments that make them look as in a shop's photos: worn by someone, or seen from above."""
+"""Augmentations of single garments that make them look as in a shop's photos: worn by someone, or seen from above; and
+the refusal of augmentations that draw once per batch."""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from fmnist_cv.errors import UserError
 
 _INK = 0.1  # what is brighter belongs to the garment
 
@@ -131,3 +138,50 @@ class SeenFromAbove(nn.Module):
 def _transformed(images: Tensor, theta: Tensor) -> Tensor:
     """Each image (b, c, h, w) under its affine map (b, 2, 3) from target to source, both from -1 to 1."""
     return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
+
+
+def refuse_batchwise(augmentations: Iterable[object], images: Tensor) -> None:
+    """Refuse random transforms of torchvision, also within containers: they draw once for a whole batch.
+
+    Those that draw nothing, such as Normalize, are let through; and so is noise, which differs from pixel to pixel.
+
+    Args:
+        augmentations: modules, or containers of such.
+        images: float32 (b, c, h, w); the first is tried on.
+
+    Raises:
+        UserError: one of them changes all images of a batch in the same random way.
+    """
+    batch = images[:1].cpu().repeat(8, 1, 1, 1)
+    for transform in _single(augmentations):
+        is_torchvisions = any(cls.__module__.startswith("torchvision.transforms") for cls in type(transform).__mro__)
+        if is_torchvisions and any(_draws_once(transform, batch, seed) for seed in range(5)):
+            raise UserError(
+                f"data.augment: torchvision's {type(transform).__name__} draws once per batch, so that all its images "
+                "change alike; use the transform of kornia.augmentation, which draws for each image"
+            )
+
+
+def _single(augmentations: Iterable[object]) -> Iterator[Any]:
+    for augmentation in augmentations:
+        if isinstance(augmentation, nn.Sequential | nn.ModuleList | list | tuple):
+            yield from _single(augmentation)
+        else:
+            yield augmentation
+
+
+def _draws_once(transform: Any, batch: Tensor, seed: int) -> bool:
+    """Whether the transform draws random numbers, and does the same to all images of a batch of equal ones."""
+    python_state = random.getstate()  # torchvision draws from both
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        before = torch.get_rng_state(), random.getstate()
+        try:
+            changed = transform(batch)
+        except Exception:  # one that cannot take these images at all is reported when a batch is tried
+            return False
+        finally:
+            drew = not torch.equal(before[0], torch.get_rng_state()) or before[1] != random.getstate()
+            random.setstate(python_state)
+    return drew and bool((changed == changed[:1]).all())

@@ -132,6 +132,10 @@ class ArrayDataModule(KFoldDataModule):
             else (arrays.get("test_images"), arrays.get("test_labels"), None)
         )
         if images is None and not train:
+            if labels is not None:
+                raise UserError(
+                    f"{self.path or 'the arrays'}: there are test_labels, but no test_images; give both or neither"
+                )
             return None
         if images is None or labels is None:
             raise UserError(f"{self.path or 'the arrays'}: images or labels are missing")

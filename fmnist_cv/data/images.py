@@ -45,8 +45,8 @@ class Images:
         Args:
             images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c) with c in {1, 3}.
             labels: integers (n,), counted from 0.
-            class_names: by default "0", "1", ... up to the largest label.
-            groups: any values (n,), one per image.
+            class_names: by default "0", "1", ... up to the largest label; bytes are read as UTF-8.
+            groups: any values (n,), one per image, none of them missing.
 
         Raises:
             UserError: a dtype, shape, length or label that does not fit.
@@ -69,23 +69,17 @@ class Images:
             )
         if not len(images):
             raise UserError("there are no images")
-        if class_names is not None and np.ndim(class_names) != 1:
-            raise UserError(f"class_names must be a list of names, got {class_names!r}")
-        if class_names is not None and len({*map(str, class_names)}) < len(class_names):
-            raise UserError(f"class_names must differ from each other, got {[*map(str, class_names)]}")
         labels = labels.astype(np.int64)
-        names = tuple(map(str, range(labels.max() + 1) if class_names is None else class_names))
+        names = _default_names(labels) if class_names is None else _names(class_names)
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(names)} class names")
         if groups is not None:
-            groups = np.unique(np.asarray(groups), return_inverse=True)[1]
-            if groups.shape != labels.shape:
-                raise UserError(f"groups must be {len(labels)} values, one per image, got shape {groups.shape}")
+            groups = _numbered(np.asarray(groups), len(labels))
         return cls(
             torch.from_numpy(np.array(images, order="C")),
             torch.from_numpy(labels),
             names,
-            None if groups is None else torch.from_numpy(groups.astype(np.int64)),
+            None if groups is None else torch.from_numpy(groups),
         )
 
     def __len__(self) -> int:
@@ -120,6 +114,45 @@ class Images:
             if part is not None:
                 digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _default_names(labels: np.ndarray) -> tuple[str, ...]:
+    """The numbers up to the largest label, where these are labels and not, say, product numbers."""
+    largest, n_different = labels.max(), len(np.unique(labels))
+    if 2 * n_different <= largest:
+        raise UserError(
+            f"labels run to {largest}, but only {n_different} different values occur; count the classes from 0 without gaps "
+            "(numpy.unique(labels, return_inverse=True)[1] does), or give the name of each class in class_names"
+        )
+    return tuple(map(str, range(largest + 1)))
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    if np.asarray(given, dtype=object).ndim != 1:
+        raise UserError(f"class_names must be a list of names, got {given!r}")
+    try:
+        names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in given)
+    except UnicodeDecodeError as error:
+        raise UserError(f"class_names holds bytes that are not UTF-8, {error.object!r}; give strings") from None
+    if len(set(names)) < len(names):
+        raise UserError(f"class_names must differ from each other, got {[*names]}")
+    return names
+
+
+def _numbered(groups: np.ndarray, n: int) -> np.ndarray:
+    """int64 (n,): groups of any values, counted from 0."""
+    if groups.shape != (n,):
+        raise UserError(f"groups must be {n} values, one per image, got shape {groups.shape}")
+    missing = np.flatnonzero(pd.isna(groups))
+    if len(missing):
+        raise UserError(
+            f"groups are missing (NaN or None) for {len(missing)} of {n} images, the first at index {missing[0]}; give each "
+            "image a group, and one of its own to an image that belongs to none"
+        )
+    try:
+        return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+    except TypeError:
+        raise UserError("groups must be values of one kind, such as numbers or strings, got several kinds") from None
 
 
 def read_indices(path: Path) -> np.ndarray:

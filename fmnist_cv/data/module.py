@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fmnist_cv.data.augmentation import refuse_batchwise
 from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.images import Images, read_indices
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
@@ -40,7 +41,7 @@ class KFoldDataModule(L.LightningDataModule):
         batch_size: images per training step.
         scaling: "unit" (x / 255), "minmax", "standardise" (both measured on the training part), or "none".
         augment: modules applied in turn to each scaled training batch; each must draw anew per image, as
-            those of `kornia.augmentation` do (torchvision's draw once per batch).
+            those of `kornia.augmentation` do (torchvision's draw once per batch, and are refused).
         eval_batch_size: images per step without gradients; changes speed and memory only.
         drop_last: leave out the last training batch of an epoch when it is not full.
         leave_out: CSV file whose column `index` names training images, counted from 0, that are left out of everything.
@@ -151,10 +152,16 @@ class KFoldDataModule(L.LightningDataModule):
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the training images, measure the scaling on the training part, and move the images to the device."""
+        """Load the training images, measure the scaling on the training part, and move the images to the device.
+
+        Raises:
+            UserError: an augmentation of torchvision's, which draws once per batch.
+        """
         data, split = self.train_images, self.split
         if self.scaling is None:
             self.scaling = Scaling.fit(self.scaling_name, data.images, split.train)
+        if stage in ("fit", None):
+            refuse_batchwise(self.augment, self.scale(data.images[:1]))
         if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
             device = self.trainer.strategy.root_device
             self.train_images = Images(data.images.to(device), data.labels.to(device), data.class_names, data.groups)

@@ -229,7 +229,15 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         where = f"split of repeat {split.repeat}, fold {split.fold}"
         parts = [split.train, split.validation] + ([] if split.inner is None else [split.inner])
         if any(len(part) == 0 for part in parts):
-            raise UserError(f"{where}: a part is empty")
+            way_out = (
+                ""
+                if groups is None
+                else (
+                    f"; whole groups cannot be spread so that each of {plan.n_splits} folds gets some: lower cv.n_splits, or set "
+                    "cv.stratify to false"
+                )
+            )
+            raise UserError(f"{where}: a part is empty{way_out}")
         indices = np.sort(np.concatenate(parts))
         if plan.train_size is not None:
             if len(split.train) != plan.train_size or len(np.unique(indices)) < len(indices) or indices[-1] >= n:

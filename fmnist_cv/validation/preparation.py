@@ -182,6 +182,6 @@ def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> 
     how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
     return (
         f"{experiment.name}: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
-        f"{len(data.train_images):,} {data.data_name} images, {environment['device']}, {environment['precision']}, "
+        f"{data.data_name} ({len(data.train_images):,} images), {environment['device']}, {environment['precision']}, "
         f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )

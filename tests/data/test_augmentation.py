@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 import pytest
 import torch
+from kornia import augmentation as kornia
+from torch import nn
+from torchvision import transforms
+from torchvision.transforms import v2
 
-from fmnist_cv.data.augmentation import SeenFromAbove, Worn
+from fmnist_cv.data import SyntheticDataModule
+from fmnist_cv.data.augmentation import SeenFromAbove, Worn, refuse_batchwise
 from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
+from fmnist_cv.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +67,70 @@ def test_what_is_flat_is_stretched_within_its_image() -> None:
     assert rows.min() >= 10 and rows.max() <= 16 and len(rows.unique()) > 3
     assert torch.allclose(SeenFromAbove(1.0)(square), square)
     assert torch.allclose(SeenFromAbove(0.0)(flat), flat)
+
+
+class MyFlip(v2.RandomHorizontalFlip):
+    """Goes by another name."""
+
+
+class PerImage(nn.Module):
+    """A user's own, which applies a transform of torchvision's to each image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flip = transforms.RandomHorizontalFlip()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.stack([self.flip(image) for image in images])
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "name"),
+    [
+        (transforms.RandomHorizontalFlip(), "RandomHorizontalFlip"),
+        (v2.RandomHorizontalFlip(), "RandomHorizontalFlip"),
+        (MyFlip(), "MyFlip"),
+        (transforms.RandomCrop(28, padding=4), "RandomCrop"),
+        (v2.RandomErasing(), "RandomErasing"),
+        (v2.RandomAffine(20), "RandomAffine"),
+        (transforms.RandomApply([transforms.GaussianBlur(3)]), "RandomApply"),
+        (transforms.RandomChoice([transforms.CenterCrop(28), transforms.Pad(0)]), "RandomChoice"),
+        (v2.Compose([v2.Identity(), v2.RandomRotation(10)]), "Compose"),
+        (transforms.Compose([transforms.RandomRotation(10)]), "Compose"),
+        (nn.Sequential(kornia.RandomHorizontalFlip(), nn.Sequential(v2.RandomVerticalFlip())), "RandomVerticalFlip"),
+        (kornia.AugmentationSequential(nn.ModuleList([v2.RandomPerspective()])), "RandomPerspective"),
+        ([kornia.RandomHorizontalFlip(), (v2.RandomResizedCrop(28),)], "RandomResizedCrop"),
+    ],
+)
+def test_what_draws_once_per_batch_is_refused(
+    augmentation: Any, name: str, garments: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    states = torch.get_rng_state(), random.getstate()
+    with pytest.raises(UserError, match=f"torchvision's {name} draws once per batch.*kornia.augmentation"):
+        refuse_batchwise([Worn(), augmentation], garments[0])
+    assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
+
+
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        transforms.Normalize([0.5], [0.5]),
+        v2.CenterCrop(24),
+        v2.GaussianNoise(),
+        PerImage(),
+        kornia.RandomHorizontalFlip(),
+        kornia.AugmentationSequential(kornia.RandomAffine(10)),
+        v2.RandomCrop(99),  # cannot take the images, which is reported elsewhere
+    ],
+)
+def test_what_draws_nothing_or_for_each_image_is_not(
+    augmentation: Any, garments: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    refuse_batchwise([augmentation], garments[0])
+
+
+def test_the_data_module_refuses_it_before_training() -> None:
+    data = SyntheticDataModule(n_train=60, n_test=10, augment=[v2.RandomHorizontalFlip()])
+    data.setup("test")  # a run that was made so can still be used
+    with pytest.raises(UserError, match="draws once per batch"):
+        data.setup("fit")

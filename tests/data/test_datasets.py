@@ -92,6 +92,7 @@ def test_wrong_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], reason
     ("test", "reason"),
     [
         ({"test_images": PIXELS[:4]}, "images or labels are missing"),
+        ({"test_labels": LABELS[:4]}, "there are test_labels, but no test_images; give both or neither"),
         ({"test_images": PIXELS[:4], "test_labels": LABELS[:4] + 3}, "labels run from 3 to 5, but there are 3 class"),
         ({"test_images": PIXELS[:4], "test_labels": LABELS[:3]}, "labels must be 4 integers"),
     ],

@@ -44,8 +44,11 @@ def test_labels_may_be_any_integers(dtype: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "largest"), [("u1", 255), ("i1", 127)])
 def test_the_largest_label_of_a_small_dtype_is_counted_rightly(dtype: str, largest: int) -> None:
-    data = Images.from_arrays(PIXELS, np.array([0, 1, 2, 0, 1, largest], dtype=dtype))
-    assert len(data.class_names) == largest + 1
+    labels = np.array([0, 1, 2, 0, 1, largest], dtype=dtype)
+    data = Images.from_arrays(PIXELS, labels, [f"class {i}" for i in range(largest + 1)])
+    assert data.labels.max() == largest
+    with pytest.raises(UserError, match=f"labels run to {largest}, but only 4 different values occur"):
+        Images.from_arrays(PIXELS, labels)
 
 
 def test_the_arrays_are_copied() -> None:
@@ -59,6 +62,17 @@ def test_the_arrays_are_copied() -> None:
 def test_groups_may_be_names() -> None:
     data = Images.from_arrays(PIXELS, LABELS, groups=np.array(["b", "a", "b", "c", "c", "a"]))
     assert data.groups is not None and data.groups.tolist() == [1, 0, 1, 2, 2, 0]
+
+
+@pytest.mark.parametrize(
+    "names", [np.array([b"cat", b"dog", "M\u00f6we".encode()]), [b"cat", "dog", "M\u00f6we".encode()]]
+)
+def test_names_may_be_bytes(names: Any) -> None:
+    assert Images.from_arrays(PIXELS, LABELS, names).class_names == ("cat", "dog", "M\u00f6we")
+
+
+def test_a_class_may_be_without_images() -> None:
+    assert Images.from_arrays(PIXELS, LABELS + 1).class_names == ("0", "1", "2", "3")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +91,22 @@ def test_groups_may_be_names() -> None:
         ((PIXELS, LABELS - 1), "labels run from -1 to 1"),
         ((PIXELS, LABELS, ["one", "two"]), "labels run from 0 to 2, but there are 2 class names"),
         ((PIXELS[:0], LABELS[:0]), "there are no images"),
+        (
+            (PIXELS, LABELS * 1_500_000),
+            "labels run to 3000000, but only 3 different values occur; count the classes from 0",
+        ),
+        ((PIXELS, LABELS, [b"cat", b"dog", b"\xff"]), "class_names holds bytes that are not UTF-8"),
+        ((PIXELS, LABELS, [b"cat", "cat", "dog"]), "class_names must differ"),
+        (
+            (PIXELS, LABELS, None, np.array([1, np.nan, 2, np.nan, 2, 1])),
+            "groups are missing .* for 2 of 6 images, the first at index 1; .*one of its own",
+        ),
+        (
+            (PIXELS, LABELS, None, ["a", None, "b", "b", "a", "a"]),
+            "groups are missing .* for 1 of 6 images, the first at index 1",
+        ),
+        ((PIXELS, LABELS, None, np.array(["2020", "NaT"] * 3, "M8[D]")), "groups are missing .* for 3 of 6"),
+        ((PIXELS, LABELS, None, np.array(["a", 1] * 3, object)), "groups must be values of one kind"),
         ((PIXELS, LABELS, None, LABELS[:4]), r"groups must be 6 values, one per image, got shape \(4,\)"),
         ((PIXELS, LABELS, None, LABELS[:, None]), r"groups must be 6 values, one per image, got shape \(6, 1\)"),
     ],

@@ -242,6 +242,17 @@ def test_fewer_groups_than_folds_are_refused(stratify: bool) -> None:
         make_splits(np.arange(60) % 3, SplitPlan(5, stratify=stratify), np.arange(60) % 4)
 
 
+def test_groups_that_cannot_be_spread_over_the_folds_name_the_way_out() -> None:
+    sizes = [17, 16, 6, 21, 19]
+    labels, groups = np.repeat([0, 0, 1, 1, 1], sizes), np.repeat(np.arange(5), sizes)
+    with pytest.raises(
+        UserError, match=r"a part is empty; whole groups .* of 5 folds .*lower cv\.n_splits, or set cv\.str"
+    ):
+        make_splits(labels, SplitPlan(5), groups)
+    assert len(make_splits(labels, SplitPlan(5, stratify=False), groups)) == 5
+    assert len(make_splits(labels, SplitPlan(2), groups)) == 2
+
+
 def test_the_first_n_are_refused_where_they_tear_a_group() -> None:
     with pytest.raises(UserError, match="a group stands on both sides"):
         make_splits(np.arange(20) % 2, SplitPlan(holdout="first:5"), np.arange(20) // 4)
