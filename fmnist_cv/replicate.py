@@ -83,10 +83,14 @@ def _parser() -> argparse.ArgumentParser:
 def _chosen(options: argparse.Namespace) -> list[Row]:
     if options.tables:
         return []
-    return choose_rows(load_rows() if options.all else options.only)
+    if options.all:
+        return [row for row in load_rows().values() if not row.measured]
+    return choose_rows(options.only)
 
 
 def _describe(row: Row) -> str:
+    if row.measured:
+        return f"{row.name:20} measured by another experiment: {row.measured['file']}"
     runs = sum(row.seeds_of(variant) for variant in row.variants)
     return f"{row.name:20} {len(row.variants)} variants, {runs} runs, about {row.minutes * runs:.0f} min on one core"
 

@@ -50,8 +50,19 @@ def test_the_replication_page_is_the_one_that_its_results_make(tmp_path: Path, m
     monkeypatch.setattr(figures.Figure, "savefig", lambda *_, **__: None)  # the text is compared, not the pictures
     for table in ("published", "studies"):
         if (REPLICATION / table).exists():
-            shutil.copytree(REPLICATION / table, tmp_path / table)
-    assert write_tables(tmp_path).read_text() == (REPLICATION / "README.md").read_text()
+            shutil.copytree(REPLICATION / table, tmp_path / "replication" / table)
+    shutil.copytree(PRODUCTS, tmp_path / "products")
+    assert write_tables(tmp_path / "replication").read_text() == (REPLICATION / "README.md").read_text()
+
+
+def test_every_published_system_has_its_number_wherever_the_table_stands() -> None:
+    page, readme = (REPLICATION / "README.md").read_text(), (ROOT / "README.md").read_text()
+    assert "not run yet" not in page + readme
+    steps = {step["step"]: step for step in json.loads((PRODUCTS / "steps.json").read_text())["steps"]}
+    ours = 100 * steps["as published"]["rest"]["accuracy"]
+    for text in (page, readme):
+        assert f"| sharifi-new-data | test | 11 | {ours:.2f} | 1 | better; not what it claims |  |" in text
+    assert f"| 11 | {ours:.2f} (1 seed) | {ours - 11:+.2f} | better: " in page
 
 
 def test_the_readme_shows_the_replications_short_table() -> None:

@@ -37,6 +37,8 @@ class Row:
         minutes: about how long one seed of a variant takes on one core.
         claims: what the account claims beyond its numbers.
         note: why ours differs, as far as the other readings show it, and where the account contradicts itself.
+        measured: of a row that another experiment measures: its `file` of steps, counted from the page's folder, `step` and
+            `part` of the images, and its `page`.
         reported_per_class: precision and recall of the ten classes on the test set, in [0, 1].
     """
 
@@ -53,6 +55,7 @@ class Row:
     minutes: float = 1.0
     claims: str = ""
     note: str = ""
+    measured: dict[str, str] = field(default_factory=dict)
     reported_per_class: dict[str, list[float]] = field(default_factory=dict)
 
     def experiment(self, variant: str, seed: int, log_dir: Path, workers: int) -> Experiment:
@@ -103,6 +106,9 @@ def choose_rows(names: Iterable[str]) -> list[Row]:
     for name in names:
         if name not in rows:
             raise UserError(f"there is no row '{name}'{did_you_mean(name, rows)}; there are {', '.join(rows)}")
+        if rows[name].measured:
+            raise UserError(f"row {name} is measured by another experiment, whose page is {rows[name].measured['page']} "
+                            "(from experiments/replication); --tables takes its number from there")  # fmt: skip
     return [rows[name] for name in dict.fromkeys(names)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,28 @@ class RowResults(RowRecords):
     def parameters(self, variant: str) -> int:
         """Weights of the network."""
         return self.runs(variant)[0]["n_parameters"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row that another experiment has measured: its accuracy, and on how many images."""
+
+    score: Score
+    n_images: int
+
+
+def load_measured(row: Row, out: Path) -> Measured | None:
+    """What another experiment has measured of a row; None where it has not.
+
+    Args:
+        row: the row; `measured` says where.
+        out: the page's folder.
+    """
+    if not row.measured or not (file := out / row.measured["file"]).is_file():
+        return None
+    content, part = json.loads(file.read_text(encoding="utf-8")), row.measured["part"]
+    step = next(step for step in content["steps"] if step["step"] == row.measured["step"])
+    return Measured(score_of([step[part]["accuracy"]]), content[f"n_{part}"]) if part in step else None
 
 
 def load_results(rows: dict[str, Row], out: Path) -> dict[str, RowResults]:

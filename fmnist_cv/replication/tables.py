@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fmnist_cv.replication import figures, studies
 from fmnist_cv.replication.rows import PUBLISHED, Row, load_rows
-from fmnist_cv.replication.scores import RowResults, Score, load_results, score_of
+from fmnist_cv.replication.scores import Measured, RowResults, Score, load_measured, load_results, score_of
 from fmnist_cv.validation.run_folder import replace_file
 
 MARGIN = 1.0  # points within which a number counts as reproduced
@@ -48,8 +48,11 @@ def write_tables(out: Path) -> Path:
     rows = load_rows()
     results = load_results(rows, out)
     published = [row for row in rows.values() if row.table == PUBLISHED]
-    introduction = INTRODUCTION.format(cost=_cost(results), short="\n".join(short_table(published, results)))
-    parts = [introduction + "\n".join(published_table(published, results))]
+    measured = {row.name: found for row in published if (found := load_measured(row, out))}
+    short = "\n".join(short_table(published, results, measured))
+    parts = [
+        INTRODUCTION.format(cost=_cost(results), short=short) + "\n".join(published_table(published, results, measured))
+    ]
     for row in published:
         if row.name in results:
             figures.draw_row(results[row.name], out / "figures" / f"{row.name}.png")
@@ -68,7 +71,7 @@ def _cost(results: dict[str, RowResults]) -> str:
     return f"The folds of the {runs} runs took {hours:.1f} hours, added up; two ran side by side on two cores."
 
 
-def short_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list[str]:
+def short_table(rows: Iterable[Row], results: dict[str, RowResults], measured: dict[str, Measured]) -> list[str]:
     """A line per row: its first reading, and the network's validation score on equal terms."""
     lines = [
         "| system | compared on | reported | ours | seeds | verdict | equal terms: validation, 5 folds |",
@@ -76,10 +79,14 @@ def short_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list[str
     ]
     equal = results.get("equal-terms")
     for row in rows:
+        reported = row.reported[row.compare]
+        if elsewhere := measured.get(row.name):
+            judged = verdict(elsewhere.score, reported) + "; not what it claims" * bool(row.claims)
+            lines.append(f"| {row.name} | {row.compare} | {reported:g} | {elsewhere.score} | 1 | {judged} |  |")
         if (found := results.get(row.name)) is None:
             continue
         variant = next(iter(row.variants))
-        reported, ours = row.reported[row.compare], found.accuracy(variant, row.compare, row.epoch)
+        ours = found.accuracy(variant, row.compare, row.epoch)
         folds = equal.fold_accuracy(row.name) if equal and row.name in equal.variants else ""
         lines.append(f"| {row.name} | {row.compare} | {reported:g} | {ours} | {ours.n} | {_judged(found)} | {folds} |")
     return lines
@@ -97,13 +104,21 @@ def _judged(found: RowResults) -> str:
     return words + ("; not what it claims" if row.claims else "")
 
 
-def published_table(rows: Iterable[Row], results: dict[str, RowResults]) -> list[str]:
+def published_table(rows: Iterable[Row], results: dict[str, RowResults], measured: dict[str, Measured]) -> list[str]:
     """A line per row and reading."""
     lines = [
         "| system | reading | compared on | reported | ours | difference | verdict |",
         "|---|---|---|---:|---:|---:|---|",
     ]
     for row in rows:
+        if elsewhere := measured.get(row.name):
+            reported = row.reported[row.compare]
+            lines.append(
+                f"| [{row.name}]({row.measured['page']}) | {row.measured['step']} | {elsewhere.n_images:,} photos, "
+                f"{row.epoch} epoch | {reported:g} | {elsewhere.score} (1 seed) | {_compared(elsewhere.score, reported)}"
+                f"{_notes(row)} |"
+            )
+            continue
         found = results.get(row.name)
         name = f"[{row.name}](#{row.name}) ([picture](figures/{row.name}.png))" if found else row.name
         for variant in row.variants or {"": {}}:

@@ -113,6 +113,11 @@ def test_an_unknown_row_is_refused_with_the_nearest_one() -> None:
         choose_rows(["blog-cnn"])
 
 
+def test_a_row_that_another_experiment_measures_is_not_run_here() -> None:
+    with pytest.raises(UserError, match=r"measured by another experiment.*products.*--tables takes its number"):
+        choose_rows(["sharifi-new-data"])
+
+
 def test_keras_agrees_with_our_networks() -> None:
     found = json.loads(KERAS_CHECK.read_text())["systems"]
     assert {"smith-cnn", "blog-cnn2", "blog-lenet5"} <= found.keys()
