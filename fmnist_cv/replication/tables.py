@@ -112,10 +112,10 @@ def published_table(rows: Iterable[Row], results: dict[str, RowResults], measure
     ]
     for row in rows:
         if elsewhere := measured.get(row.name):
-            reported = row.reported[row.compare]
+            number = row.reported[row.compare]
             lines.append(
                 f"| [{row.name}]({row.measured['page']}) | {row.measured['step']} | {elsewhere.n_images:,} photos, "
-                f"{row.epoch} epoch | {reported:g} | {elsewhere.score} (1 seed) | {_compared(elsewhere.score, reported)}"
+                f"{row.epoch} epoch | {number:g} | {elsewhere.score} (1 seed) | {_compared(elsewhere.score, number)}"
                 f"{_notes(row)} |"
             )
             continue
