@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -14,6 +14,7 @@ import lightning as L
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
 
 from fmnist_cv.data import KFoldDataModule, SplitPlan, make_splits
 from fmnist_cv.errors import UserError, did_you_mean
@@ -41,6 +42,24 @@ class FoldParts:
     model: L.LightningModule
     data: KFoldDataModule
     trainer: dict[str, Any]
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The Trainer's callbacks that the experiment adds."""
+        callbacks = self.trainer.get("callbacks") or []
+        return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def check_callbacks(callbacks: Iterable[Callback]) -> None:
+    """Refuse callbacks with which scores and checkpoints would not belong together.
+
+    Raises:
+        UserError: one that averages weights, whatever its class is called.
+    """
+    for callback in callbacks:
+        if isinstance(callback, StochasticWeightAveraging | WeightAveraging):
+            raise UserError(f"the callback {type(callback).__name__} swaps the weights after an epoch is scored and saved, "
+                            "so that scores and checkpoints would not be those of the average; leave it out")  # fmt: skip
 
 
 class Experiment:
@@ -167,16 +186,6 @@ class Experiment:
         if str(self.config.trainer.precision) not in PRECISIONS:
             raise UserError(f"trainer.precision is {self.config.trainer.precision}; images are scaled to float32 for "
                             f"{', '.join(PRECISIONS[:-1])} only")  # fmt: skip
-        for key, value in flatten(yaml.safe_load(self.to_yaml())["trainer"]):
-            if str(value).endswith(("StochasticWeightAveraging", "WeightAveraging")):
-                raise UserError(f"trainer.{key} is {value}, which swaps the weights after an epoch is scored and saved, "
-                                "so that scores and checkpoints would not be those of the average")  # fmt: skip
-        for key, value in flatten(yaml.safe_load(self.to_yaml())["model"]):
-            if key.endswith("class_path") and str(value).endswith("ReduceLROnPlateau"):
-                raise UserError(
-                    f"model.{key} is ReduceLROnPlateau, which Lightning steps after the epoch's checkpoint, so that a "
-                    "resumed run would lose a step; use a scheduler that follows the epoch, e.g. CosineAnnealingLR"
-                )
 
     def _check_validation_options(self) -> None:
         """Lightning's own validation loop runs only for a module that brings a validation step."""
@@ -200,6 +209,7 @@ class Experiment:
         """
         self.devices()
         parts = self.build(seed=self.seed)
+        check_callbacks(parts.callbacks)
         if same_data is not None:
             parts.data.take_images(same_data)
         name, data = self.config.model.class_path, parts.data

@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import lightning as L
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
@@ -244,8 +245,17 @@ def _config_text(path: Path) -> str:
 def explain(error: Exception, parser: ArgumentParser) -> str:
     """The parser's complaint in a line or two: the key, the reason, and the nearest right key."""
     text = str(error)
+    if torchs := _takes_schedulers(text):
+        keys = [key for key in re.findall(r'key "([\w.]+)"', text) if key != "schedulers"]
+        return (
+            f"{'.init_args.'.join(keys)}: {torchs} takes schedulers that are made already, which YAML cannot write; use "
+            f"fmnist_cv.models.schedules.{'Chained' if 'Chained' in torchs else 'Sequential'}Schedule, whose "
+            "schedulers are a list of class_path and init_args"
+        )
     if match := re.search(r"[Oo]ption '([\w.]+)' is not accepted", text):
         word, classes = match[1], re.findall(r"class_path[ =]'([\w.]+)'", text)
+        if named := re.search(r"' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'", text):
+            classes.append(named[1])  # one of a list, and not the last one
         keys = re.findall(r'key "([\w.]+)"', text)
         key = ".".join([keys[0], *(f"init_args.{k}" for k in keys[1:])]) if keys else ""
         if key == "data" and word in SPLIT_ARGUMENTS:
@@ -278,6 +288,20 @@ def explain(error: Exception, parser: ArgumentParser) -> str:
             return f"{key}: module {attribute[1]} has no '{attribute[2]}'{did_you_mean(attribute[2], known)}"
         return f"{key}: {reason[:500]}"
     return " ".join(text.split())[:600]
+
+
+def _takes_schedulers(text: str) -> str | None:
+    """A scheduler in the parser's complaint that is made of other schedulers, such as torch's SequentialLR."""
+    for class_path in re.findall(r"class_path\W+([\w.]+)", text):
+        try:
+            cls = load_class(class_path)
+        except (ImportError, AttributeError, ValueError):
+            continue
+        if inspect.isclass(cls) and issubclass(cls, LRScheduler):
+            kinds = [str(p.annotation) for p in inspect.signature(cls).parameters.values()]
+            if any("LRScheduler" in kind and "Callable" not in kind for kind in kinds):
+                return cls.__name__
+    return None
 
 
 def _unknown_key(word: str, parser: ArgumentParser) -> str:

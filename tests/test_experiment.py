@@ -99,6 +99,10 @@ MODULE = """
             self.log("val/own", nn.functional.cross_entropy(self(batch[0]), batch[1]))
 
 
+    class Averages(L.pytorch.callbacks.WeightAveraging):
+        pass
+
+
     class NineClasses(Net):
         def forward(self, images):
             return self.layers(images)[:, :9]
@@ -511,10 +515,6 @@ def test_no_config_is_refused(arguments: list[str]) -> None:
         ({"trainer__max_epochs": REMOVED}, "trainer.max_epochs is not set; .*--trainer.max_epochs 10"),
         ({"trainer__max_epochs": 0}, "trainer.max_epochs is 0; it must be at least 1"),
         ({"trainer__max_epochs": -1}, "trainer.max_epochs is -1; it must be at least 1"),
-        (
-            {"model__init_args__lr_scheduler": {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}},
-            "ReduceLROnPlateau.*use a scheduler that follows the epoch, e.g. CosineAnnealingLR",
-        ),
     ],
 )
 def test_contradictions_are_refused(tiny: Config, change: Config, reason: str) -> None:
@@ -764,10 +764,30 @@ def test_the_mode_follows_from_the_monitor(tiny: Config, monitor: str, mode: str
         parsed(changed(tiny, selection__monitor=monitor, selection__mode=wrong))
 
 
-def test_averaging_of_weights_is_refused(tiny: Config) -> None:
-    averaging = [{"class_path": "lightning.pytorch.callbacks.StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1}}]
-    with pytest.raises(UserError, match="swaps the weights"):
-        parsed(changed(tiny, trainer__callbacks=averaging))
+@pytest.mark.parametrize(
+    ("class_path", "init_args"),
+    [
+        ("lightning.pytorch.callbacks.StochasticWeightAveraging", {"swa_lrs": 0.1}),
+        ("lightning.pytorch.callbacks.EMAWeightAveraging", {}),
+        ("Averages", {}),
+    ],
+)
+@pytest.mark.parametrize("in_a_list", [True, False])
+def test_averaging_of_weights_is_refused_whatever_its_name(
+    tiny: Config,
+    module: str,
+    class_path: str,
+    init_args: Config,
+    in_a_list: bool,
+    recwarn: pytest.WarningsRecorder,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    named = class_path if "." in class_path else f"{module}.{class_path}"
+    callback = {"class_path": named, "init_args": init_args}
+    experiment = parsed(changed(tiny, trainer__callbacks=[callback] if in_a_list else callback))
+    with pytest.raises(UserError, match=f"the callback {class_path.rpartition('.')[2]} swaps the weights"):
+        experiment.check_parts()
+    assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
 def test_help_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:

@@ -287,9 +287,11 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no_workers": (put("cv", "workers", value=0), "cv.workers is 0"),
     "no_patience": (put("selection", "patience", value=0), "selection.patience is 0"),
     "fold_that_is_not": (options("--cv.fold", "7"), "cv.fold is 7"),
-    "plateau": (
-        put(*MODEL, "lr_scheduler", value={"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}),
-        "ReduceLROnPlateau",
+    "schedulers_that_yaml_cannot_make": (
+        put(*MODEL, "lr_scheduler", value={"class_path": "torch.optim.lr_scheduler.SequentialLR", "init_args": {
+            "schedulers": [{"class_path": "torch.optim.lr_scheduler.ConstantLR"}], "milestones": []}}),
+        "model.init_args.lr_scheduler: SequentialLR takes schedulers that are made already, which YAML cannot write; "
+        "use fmnist_cv.models.schedules.SequentialSchedule",
     ),
     # the config itself
     "missing_config": (options("--config", "no/such.yaml"), "config no/such.yaml does not exist"),
@@ -336,13 +338,6 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "negative_learning_rate": (
         put(*MODEL, "optimizer", value={"class_path": "torch.optim.Adam", "init_args": {"lr": -1.0}}),
         "learning rate",
-    ),
-    "scheduler_without_a_length": (
-        put(
-            *MODEL, "lr_scheduler",
-            value={"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.1}},
-        ),
-        "total_steps",
     ),
 }  # fmt: skip
 

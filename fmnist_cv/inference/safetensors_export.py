@@ -31,6 +31,7 @@ TRAINING = (
     "optimizer",
     "lr_scheduler",
     "lr_scheduler_interval",
+    "lr_scheduler_monitor",
     "label_smoothing",
     "class_weights",
     "l2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any, Literal
@@ -11,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.models.layers import check_size
+from fmnist_cv.models.schedules import make_scheduler, needs_length, training_length
 from fmnist_cv.paths import user_path
 
 
@@ -31,8 +33,10 @@ class ImageClassifier(L.LightningModule):
     Args:
         n_classes: number of classes.
         optimizer: makes the optimiser from the parameters; in YAML, a class_path and init_args.
-        lr_scheduler: makes the scheduler from the optimiser. Not ReduceLROnPlateau, see `configure_optimizers`.
+        lr_scheduler: makes the scheduler from the optimiser; in YAML, a class_path and init_args. Those of
+            `fmnist_cv.models.schedules` follow one another, and are as long as the training.
         lr_scheduler_interval: step the scheduler once per "epoch" or once per "step".
+        lr_scheduler_monitor: the metric that ReduceLROnPlateau looks at after each epoch; other schedulers do not.
         label_smoothing: weight of the uniform distribution in the training target, in [0, 1).
         class_weights: weight of each class in the training loss; "balanced" gives n / (n_classes * count), as in
             scikit-learn, counted on the training part. None for equal weights.
@@ -50,6 +54,7 @@ class ImageClassifier(L.LightningModule):
         optimizer: Callable[[Iterable[Any]], Optimizer] = Adam,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        lr_scheduler_monitor: str = "val/loss",
         label_smoothing: float = 0.0,
         class_weights: list[float] | Literal["balanced"] | None = None,
         l2: dict[str, float] | None = None,
@@ -69,7 +74,7 @@ class ImageClassifier(L.LightningModule):
                 raise UserError(f"model.class_weights has {len(class_weights)} values for {n_classes} classes")
         self.n_classes = n_classes
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.lr_scheduler_interval = lr_scheduler_interval
+        self.lr_scheduler_interval, self.lr_scheduler_monitor = lr_scheduler_interval, lr_scheduler_monitor
         self.label_smoothing, self.class_weights, self.l2 = label_smoothing, class_weights, l2 or {}
         self.start_from = start_from
         self.loss_weights: Tensor | None
@@ -184,21 +189,25 @@ class ImageClassifier(L.LightningModule):
         """Make optimiser and scheduler.
 
         Raises:
-            UserError: the scheduler is ReduceLROnPlateau, which Lightning steps after the epoch's checkpoint is
-                written, so that a resumed run would lose a step.
+            UserError: the scheduler is to be as long as a training that has no end.
+            RuntimeError: the scheduler is to be as long as the training, and there is no Trainer.
         """
-        optimizer = self.optimizer(self.parameters())
+        optimizer, interval = self.optimizer(self.parameters()), self.lr_scheduler_interval
         if self.lr_scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler(optimizer)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            raise UserError(
-                "model.lr_scheduler is ReduceLROnPlateau, which loses a step when a run is resumed; "
-                "use a scheduler that follows the epoch, such as torch.optim.lr_scheduler.CosineAnnealingLR"
-            )
+        length = None
+        if needs_length(self.lr_scheduler):
+            if math.isinf(training := training_length(self.trainer, interval)):
+                raise UserError("model.lr_scheduler leaves its length out, which is then the training's, but only time "
+                                "limits that; set trainer.max_epochs or trainer.max_steps")  # fmt: skip
+            length = int(training)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": self.lr_scheduler_interval},
+            "lr_scheduler": {
+                "scheduler": make_scheduler(self.lr_scheduler, optimizer, length),
+                "interval": interval,
+                "monitor": self.lr_scheduler_monitor,
+            },
         }
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:

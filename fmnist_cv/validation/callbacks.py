@@ -18,10 +18,11 @@ from torch import Tensor
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import UserError
+from fmnist_cv.experiment import check_callbacks
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
 from fmnist_cv.runtime import derive_seed, monotonic_clock, seed_everything
-from fmnist_cv.validation.plateau import step_plateaus
+from fmnist_cv.validation.schedulers import check_optimizers, step_plateaus
 from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
 
 Notify = Callable[[dict[str, Any]], None]
@@ -197,11 +198,13 @@ class KeepCheckpoints(Checkpoint):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Go last: Lightning has appended the callbacks that the module itself configures."""
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
+        check_callbacks(others)
         if self.monitor is None:  # nothing is held out that these could monitor
             others = [callback for callback in others if not isinstance(callback, EarlyStopping | Checkpoint)]
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        check_optimizers(trainer, pl_module, is_refit=self.monitor is None)
         trainer.should_stop = self._should_stop
         if self.history:  # metrics stay until they are logged again, which may be epochs later; checkpoints lack them
             metrics = {name: torch.tensor(value) for name, value in self.history[-1].items()}

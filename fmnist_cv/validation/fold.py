@@ -31,8 +31,8 @@ from fmnist_cv.validation.callbacks import (
 from fmnist_cv.validation.checkpoint_io import WriteBeside
 from fmnist_cv.validation.decoration import forgiving
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
-from fmnist_cv.validation.plateau import step_plateaus_when_told
 from fmnist_cv.validation.run_folder import FoldFolder, Locked, disk_problem, locked
+from fmnist_cv.validation.schedulers import step_plateaus_when_told
 from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
 
 
@@ -108,7 +108,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     monitor = None if job.is_refit else selection.monitor
     keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode or "max", notify)
     timer = ScoreEachEpoch()
-    callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *_their_callbacks(parts)]
+    callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *parts.callbacks]
     if selection.patience is not None:
         callbacks.append(
             EarlyStopping(
@@ -188,11 +188,6 @@ def fold_trainer(
     trainer = make_trainer(**options)
     step_plateaus_when_told(trainer)
     return trainer
-
-
-def _their_callbacks(parts: FoldParts) -> list[Callback]:
-    theirs = parts.trainer.get("callbacks") or []
-    return theirs if isinstance(theirs, list) else [theirs]
 
 
 def _their_plugins(parts: FoldParts) -> list[Any]:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import ReduceLROnPlateau, StepLR
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_cv.data import ArrayDataModule, SyntheticDataModule
@@ -183,12 +183,6 @@ def test_the_scheduler_steps_once_per_interval(interval: Any, steps: int, traine
     plain.fit(model, datamodule=SyntheticDataModule(n_train=200))
     assert plain.global_step == 6
     assert plain.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.5**steps)
-
-
-def test_reduce_on_plateau_is_refused(trainer: MakeTrainer) -> None:
-    model = LinearClassifier(lr_scheduler=ReduceLROnPlateau)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="ReduceLROnPlateau, which loses a step when a run is resumed"):
-        model.configure_optimizers()
 
 
 # -- metrics ------------------------------------------------------------------------------------------------

@@ -122,6 +122,15 @@ def test_a_metric_that_nothing_logs_is_named(
     assert "Traceback" not in err
 
 
+def test_one_that_needs_no_optimizer_learns(quick: dict[str, Any]) -> None:
+    quick["cv"]["holdout"] = 0.3
+    quick["model"] = {"class_path": "users_modules.NearestMean"}
+    quick["trainer"]["max_epochs"] = 1
+    result = cross_validate(quick)
+    (metrics,) = read_json(result.path / "fold_0" / "metrics.json")["history"]
+    assert metrics.keys() == {"val/loss", "val/accuracy"} and metrics["val/accuracy"] > 0.2
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -279,6 +279,59 @@ def test_rates_reduced_on_a_plateau_survive_a_kill(
     assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
 
 
+WARM_UP = {"class_path": "torch.optim.lr_scheduler.LinearLR", "init_args": {"start_factor": 0.1, "total_iters": 1}}
+COSINE = {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 3}}
+AS_LONG_AS_THE_TRAINING = [
+    {"class_path": "fmnist_cv.models.schedules.LinearSchedule", "init_args": {"start_factor": 0.1}},
+    {"class_path": "fmnist_cv.models.schedules.CosineSchedule"},
+]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "init_args", "interval", "rates"),
+    [
+        (
+            "torch.optim.lr_scheduler.ReduceLROnPlateau",
+            {"patience": 0, "factor": 0.5, "threshold": 1e9, "threshold_mode": "abs"},
+            "epoch",
+            [0.1, 0.1, 0.05, 0.025],
+        ),
+        (
+            "fmnist_cv.models.schedules.SequentialSchedule",
+            {"schedulers": [WARM_UP, COSINE], "milestones": [1]},
+            "epoch",
+            [0.01, 0.1, 0.075, 0.025],
+        ),
+        (
+            "fmnist_cv.models.schedules.SequentialSchedule",
+            {"schedulers": AS_LONG_AS_THE_TRAINING, "milestones": [0.25]},
+            "step",
+            [0.01, 0.1, 0.075, 0.025],
+        ),
+    ],
+)
+def test_schedules_in_yaml_survive_a_kill(
+    quick: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    scheduler: str,
+    init_args: dict[str, Any],
+    interval: str,
+    rates: list[float],
+) -> None:
+    quick["cv"] |= {"holdout": 0.3}
+    quick["model"]["init_args"] |= {
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}},
+        "lr_scheduler": {"class_path": scheduler, "init_args": init_args},
+        "lr_scheduler_interval": interval,
+    }
+    quick["trainer"]["max_epochs"] = len(rates)
+    whole = cross_validate(quick, run="whole")
+    history = read_json(whole.path / "fold_0" / "metrics.json")["history"]
+    assert [epoch["lr"] for epoch in history] == pytest.approx(rates)
+    killed(quick, monkeypatch, after_epochs=2, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
 def killed(config: dict[str, Any], monkeypatch: pytest.MonkeyPatch, after_epochs: int | str, run: str) -> None:
     """Run in this process until so many epochs are saved, or until the training is over."""
 
