@@ -263,7 +263,7 @@ def explain(error: Exception, parser: ArgumentParser) -> str:
             return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
         if not classes and not keys:
             return _unknown_key(word, parser)
-        known = [name for name in _parameters(classes[-1]) if name != word] if classes else []
+        known = [name for name in parameters(classes[-1]) if name != word] if classes else []
         of = f" of {classes[-1]}" if classes else ""
         return f"{key + ': ' if key else ''}'{word}' is not an option{of}{did_you_mean(word, known)}"
     if match := (
@@ -312,14 +312,15 @@ def _unknown_key(word: str, parser: ArgumentParser) -> str:
     return f"'{word}' is not an option{did_you_mean(word, known) or f'; see {parser.prog} --help'}"
 
 
-def _parameters(class_path: str) -> list[str]:
-    """Names of a class's parameters and, since `**kwargs` pass them on, of its bases'."""
+def parameters(class_path: str) -> dict[str, Any]:
+    """A class's parameters and, since `**kwargs` pass them on, its bases', with their defaults (`inspect` has `empty`)."""
     try:
         cls = load_class(class_path)
     except (ImportError, AttributeError, ValueError):
-        return []
-    makers = [vars(c)["__init__"] for c in inspect.getmro(cls) if "__init__" in vars(c) and c is not object]
-    return [name for make in makers for name in inspect.signature(make).parameters if name != "self"]
+        return {}
+    makers = [vars(c)["__init__"] for c in reversed(inspect.getmro(cls)) if "__init__" in vars(c) and c is not object]
+    found = {name: p.default for make in makers for name, p in inspect.signature(make).parameters.items()}
+    return {name: default for name, default in found.items() if name != "self"}
 
 
 def load_class(class_path: str) -> Any:

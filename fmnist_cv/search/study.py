@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import optuna
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.options import parameters
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.sampling import SeededByTrial, quiet_optuna
 from fmnist_cv.search.search import Search
@@ -56,6 +60,8 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
         load_if_exists=True,
     )
     mine, theirs = search.identity(), study.user_attrs.get("search")
+    if theirs is not None:
+        theirs = {**theirs, "experiment": _with_new_options(theirs["experiment"], mine["experiment"])}
     if theirs is None:
         study.set_user_attr("search", mine)
         study.set_metric_names(["accuracy"])
@@ -65,3 +71,14 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
             "settings it was made with, or choose another name"
         )
     return study
+
+
+def _with_new_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The dotted keys of an older study's experiment, and the defaults of options that its classes have got since."""
+    added = {}
+    for key in new.keys() - old.keys():
+        owner, _, name = key.rpartition(".init_args.")
+        default = parameters(str(new.get(f"{owner}.class_path"))).get(name, inspect.Parameter.empty)
+        if default is not inspect.Parameter.empty:
+            added[key] = default
+    return old | added

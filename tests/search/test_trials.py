@@ -79,6 +79,18 @@ def test_a_study_of_another_search_is_refused(searched: dict[str, Any]) -> None:
         tune(searched | {"trials": 2}, workers=1)
 
 
+def test_a_study_from_before_an_option_goes_on_with_its_default(searched: dict[str, Any], tmp_path: Path) -> None:
+    first = tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
+    journal, option = first.path / "study.journal", '"model.init_args.lr_scheduler_monitor":"val/loss",'
+    text = journal.read_text(encoding="utf-8")
+    assert option in text
+    journal.write_text(text.replace(option, ""), encoding="utf-8")
+    assert len(tune(searched | {"trials": 1, "space": DROPOUT}, workers=1).study.trials) == 1
+    changed = searched | {"overrides": {"model.lr_scheduler_monitor": "train/loss"}}
+    with pytest.raises(UserError, match=r"was made with another experiment"):
+        tune(changed | {"trials": 1, "space": DROPOUT}, workers=1)
+
+
 def test_trials_of_a_lost_study_are_not_mistaken_for_its_own(searched: dict[str, Any]) -> None:
     first = tune(searched | {"trials": 1, "space": DROPOUT}, workers=1)
     (first.path / "study.journal").unlink()
