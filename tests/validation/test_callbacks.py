@@ -71,6 +71,16 @@ def test_callbacks_from_the_config(one_fold: dict[str, Any]) -> None:
     assert [{k: metrics[k] for k in plain[0]} for metrics in history(run)] == plain  # they change nothing
 
 
+def test_callbacks_that_the_module_configures(one_fold: dict[str, Any]) -> None:
+    """What they have done in an epoch is in its checkpoint, and the refit goes without those that need held-out images."""
+    one_fold["model"] = {"class_path": "users_modules.ConfiguresCallbacks"}
+    run = cross_validate(one_fold, refit=True).path
+    states = torch.load(run / "fold_0" / "last.ckpt", weights_only=True)["callbacks"]
+    (own,) = (state for key, state in states.items() if key.startswith("ModelCheckpoint"))
+    assert len(own["best_k_models"]) == 3  # of three epochs
+    assert (run / "refit" / "last.ckpt").is_file()
+
+
 def test_one_callback_need_not_be_a_list(one_fold: dict[str, Any]) -> None:
     one_fold["trainer"]["callbacks"] = {
         "class_path": "lightning.pytorch.callbacks.EarlyStopping",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 import lightning as L
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor, nn
 
 from fmnist_cv.data import Images, SyntheticDataModule
@@ -120,6 +121,23 @@ class OnPlateau(LogsByEpoch):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "monitor": self.monitor, **self.scheduler},
         }
+
+
+class AveragesByItself(WeightAveraging):
+    pass
+
+
+class ConfiguresCallbacks(Logits):
+    """Brings callbacks of its own: early stopping and checkpoints, or one that averages weights."""
+
+    def __init__(self, averages: bool = False) -> None:
+        super().__init__()
+        self.averages = averages
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        if self.averages:
+            return [AveragesByItself()]
+        return [EarlyStopping("val/loss"), ModelCheckpoint(monitor="val/loss", save_top_k=-1)]
 
 
 class NearestMean(L.LightningModule):
