@@ -14,7 +14,13 @@ import lightning as L
 import torch
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.callbacks import Callback, StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 
 from fmnist_cv.data import KFoldDataModule, SplitPlan, make_splits
 from fmnist_cv.errors import UserError, did_you_mean
@@ -54,12 +60,15 @@ def check_callbacks(callbacks: Iterable[Callback]) -> None:
     """Refuse callbacks with which scores and checkpoints would not belong together.
 
     Raises:
-        UserError: one that averages weights, whatever its class is called.
+        UserError: one that averages weights or that trains by itself, whatever its class is called.
     """
     for callback in callbacks:
         if isinstance(callback, StochasticWeightAveraging | WeightAveraging):
             raise UserError(f"the callback {type(callback).__name__} swaps the weights after an epoch is scored and saved, "
                             "so that scores and checkpoints would not be those of the average; leave it out")  # fmt: skip
+        if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+            raise UserError(f"the callback {type(callback).__name__} trains by itself whenever a fold starts or is resumed, so "
+                            "that a resumed fold would end differently; search with python -m fmnist_cv.tune")  # fmt: skip
 
 
 class Experiment:

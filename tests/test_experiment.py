@@ -765,19 +765,22 @@ def test_the_mode_follows_from_the_monitor(tiny: Config, monitor: str, mode: str
 
 
 @pytest.mark.parametrize(
-    ("class_path", "init_args"),
+    ("class_path", "init_args", "reason"),
     [
-        ("lightning.pytorch.callbacks.StochasticWeightAveraging", {"swa_lrs": 0.1}),
-        ("lightning.pytorch.callbacks.EMAWeightAveraging", {}),
-        ("Averages", {}),
+        ("lightning.pytorch.callbacks.StochasticWeightAveraging", {"swa_lrs": 0.1}, "swaps the weights"),
+        ("lightning.pytorch.callbacks.EMAWeightAveraging", {}, "swaps the weights"),
+        ("Averages", {}, "swaps the weights"),
+        ("lightning.pytorch.callbacks.LearningRateFinder", {}, "trains by itself"),
+        ("lightning.pytorch.callbacks.BatchSizeFinder", {}, "trains by itself"),
     ],
 )
 @pytest.mark.parametrize("in_a_list", [True, False])
-def test_averaging_of_weights_is_refused_whatever_its_name(
+def test_callbacks_that_break_a_promise_are_refused_whatever_their_name(
     tiny: Config,
     module: str,
     class_path: str,
     init_args: Config,
+    reason: str,
     in_a_list: bool,
     recwarn: pytest.WarningsRecorder,
     capfd: pytest.CaptureFixture[str],
@@ -785,7 +788,7 @@ def test_averaging_of_weights_is_refused_whatever_its_name(
     named = class_path if "." in class_path else f"{module}.{class_path}"
     callback = {"class_path": named, "init_args": init_args}
     experiment = parsed(changed(tiny, trainer__callbacks=[callback] if in_a_list else callback))
-    with pytest.raises(UserError, match=f"the callback {class_path.rpartition('.')[2]} swaps the weights"):
+    with pytest.raises(UserError, match=f"the callback {class_path.rpartition('.')[2]} {reason}"):
         experiment.check_parts()
     assert not recwarn.list and capfd.readouterr() == ("", "")
 

@@ -22,6 +22,7 @@ from fmnist_cv.experiment import check_callbacks
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
 from fmnist_cv.runtime import derive_seed, monotonic_clock, seed_everything
+from fmnist_cv.validation.modes import modes_of, set_modes
 from fmnist_cv.validation.schedulers import check_optimizers, step_plateaus
 from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
 
@@ -193,6 +194,7 @@ class KeepCheckpoints(Checkpoint):
         self.best_epoch = -1
         self.stopped = False  # training is over
         self._should_stop = False  # asked for, though min_epochs may still keep it going
+        self._modes: dict[str, list[str]] | None = None  # of the module's parts; not in older checkpoints
         self._lr: dict[str, float] = {}  # empty where nothing has a learning rate
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -209,6 +211,8 @@ class KeepCheckpoints(Checkpoint):
         if self.history:  # metrics stay until they are logged again, which may be epochs later; checkpoints lack them
             metrics = {name: torch.tensor(value) for name, value in self.history[-1].items()}
             trainer.callback_metrics.update(metrics)
+        if self._modes is not None:
+            set_modes(pl_module, self._modes)
         self.log_history(trainer)
 
     def log_history(self, trainer: L.Trainer) -> None:
@@ -232,6 +236,7 @@ class KeepCheckpoints(Checkpoint):
         self._should_stop = trainer.should_stop
         self.stopped = trainer.should_stop and trainer.fit_loop._can_stop_early
         step_plateaus(trainer)
+        self._modes = modes_of(pl_module)
         self._save(trainer, better)
         self._notify({"event": "epoch", "epoch": trainer.current_epoch, **metrics})
 
@@ -284,9 +289,10 @@ class KeepCheckpoints(Checkpoint):
             "best_epoch": self.best_epoch,
             "stopped": self.stopped,
             "should_stop": self._should_stop,
+            "modes": self._modes,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = [dict(metrics) for metrics in state_dict["history"]]
         self.best_epoch, self.stopped = state_dict["best_epoch"], state_dict["stopped"]
-        self._should_stop = state_dict["should_stop"]
+        self._should_stop, self._modes = state_dict["should_stop"], state_dict.get("modes")

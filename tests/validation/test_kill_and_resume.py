@@ -279,6 +279,20 @@ def test_rates_reduced_on_a_plateau_survive_a_kill(
     assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
 
 
+@pytest.mark.parametrize("by_callback", [True, False])
+def test_what_an_epoch_unfroze_stays_unfrozen(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, by_callback: bool
+) -> None:
+    quick["cv"] |= {"holdout": 0.3}
+    quick["model"] = {"class_path": "users_modules.WithBackbone", "init_args": {"unfreezes": not by_callback}}
+    if by_callback:
+        callback = "lightning.pytorch.callbacks.BackboneFinetuning"
+        quick["trainer"]["callbacks"] = {"class_path": callback, "init_args": {"unfreeze_backbone_at_epoch": 1}}
+    whole = cross_validate(quick, run="whole")
+    killed(quick, monkeypatch, after_epochs=2, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
 WARM_UP = {"class_path": "torch.optim.lr_scheduler.LinearLR", "init_args": {"start_factor": 0.1, "total_iters": 1}}
 COSINE = {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 3}}
 AS_LONG_AS_THE_TRAINING = [

@@ -123,6 +123,29 @@ class OnPlateau(LogsByEpoch):
         }
 
 
+class WithBackbone(Logits):
+    """Freezes its backbone, and with `unfreezes` trains it from the second epoch on."""
+
+    def __init__(self, unfreezes: bool = True) -> None:
+        super().__init__(lr=0.01)
+        self.backbone = nn.Sequential(nn.Flatten(), nn.Linear(784, 16), nn.BatchNorm1d(16), nn.ReLU())
+        self.layer, self.unfreezes = nn.Linear(16, 10), unfreezes
+        if unfreezes:
+            self.backbone.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layer(self.backbone(images))
+
+    def on_train_epoch_start(self) -> None:
+        if self.unfreezes and self.current_epoch == 1:
+            self.backbone.requires_grad_(True)
+            self.backbone[2].eval()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        trained = self.parameters() if self.unfreezes else [p for p in self.parameters() if p.requires_grad]
+        return torch.optim.Adam(trained, lr=self.lr)
+
+
 class AveragesByItself(WeightAveraging):
     pass
 
