@@ -19,9 +19,10 @@ from fmnist_cv.runtime import find_devices
 from fmnist_cv.validation.cross_validation import fold_folders, fold_job
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare, run_or_resume
+from fmnist_cv.validation.processes import warm_up
 from fmnist_cv.validation.results import write_results
 from fmnist_cv.validation.run_folder import RunFolder
-from fmnist_cv.validation.workers import default_workers, run_jobs, warm_up
+from fmnist_cv.validation.workers import default_workers, run_jobs
 
 
 @dataclass(frozen=True)

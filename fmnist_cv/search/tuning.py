@@ -27,9 +27,10 @@ from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
 from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.decoration import decoration, teller
+from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import check_writable, locked, replace_file, write_json
-from fmnist_cv.validation.workers import default_workers, warm_up
+from fmnist_cv.validation.workers import default_workers
 
 
 @dataclass
@@ -99,6 +100,9 @@ def tune(
         raise UserError(f"--workers is {workers}; it must be at least 1")
     search = as_search(config, overrides)
     check_writable(search.base.log_dir)
+    if why := no_processes_because(search.base):
+        raise UserError(f"a search runs its folds in processes of their own, but {why}; start it from a file, in an "
+                        "ordinary process, and put such classes into a module")  # fmt: skip
     warm_up()
     given_workers, workers = workers, workers or min(default_workers(None, search.base.devices()), search.n_trials)
     study = run_study(search, workers, storage, console)

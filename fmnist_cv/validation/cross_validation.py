@@ -19,10 +19,11 @@ from fmnist_cv.runtime import derive_seed
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.fold import FoldJob
 from fmnist_cv.validation.preparation import PreparedRun, prepare
+from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.progress import FoldDisplay
 from fmnist_cv.validation.results import write_results
 from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, locked
-from fmnist_cv.validation.workers import run_jobs, warm_up
+from fmnist_cv.validation.workers import default_workers, run_jobs
 
 
 class FoldsFailed(Exception):
@@ -58,7 +59,8 @@ def cross_validate(
     """Cross-validate one experiment, as `python -m fmnist_cv.fit` does.
 
     Several folds side by side run in processes of their own, which import the calling script: guard its top level
-    with `if __name__ == "__main__":`.
+    with `if __name__ == "__main__":`. Where that cannot be (a class defined in a notebook, a script from standard input, a
+    daemonic process), folds run one after another in this process, and cv.workers above 1 is refused.
 
     Args:
         config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment.
@@ -76,7 +78,7 @@ def cross_validate(
         FoldsFailed: a fold did not finish.
         FoldsMissing: with cv.fold, when other folds are still to be run.
     """
-    experiment = as_experiment(config, overrides)
+    experiment = _one_worker_where_needed(as_experiment(config, overrides), console)
     if experiment.cv.workers != 1:
         warm_up()
     prepared = prepare(experiment, run, resume, console)
@@ -110,6 +112,23 @@ def as_experiment(
     if not options:
         return Experiment.from_yaml(text)
     return Experiment.parse([f"--config={text}", *options])
+
+
+def _one_worker_where_needed(experiment: Experiment, console: Console | None) -> Experiment:
+    """The experiment, with one worker where no other process can run its folds.
+
+    Raises:
+        UserError: no other process can, though several workers were asked for.
+    """
+    n_folds = experiment.plan.n_folds if experiment.cv.fold is None else 1
+    asked = experiment.cv.workers
+    if (asked or default_workers(n_folds, experiment.devices())) == 1 or not (why := no_processes_because(experiment)):
+        return experiment
+    if asked is not None:
+        raise UserError(f"cv.workers is {asked}, but {why}; use --cv.workers 1")
+    if console is not None:
+        console.print(f"one fold after another (cv.workers 1): {why}", style="yellow", soft_wrap=True)
+    return experiment.replaced(cv__workers=1)
 
 
 # -- running ------------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
         folder.path.mkdir(parents=True, exist_ok=True)
         with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
             if not folder.finished:
-                with quiet_lightning():
+                with quiet_lightning(), tensorboard.quiet_writers():
                     _train_and_score(job, folder, notify)
         validation = folder.read_metrics()["last"].get("validation", {})
         notify({"event": "finished", "accuracy": validation.get("accuracy")})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -30,6 +34,22 @@ HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trai
 def make_logger(folder: Path) -> TensorBoardLogger:
     """A logger whose run is called after the fold's folder: `<experiment>/<run>/fold_0`."""
     return TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """No traceback of a thread that cannot write events: whoever uses the writer next is given its error."""
+    shown = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        if type(error.thread).__module__ != event_file_writer.__name__:
+            shown(error)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
 
 
 def log_fold(

@@ -16,23 +16,12 @@ from typing import Any, Self
 
 from fmnist_cv.runtime import Devices, cpu_cores
 from fmnist_cv.validation.fold import FoldJob, run_fold
+from fmnist_cv.validation.processes import METHOD, start_process
 from fmnist_cv.validation.run_folder import FoldFolder, is_locked
 
 LOOK_AGAIN_SECONDS = 0.5  # whether another command still works on a fold
 
 Handle = Callable[[str, dict[str, Any]], None]  # (fold's name, event)
-
-# Forking from a server that has torch imported starts a fold in milliseconds; where there is no fork, spawn.
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-
-
-def warm_up() -> None:
-    """Start importing what folds need in the server process, while this one still reads and checks the experiment."""
-    if _METHOD == "forkserver":
-        from multiprocessing import forkserver
-
-        multiprocessing.get_context(_METHOD).set_forkserver_preload(["fmnist_cv.validation.fold"])
-        forkserver.ensure_running()
 
 
 def default_workers(n_folds: int | None, devices: Devices) -> int:
@@ -170,10 +159,8 @@ class _Child:
 
     def __init__(self, job: FoldJob, device: int) -> None:
         self.job = replace(job, device=device)
-        context: Any = multiprocessing.get_context(_METHOD)
-        self.events, sender = context.Pipe(duplex=False)
-        self.process = context.Process(target=_work, args=(self.job, sender), name=job.name)
-        self.process.start()
+        self.events, sender = multiprocessing.get_context(METHOD).Pipe(duplex=False)
+        self.process = start_process(_work, (self.job, sender), job.name)
         sender.close()
 
     def receive(self) -> dict[str, Any]:
@@ -195,7 +182,14 @@ class _Child:
 def _work(job: FoldJob, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    run_fold(job, sender.send)
+
+    def notify(event: dict[str, Any]) -> None:
+        try:
+            sender.send(event)
+        except BrokenPipeError:  # stopped, while a kill could not reach it: its server was killed before
+            os._exit(1)
+
+    run_fold(job, notify)
     sender.close()
 
 

@@ -188,6 +188,11 @@ def test_folds_side_by_side_die_with_their_command(
     while left := processes_with(f"FMNIST_CV_TEST={mark}"):
         assert time.monotonic() < deadline, f"still alive: {left}"
         time.sleep(0.02)
+    assert not [
+        *commands.temporary.glob("pymp-*"),
+        *commands.temporary.glob("fmnist_cv-*"),
+        *commands.temporary.glob("tmp*"),
+    ]
     assert epochs_saved(runs / "killed")[0] == 1
     ended = commands.run(*side_by_side, "--resume", "killed", cores=2, in_process=False)
     assert ended.status == 0, ended
