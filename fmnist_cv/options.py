@@ -23,7 +23,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError, did_you_mean
-from fmnist_cv.paths import user_path
+from fmnist_cv.paths import LONGEST, user_path
+from fmnist_cv.yaml_files import check_yaml, load_yaml, read_yaml_text
 
 # Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
 RESERVED_TRAINER_OPTIONS = {
@@ -171,7 +172,9 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "")
         UserError: an unknown key, a wrong type, a missing or unreadable config.
     """
     try:
-        return parser.parse_args([_find_config(a, subfolder) for a in _joined(arguments)])
+        arguments = [_find_config(a, subfolder) for a in _joined(arguments)]
+        _check_values(parser, arguments)
+        return parser.parse_args(arguments)
     except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(error, parser)) from None
 
@@ -196,6 +199,25 @@ def read_config(name: str, subfolder: str = "") -> str:
     return _find_config(f"--config={name}", subfolder).removeprefix("--config=")
 
 
+def _check_values(parser: ArgumentParser, arguments: Sequence[str]) -> None:
+    """Refuse values that are YAML beyond the bounds, and files in the place of a section that are no small files."""
+    for i, argument in enumerate(arguments):
+        option, is_joined, value = argument.partition("=")
+        if not option.startswith("--"):
+            continue
+        if not is_joined:
+            value = arguments[i + 1] if i + 1 < len(arguments) else ""
+        takes_files = getattr(parser._option_string_actions.get(option), "_enable_path", False)
+        try:
+            if takes_files and len(value) < LONGEST and Path(value).exists():
+                read_yaml_text(Path(value), "file")
+            check_yaml(value)
+        except UserError as error:
+            raise UserError(f"{option}: {error}") from None
+        except yaml.YAMLError:
+            pass  # text, or what the parser says better
+
+
 def _joined(arguments: Sequence[str]) -> list[str]:
     """`--config X` as `--config=X`, so that one argument holds the name to look up."""
     joined: list[str] = []
@@ -215,7 +237,7 @@ def _find_config(argument: str, subfolder: str) -> str:
     if "\n" in name:  # the YAML itself
         return argument
     given = user_path(name, "--config")
-    if given.is_file():
+    if given.exists() and not given.is_dir():
         return f"--config={_config_text(given)}"
     home = Path("configs", subfolder)
     relative = given.relative_to(home) if given.is_relative_to(home) else given
@@ -232,12 +254,8 @@ def _find_config(argument: str, subfolder: str) -> str:
 
 
 def _config_text(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"config {path} cannot be read as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
+    text = read_yaml_text(path, "config")
+    if not isinstance(load_yaml(text), dict):
         raise UserError(f"config {path} holds no options: it must be a mapping of keys to values")
     return text + "\n"  # with a line break it cannot be taken for a path
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
@@ -35,9 +34,9 @@ from fmnist_cv.data.photos import (
 )
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
-from fmnist_cv.files import regular_file
 from fmnist_cv.paths import user_path
 from fmnist_cv.user_text import make_console
+from fmnist_cv.yaml_files import read_yaml
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
 FOLDERS = ("fashion-product-images", "fashion-product-images-small", ".")
@@ -114,10 +113,7 @@ def read_recoding(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     Raises:
         UserError: the file is no mapping of class names to lists of article types, or has a type twice.
     """
-    try:
-        content = yaml.safe_load(regular_file(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read the recoding {path}: {error}") from None
+    content = read_yaml(path, "recoding")
     if not isinstance(content, dict) or not all(isinstance(types, list) for types in content.values()):
         raise UserError(f"{path} is no recoding: it must map class names to lists of article types")
     classes = {str(article): label for label, types in enumerate(content.values()) for article in types}

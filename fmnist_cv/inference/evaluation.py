@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-import yaml
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
@@ -28,6 +27,7 @@ from fmnist_cv.validation.run_folder import RunFolder, replace_file, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import wilson_interval
 from fmnist_cv.validation.tables import markdown, percent, report_lines
+from fmnist_cv.yaml_files import load_yaml
 
 Part = Literal["test", "train"]
 DATA = (
@@ -151,7 +151,7 @@ def read_data(data: str | Path) -> KFoldDataModule:
         section: Any = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(path)}}
     elif path.is_file() or path.suffix.lower() in (".yaml", ".yml") or "." not in text:
         try:
-            section = yaml.safe_load(read_config(text)).get("data")
+            section = load_yaml(read_config(text)).get("data")
         except UserError as error:
             raise UserError(f"{error}; {DATA}") from None
     else:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments, config_folders
+from fmnist_cv.yaml_files import read_yaml
 
 PUBLISHED, STUDIES = "published", "studies"
 
@@ -91,7 +90,7 @@ def load_rows() -> dict[str, Row]:
     """All rows, published ones first, by name."""
     rows: dict[str, Row] = {}
     for table in (PUBLISHED, STUDIES):
-        for name, entry in yaml.safe_load(_file(table).read_text(encoding="utf-8")).items():
+        for name, entry in read_yaml(_file(table), "table").items():
             rows[name] = Row(name=name, table=table, **{"config": name, **entry})
     return rows
 
