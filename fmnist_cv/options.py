@@ -24,6 +24,7 @@ from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.paths import LONGEST, user_path
+from fmnist_cv.plain_values import plain
 from fmnist_cv.yaml_files import check_yaml, load_yaml, read_yaml_text
 
 # Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
@@ -180,8 +181,13 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "")
 
 
 def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
-    """Values of dotted keys as command-line arguments; what is no string is written as JSON, which is YAML."""
-    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in overrides.items()]
+    """Values of dotted keys as command-line arguments; what is no string is written as JSON, which is YAML.
+
+    Raises:
+        UserError: one is or holds an object.
+    """
+    values = plain(overrides)
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
 
 def config_folders() -> list[Path]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
+from fmnist_cv.plain_values import plain
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
 from fmnist_cv.search.outcomes import FAILED, RUN, failed, finished, fold_scores, given_up, seconds
@@ -132,7 +133,7 @@ def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mappin
     """A Search from a file's name, a mapping, or itself, with some of its keys replaced."""
     if isinstance(config, Search) and not overrides:
         return config
-    content = yaml.safe_dump(dict(config)) if isinstance(config, Mapping) else config
+    content = yaml.safe_dump(plain(config)) if isinstance(config, Mapping) else config
     if isinstance(config, Search):
         content = yaml.safe_dump(config.as_dict())
     return Search.parse([f"--config={content}", *as_arguments(overrides or {})])

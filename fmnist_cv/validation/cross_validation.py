@@ -15,6 +15,7 @@ from fmnist_cv.data import Split
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import as_arguments
+from fmnist_cv.plain_values import plain
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.fold import FoldJob
@@ -48,13 +49,14 @@ class FoldsMissing(Exception):
 
 
 def cross_validate(
-    config: str | Path | Mapping[str, Any] | Experiment,
+    config: str | Path | Mapping[str, Any] | Experiment | None = None,
     overrides: Mapping[str, Any] | None = None,
     *,
     run: str | None = None,
     resume: str | None = None,
     refit: bool = False,
     console: Console | None = None,
+    **sections: Any,
 ) -> CrossValidationResult:
     """Cross-validate one experiment, as `python -m fmnist_cv.fit` does.
 
@@ -63,12 +65,15 @@ def cross_validate(
     daemonic process), folds run one after another in this process, and cv.workers above 1 is refused.
 
     Args:
-        config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment.
+        config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment; may be left out
+            where the sections say all.
         overrides: values of dotted keys, e.g. {"cv.n_splits": 10, "trainer.max_epochs": 3}.
         run: name of the run; by default the time.
         resume: go on with this run: its name, its path, or "last".
         refit: then train a final model on all training images, for the folds' median best epoch.
         console: where progress is shown; None shows nothing.
+        sections: whole sections in the place of the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}.
+            Plain values, never objects: each fold builds its own.
 
     Returns:
         Per-fold scores, out-of-fold probabilities, and a pandas table.
@@ -78,7 +83,8 @@ def cross_validate(
         FoldsFailed: a fold did not finish.
         FoldsMissing: with cv.fold, when other folds are still to be run.
     """
-    experiment = _one_worker_where_needed(as_experiment(config, overrides), console)
+    experiment = as_experiment({} if config is None else config, {**sections, **(overrides or {})})
+    experiment = _one_worker_where_needed(experiment, console)
     if experiment.cv.workers != 1:
         warm_up()
     prepared = prepare(experiment, run, resume, console)
@@ -108,7 +114,7 @@ def as_experiment(
     options = as_arguments(overrides or {})
     if isinstance(config, str | Path):
         return Experiment.parse([f"--config={config}", *options])
-    text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(dict(config))
+    text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(plain(config))
     if not options:
         return Experiment.from_yaml(text)
     return Experiment.parse([f"--config={text}", *options])
