@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
@@ -95,14 +96,22 @@ def compare_with_onnxruntime(
     """Run an ONNX model beside the networks; see `export_onnx` for what is found.
 
     Raises:
-        UserError: they do not predict the same.
+        UserError: they do not predict the same, or onnxruntime lacks one of the network's operations.
     """
-    session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+    onnxruntime = import_module("onnxruntime")
     ours = ensemble.predict(images.images, console).mean  # first, since it refuses what the networks do not take
     batches = images.images.split(ensemble.batch_size)
-    theirs = np.concatenate(
-        [session.run(None, {"images": batch.numpy()})[0] for batch in tracked(batches, "onnxruntime", console)]
-    )
+    try:
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        theirs = np.concatenate(
+            [session.run(None, {"images": batch.numpy()})[0] for batch in tracked(batches, "onnxruntime", console)]
+        )
+    except Exception as error:  # onnxruntime's have no class in common
+        reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))[:300]
+        raise UserError(
+            f"onnxruntime {onnxruntime.__version__} cannot run the network on a CPU ({reason}); the ONNX file was not kept: "
+            "use operations that it has (most are for float32 alone), or export safetensors"
+        ) from None
     largest = float(np.abs(theirs - ours).max())
     others = np.flatnonzero(theirs.argmax(1) != ours.argmax(1))
     top = np.sort(ours[others], axis=1)

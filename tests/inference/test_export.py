@@ -127,6 +127,30 @@ def test_a_network_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+class Double(nn.Module):
+    """Exported without trouble, but onnxruntime has convolutions of float32 alone on a CPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2 * 26 * 26, 10)).double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images.double()).float()
+
+
+def test_an_operation_that_onnxruntime_lacks_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from fmnist_cv.data import Images
+    from fmnist_cv.inference.onnx_export import export_onnx
+
+    networks = (Network("fold_0", Double(), Scaling((0.0,), (255.0,)), (1, 28, 28)),)
+    images = Images(some_images(), torch.zeros(20, dtype=torch.int64), tuple("abcdefghij"))
+    reason = r"onnxruntime \d.* cannot run the network on a CPU \(Could not find an implementation for Conv.*not kept"
+    with pytest.raises(UserError, match=reason):
+        export_onnx(Ensemble(networks, images.class_names, (1, 28, 28)), tmp_path / "model.onnx", images, {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_its_packages_onnx_says_how_to_get_them(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setitem(sys.modules, "onnx", None)
