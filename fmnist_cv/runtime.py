@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import math
 import os
 import platform
 import random
 import sys
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import psutil
@@ -72,16 +73,47 @@ def prepare_process(threads: int | None = None) -> None:
 
 
 def cpu_cores() -> int:
-    """Cores this process may use (its affinity, not the machine's count)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may use: its affinity, not the machine's count, and no more than a container's CPU quota.
+
+    Of a quota of 1.5 cores it is 2: two folds side by side get the half core that one would leave unused.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota(root: Path = Path("/")) -> float:
+    """Cores' worth of time that this process's control groups (Linux: v1, v2) allow; infinite without a limit."""
+    quotas = [math.inf]
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, group = line.split(":", 2)
+        here = PurePosixPath(group.lstrip("/"))
+        for folder in (
+            here,
+            *here.parents,
+        ):  # a limit is for all groups below; in a container the group may be its root
+            if not controllers:
+                limit = _text(root / "sys/fs/cgroup" / folder / "cpu.max").split()
+            elif "cpu" in controllers.split(","):
+                v1 = root / "sys/fs/cgroup/cpu" / folder
+                limit = [_text(v1 / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+            else:
+                continue
+            if len(limit) == 2 and limit[0] not in ("max", "-1", ""):
+                quotas.append(int(limit[0]) / int(limit[1]))
+    return min(quotas)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def monotonic_clock() -> str:
     """Name the clock that `time.monotonic` reads: all processes of a machine share it until the next boot."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:  # where the boot has no name, two boots of one machine are taken for one
-        return platform.node()
+    # where the boot has no name, two boots of one machine are taken for one
+    return _text(Path("/proc/sys/kernel/random/boot_id")).strip() or platform.node()
 
 
 def peak_memory_mb() -> float:

@@ -6,12 +6,14 @@ import os
 
 os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("FMNIST_CV_TEST_GPU", "")  # before torch looks for devices
 
+import math
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fmnist_cv import runtime
 from fmnist_cv.runtime import prepare_process, seed_everything
 
 
@@ -19,6 +21,12 @@ from fmnist_cv.runtime import prepare_process, seed_everything
 def _same_seed_and_threads() -> None:
     prepare_process(threads=1)
     seed_everything(0)
+
+
+@pytest.fixture(autouse=True)
+def _no_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests decide how many cores there are, in a container with a quota, too."""
+    monkeypatch.setattr(runtime, "cpu_quota", lambda: math.inf)
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
@@ -15,10 +16,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fmnist_cv import runtime
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import (
     Devices,
     cpu_cores,
+    cpu_quota,
     derive_seed,
     find_devices,
     has_fast_bf16,
@@ -194,3 +197,37 @@ def test_public_names_are_there() -> None:
 @pytest.mark.parametrize(("word", "hint"), [("batchsize", "; did you mean 'batch_size'?"), ("qqq", ""), ("", "")])
 def test_the_nearest_word_is_suggested(word: str, hint: str) -> None:
     assert did_you_mean(word, ["fold", "batch_size", "seed"]) == hint
+
+
+# -- a container's quota ------------------------------------------------------------------------------------
+
+V1 = "12:cpu,cpuacct:{group}\n11:memory:{group}\n"
+QUOTAS: dict[str, tuple[str, dict[str, str], float]] = {
+    "v2, in its own namespace": ("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5),
+    "v2, of the group": ("0::/a/b\n", {"a/b/cpu.max": "200000 100000\n"}, 2),
+    "v2, of a group above": ("0::/a/b\n", {"a/cpu.max": "50000 100000\n", "a/b/cpu.max": "400000 100000\n"}, 0.5),
+    "v2, seen from inside": ("0::/../other\n", {"cpu.max": "300000 100000\n"}, 3),
+    "v2, no limit": ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
+    "v1": (V1.format(group="/docker/x"), {"cpu/docker/x/cpu.cfs_quota_us": "250000\n",
+                                          "cpu/docker/x/cpu.cfs_period_us": "100000\n"}, 2.5),
+    "v1, seen from inside": (V1.format(group="/docker/x"), {"cpu/cpu.cfs_quota_us": "100000\n",
+                                                            "cpu/cpu.cfs_period_us": "100000\n"}, 1),
+    "v1, no limit": (V1.format(group="/"), {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+    "none": ("", {}, math.inf),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("where", QUOTAS)
+def test_a_containers_quota_is_read(tmp_path: Path, where: str) -> None:
+    groups, files, expected = QUOTAS[where]
+    for name, text in {"proc/self/cgroup": groups, **{f"sys/fs/cgroup/{k}": v for k, v in files.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu_quota(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("quota", "cores"), [(math.inf, 8), (1.5, 2), (0.25, 1), (3, 3), (64, 8)])
+def test_cores_are_no_more_than_the_quota(monkeypatch: pytest.MonkeyPatch, quota: float, cores: int) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(runtime, "cpu_quota", lambda: quota)
+    assert cpu_cores() == cores

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import fmnist_cv.validation.cross_validation as cross_validation
-from fmnist_cv import fit
+from fmnist_cv import fit, runtime
 
 
 class KillPoint:
@@ -119,6 +119,7 @@ def run_child(request: dict[str, Any]) -> None:
     sys.stdin.close()
     os.environ.update(request["environment"])
     os.sched_getaffinity = lambda process: set(range(request["cores"]))  # decides the folds' threads
+    runtime.cpu_quota = lambda: float("inf")
     if request["in_process"]:
         cross_validation.warm_up = lambda: None  # spares a process that would import torch and never be used
     if request["kill"]:
