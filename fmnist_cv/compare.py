@@ -14,6 +14,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.options import HelpFormatter, parse
 from fmnist_cv.paths import user_path
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.compared_runs import Comparisons, compare_runs
 from fmnist_cv.validation.comparison import Comparison, chance_in_words, p_value
@@ -37,6 +38,7 @@ differences, which depends on the size of the folds. All differences are in poin
 """
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     console = make_console()

@@ -16,6 +16,7 @@ from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
 from fmnist_cv.inference.evaluation import SCORE_COLUMNS, Part, evaluate_run, score_rows, sentences
 from fmnist_cv.runtime import prepare_process
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.tables import CLASS_COLUMNS, class_rows, rich_table
 
@@ -43,6 +44,7 @@ data:
 """
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)

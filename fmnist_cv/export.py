@@ -13,6 +13,7 @@ from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
 from fmnist_cv.inference.export import export_run
 from fmnist_cv.runtime import prepare_process
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 
 DESCRIPTION = """
@@ -30,6 +31,7 @@ safetensors  weights.safetensors and network.json, from which fmnist_cv.load_exp
 """
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)

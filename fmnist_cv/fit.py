@@ -11,6 +11,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.options import add_run_options, make_parser, parse
 from fmnist_cv.paths import user_path
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
@@ -20,6 +21,7 @@ from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, rich_table, sum
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user's mistake, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)

@@ -21,6 +21,7 @@ from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice, load_ensemble
 from fmnist_cv.inference.files import FilePredictions, Preprocessing, predict_files
 from fmnist_cv.runtime import prepare_process
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import for_csv, make_console, plain
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import replace_file
@@ -51,6 +52,7 @@ preprocessing:
 """
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if files were skipped, 2 for a user's mistake, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
@@ -69,9 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
-    except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED

@@ -13,9 +13,11 @@ from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.replication.rows import Row, choose_rows, load_rows
 from fmnist_cv.replication.runs import RowsFailed, run_rows
 from fmnist_cv.replication.tables import write_tables
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if a run failed, 2 for a user's mistake, 130 for Ctrl-C."""
     console = make_console()

@@ -12,6 +12,7 @@ from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.options import HelpFormatter, parse
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.reporting.tensorboard import write_tensorboard
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder
@@ -28,6 +29,7 @@ It reads the run's images again, where its config.yaml says; start it in the fol
 """
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     console = make_console()

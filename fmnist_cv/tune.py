@@ -10,6 +10,7 @@ from rich.console import Console
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed
 from fmnist_cv.validation.tables import difference_of, interval_cell, interval_of, percent, rich_table
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
 
 
+@works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
     from fmnist_cv.options import parse  # here, since each fold's process imports this module and needs none of it

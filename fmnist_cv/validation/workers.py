@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from fmnist_cv.runtime import Devices, cpu_cores
+from fmnist_cv.streams import lasting_output
 from fmnist_cv.validation.fold import FoldJob, run_fold
 from fmnist_cv.validation.processes import METHOD, start_process
 from fmnist_cv.validation.run_folder import FoldFolder, is_locked
@@ -189,7 +190,8 @@ def _work(job: FoldJob, sender: Connection) -> None:
         except BrokenPipeError:  # stopped, while a kill could not reach it: its server was killed before
             os._exit(1)
 
-    run_fold(job, notify)
+    with lasting_output():
+        run_fold(job, notify)
     sender.close()
 
 
