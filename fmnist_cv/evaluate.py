@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def show(evaluation: dict[str, Any], folder: Path, console: Console) -> None:
+def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> None:
     """Print scores, per-class report, confusion matrix, and where the files are."""
     n, report = evaluation["n"], evaluation["report"]
     console.print(rich_table(f"{evaluation['data']}, {evaluation['part']} images: {n:,}; accuracies in %",
@@ -104,6 +104,10 @@ def show(evaluation: dict[str, Any], folder: Path, console: Console) -> None:
         console.print(rich_table(title, ("", *map(str, range(len(names)))), rows))
     for line in sentences(evaluation):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+    if folder is None:
+        console.print("The run's folder cannot be written: for evaluation.json and .md give another with --out.",
+                      highlight=False, soft_wrap=True)  # fmt: skip
+        return
     for title, file in (("Report:", "evaluation.md"), ("Numbers:", "evaluation.json")):
         console.print(f"{title:12} {folder / file}", highlight=False, markup=False, soft_wrap=True)
 

@@ -148,13 +148,11 @@ class Experiment:
 
     def differences(self, other: Experiment) -> list[str]:
         """The dotted keys whose values make two experiments compute different things."""
-        mine, theirs = (dict(flatten(yaml.safe_load(e.to_yaml()))) for e in (self, other))
-        keys = sorted(mine.keys() | theirs.keys())
+        mine, theirs = (identity(yaml.safe_load(e.to_yaml())) for e in (self, other))
         return [
             f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
-            for key in keys
-            if not re.match(rf"({'|'.join(map(re.escape, NOT_IDENTITY))})(\.|$)", key)
-            and mine.get(key) != theirs.get(key)
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
         ]
 
     # -- checks ---------------------------------------------------------------------------------------------
@@ -296,6 +294,12 @@ class Experiment:
         if asked is not None:
             return str(asked)
         return "bf16-mixed" if has_fast_bf16(self.devices().accelerator) else "32-true"
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The settings of a resolved config, by their dotted keys, that decide what is computed, not where."""
+    elsewhere = re.compile(rf"({'|'.join(map(re.escape, NOT_IDENTITY))})(\.|$)")
+    return {key: value for key, value in flatten(config) if not elsewhere.match(key)}
 
 
 def _plain(value: Any) -> Any:

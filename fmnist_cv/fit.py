@@ -15,7 +15,7 @@ from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import RunFolder
+from fmnist_cv.validation.run_folder import RunFolder, is_writable
 from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, rich_table, summary_lines
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -55,12 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
-    """With `--resume PATH` and no `--config`, the run's own config."""
+    """With `--resume PATH` and no `--config`, the run's own config.
+
+    Raises:
+        UserError: that is missing or damaged.
+    """
     arguments = [part for a in arguments for part in (a.split("=", 1) if a.startswith("--resume=") else [a])]
     if "--resume" not in arguments[:-1] or any(a == "--config" or a.startswith("--config=") for a in arguments):
         return arguments
-    config = RunFolder(user_path(arguments[arguments.index("--resume") + 1], "--resume")).config
-    return [f"--config={config}", *arguments] if config.is_file() else arguments
+    run = RunFolder(user_path(arguments[arguments.index("--resume") + 1], "--resume"))
+    if not run.path.is_dir():
+        return arguments
+    run.read_experiment()  # says what the parser's messages would not: which run, and the way out
+    return [f"--config={run.config}", *arguments]
 
 
 def show(result: CrossValidationResult, console: Console) -> None:
@@ -76,6 +83,9 @@ def report(result: CrossValidationResult, console: Console) -> None:
     """Build report.html; where it cannot be built, the run is finished all the same, and its status is not of that."""
     from fmnist_cv.reporting.page import write_report  # here, since each fold's process imports this module
 
+    if not is_writable(result.path):
+        console.print("\nThe run's folder cannot be written: its report is left as it is.", highlight=False)
+        return
     try:
         write_report(result, console)
     except Exception as error:

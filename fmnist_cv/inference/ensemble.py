@@ -213,8 +213,8 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         UserError: the checkpoint is missing or damaged, or does not fit the experiment.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not there; a search keeps the checkpoints of its best "
-                        "trial alone")  # fmt: skip
+        raise UserError(f"{path} is not there; a search keeps the checkpoints of its best trial alone; otherwise "
+                        f"{FoldFolder(path.parent).train_anew}")  # fmt: skip
     parts = experiment.build(experiment.seed)
     checkpoint = load_checkpoint(path)
     try:
@@ -225,7 +225,8 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         parts.model.eval()(parts.data.scale(torch.zeros((1, *image_shape), dtype=torch.uint8)))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise UserError(f"the checkpoint {path} does not fit the run's config.yaml ({reason})") from None
+        raise UserError(f"the checkpoint {path} does not fit the run's config.yaml ({reason}); "
+                        f"{FoldFolder(path.parent).train_anew}") from None  # fmt: skip
     return parts, state
 
 

@@ -23,7 +23,7 @@ from fmnist_cv.runtime import Devices
 from fmnist_cv.user_text import for_markdown
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import RunFolder, replace_file, write_json
+from fmnist_cv.validation.run_folder import RunFolder, inside, is_writable, replace_file, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import wilson_interval
 from fmnist_cv.validation.tables import markdown, percent, report_lines
@@ -46,7 +46,7 @@ def evaluate_run(
     out: str | Path | None = None,
     accelerator: str | None = None,
     console: Console | None = None,
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[dict[str, Any], Path | None]:
     """Score a finished run's networks, as `python -m fmnist_cv.evaluate` does, and write evaluation.json and .md.
 
     Args:
@@ -59,7 +59,7 @@ def evaluate_run(
         console: where progress is shown.
 
     Returns:
-        What evaluation.json holds, and its folder.
+        What evaluation.json holds, and its folder; None where `out` is, and the run's folder cannot be written.
 
     Raises:
         UserError: run, data or model cannot be used as asked; the folder holds another evaluation.
@@ -72,8 +72,10 @@ def evaluate_run(
                         "answers; the honest scores of them are in its report.md, out of fold")  # fmt: skip
     is_runs_test_set = data is None or fingerprint == result.summary["data"].get("test_fingerprint")
     what = {"data": name, "part": part, "fingerprint": fingerprint, "model": model}
-    folder = user_path(out, "--out") if out is not None else default_folder(result.path, name, part, model)
-    _refuse_other(folder, what)
+    folder = None
+    if out is not None or is_writable(result.path):
+        folder = user_path(out, "--out") if out is not None else default_folder(result.path, name, part, model)
+        _refuse_other(folder, what)
 
     ensemble = load_ensemble(result, model, accelerator)
     if images.shape != ensemble.image_shape:
@@ -108,7 +110,8 @@ def evaluate_run(
             ensemble.precision_name,
         ),
     }
-    _write(folder, evaluation)
+    if folder is not None:
+        _write(folder, evaluation)
     return evaluation, folder
 
 
@@ -213,7 +216,8 @@ def _against_the_run(
 ) -> dict[str, Any]:
     """How far the run's own test probabilities, written after its training, are from those of now."""
     if model == "refit":
-        then = RunFolder(result.path).refit.read_probabilities()["last_test"][None]
+        refit = RunFolder(result.path).refit.read_probabilities({"last_test": result.test_shape})
+        then = refit["last_test"][None]
     else:
         every = result.test_probabilities()
         assert every is not None
@@ -284,7 +288,7 @@ def sentences(evaluation: dict[str, Any]) -> list[str]:
 def default_folder(run: Path, data: str, part: str, model: str) -> Path:
     """evaluations/<data>-<part> in the run's folder, with the model's name where it is not the ensemble."""
     name = "-".join([data, part, *([] if model == "ensemble" else [model])])
-    return run / "evaluations" / "".join(c if c.isalnum() or c in "._+-" else "_" for c in name)
+    return inside(run, run / "evaluations" / "".join(c if c.isalnum() or c in "._+-" else "_" for c in name))
 
 
 def _refuse_other(folder: Path, what: dict[str, Any]) -> None:

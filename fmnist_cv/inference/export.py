@@ -23,6 +23,7 @@ from fmnist_cv.inference.safetensors_export import OWN, export_safetensors, load
 from fmnist_cv.options import load_class
 from fmnist_cv.paths import user_path
 from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.run_folder import inside
 
 Format = Literal["onnx", "safetensors"]
 FILES = {"onnx": ("model.onnx",), "safetensors": (safetensors_export.WEIGHTS, safetensors_export.DESCRIPTION)}
@@ -61,7 +62,7 @@ def export_run(
     if check_on is not None and form != "onnx":
         raise UserError("check_on is for ONNX; safetensors are read back and compared, whatever the images")
     result = CrossValidationResult.load(run)
-    folder = user_path(out, "--out") if out is not None else result.path / "exports" / model
+    folder = user_path(out, "--out") if out is not None else inside(result.path, result.path / "exports" / model)
     files = [folder / name for name in FILES[form]]
     if not overwrite and (there := [str(file) for file in files if file.exists()]):
         raise UserError(f"{' and '.join(there)}: there already; give another --out, or --overwrite")

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fmnist_cv.checkpoints import read_checkpoint
 from fmnist_cv.errors import UserError
 from fmnist_cv.models.layers import check_size
 from fmnist_cv.models.schedules import make_scheduler, needs_length, training_length
@@ -130,8 +131,10 @@ class ImageClassifier(L.LightningModule):
             return
         path = user_path(self.start_from, "model.start_from")
         try:
-            weights = torch.load(path, map_location=self.device, weights_only=True)["state_dict"]
-        except Exception as error:  # missing, truncated, or with objects in it, which are never unpickled
+            weights = read_checkpoint(path, self.device)["state_dict"]
+        except UserError as error:
+            raise UserError(f"model.start_from: {error}") from None
+        except Exception as error:  # missing, damaged, or with objects in it, which are never unpickled
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UserError(f"model.start_from: cannot read the checkpoint {path} ({reason})") from None
         try:

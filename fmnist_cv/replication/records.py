@@ -15,6 +15,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.replication.rows import Row
 from fmnist_cv.validation.cross_validation import fold_folders
+from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.preparation import PreparedRun
 from fmnist_cv.validation.run_folder import locked, replace_file
 from fmnist_cv.validation.scoring import classification_report
@@ -96,7 +97,7 @@ class RowRecords:
 
 def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
     """What the tables and pictures need of a finished run; `epoch` says of which the test report is."""
-    results = json.loads(prepared.run.results.read_text(encoding="utf-8"))
+    results = CrossValidationResult.load(prepared.run.path).summary
     if prepared.test is None:
         raise UserError(f"{prepared.experiment.name}: its data have no test images to be compared on")
     test, folds = prepared.test, []
@@ -105,7 +106,8 @@ def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
         history = metrics["history"]
         step = max(1, len(history) // CURVE_POINTS)
         kept = history[step - 1 :: step]
-        probabilities = torch.from_numpy(folder.read_probabilities()[f"{epoch}_test"])
+        key, shape = f"{epoch}_test", (len(test), len(test.class_names))
+        probabilities = torch.from_numpy(folder.read_probabilities({key: shape})[key])
         folds.append(
             {
                 "name": folder.name,

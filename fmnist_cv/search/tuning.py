@@ -30,7 +30,8 @@ from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.decoration import decoration, teller
 from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import check_writable, locked, replace_file, write_json
+from fmnist_cv.validation.run_folder import locked, replace_file, write_json
+from fmnist_cv.validation.run_names import check_writable
 from fmnist_cv.validation.workers import default_workers
 
 

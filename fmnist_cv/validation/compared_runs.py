@@ -12,8 +12,7 @@ import numpy as np
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.validation.comparison import ROPE, Comparison, Scores, adjusted, compare_scores, verdict
-from fmnist_cv.validation.finished_run import CrossValidationResult, read_arrays
-from fmnist_cv.validation.run_folder import RunFolder
+from fmnist_cv.validation.finished_run import CrossValidationResult
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def _data(data: dict[str, Any]) -> str:
 
 def _check_same_splits(a: CrossValidationResult, a_name: str, b: CrossValidationResult, b_name: str) -> None:
     """Refuse runs whose folds hold out, or may train on, other images."""
-    ours, theirs = (read_arrays(RunFolder(run.path).splits) for run in (a, b))
+    ours, theirs = (run.split_arrays for run in (a, b))
     folds = [{key for key in arrays if key.endswith("_validation")} for arrays in (ours, theirs)]
     reason = None
     if folds[0] != folds[1]:

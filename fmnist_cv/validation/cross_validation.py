@@ -23,7 +23,7 @@ from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.progress import FoldDisplay
 from fmnist_cv.validation.results import write_results
-from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, locked
+from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, is_writable, locked
 from fmnist_cv.validation.workers import default_workers, run_jobs
 
 
@@ -91,7 +91,16 @@ def cross_validate(
     experiment, folder = prepared.experiment, prepared.run
     all_folds = fold_folders(prepared)
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
-    _run([fold_job(prepared, i) for i in chosen if not all_folds[i].finished], prepared, console)
+    unfinished = [i for i in chosen if not all_folds[i].finished]
+    if not is_writable(folder.path):
+        if unfinished or (refit and not folder.refit.finished):
+            raise UserError(f"run {folder.path} is unfinished, and its folder cannot be written; copy it to where it can, "
+                            "and resume there")  # fmt: skip
+        return CrossValidationResult.load(folder.path)
+    for kept in [*all_folds, folder.refit]:
+        if kept.finished:
+            kept.check_checkpoints()
+    _run([fold_job(prepared, i) for i in unfinished], prepared, console)
     try:
         with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
             if missing := [f.name for f in all_folds if not f.finished]:

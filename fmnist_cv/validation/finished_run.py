@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,16 @@ from fmnist_cv.data.splits import load_splits
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
 from fmnist_cv.paths import user_path
-from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
+from fmnist_cv.validation.checked_files import Shape, Types, read_arrays, read_json, wrong_keys
+from fmnist_cv.validation.run_folder import RESTORE, FoldFolder, RunFolder
 from fmnist_cv.validation.statistics import within_bounds
 
 EPOCHS = ("last", "best")
 BOUNDS = {"accuracy": (0.0, 1.0), "loss": (0.0, inf)}  # of the scores whose means have intervals
-NEEDED = {"experiment", "run", "data", "seed", "cv", "headline", "test", "best_fold", "folds", "environment"}
+NEEDED: Types = {
+    "experiment": str, "run": str, "data": dict, "seed": int, "cv": dict, "headline": dict, "test": dict | NoneType,
+    "best_fold": dict, "folds": list, "environment": dict,
+}  # fmt: skip
 FORMAT = 1  # of results.json and the files beside it; raised when an older reader would misread them
 
 
@@ -48,24 +53,24 @@ class CrossValidationResult:
         run = RunFolder(user_path(path, "the run"))
         if not run.path.is_dir():
             raise UserError(f"there is no run {path}; give the folder of one, lightning_logs/<experiment>/<run>")
-        try:
-            summary = json.loads(run.results.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UserError(_why_unfinished(run)) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {run.results}: {error}") from None
-        written = summary.get("format", 1) if isinstance(summary, dict) else None
+        if not run.results.exists():
+            raise UserError(_why_unfinished(run))
+        summary = read_json(run.results, {}, _gathers_again(run.path))
+        written = summary.get("format", 1)
         if isinstance(written, int) and written > FORMAT:
             raise UserError(f"run {path} was written by a newer version (format {written}, here {FORMAT}); read it with "
                             "that one: pip install --upgrade fmnist_cv")  # fmt: skip
-        if not isinstance(written, int) or not summary.keys() >= NEEDED:
-            raise UserError(f"{run.results} holds no results of a run")
+        if not isinstance(written, int) or wrong_keys(summary, NEEDED) or not _are_folds(summary):
+            raise UserError(f"{run.results} holds no results of a run; {_gathers_again(run.path)}")
         _bound_intervals(summary)
         return cls(run.path, summary)
 
     @cached_property
     def _arrays(self) -> dict[str, np.ndarray]:
-        return read_arrays(RunFolder(self.path).out_of_fold)
+        data = self.summary["data"]
+        n, n_classes = data["n_train"], len(data["class_names"])
+        needed: dict[str, Shape] = dict.fromkeys(EPOCHS, (self.summary["cv"]["n_repeats"], n, n_classes))
+        return read_arrays(RunFolder(self.path).out_of_fold, needed | {"labels": (n,)}, _gathers_again(self.path))
 
     @property
     def labels(self) -> np.ndarray:
@@ -83,7 +88,7 @@ class CrossValidationResult:
         Args:
             epoch: "last" or "best"; by default the headline's.
         """
-        return self._array(self._arrays, epoch or self.summary["headline"]["epoch"], "out_of_fold.npz")
+        return self._arrays[epoch or self.summary["headline"]["epoch"]]
 
     def test_probabilities(self, epoch: str | None = None) -> np.ndarray | None:
         """Probabilities float32 (n_folds, n_test, n_classes) of each fold's model for the test images, if there are any.
@@ -94,12 +99,12 @@ class CrossValidationResult:
         if self.summary["test"] is None:
             return None
         key = f"{epoch or self.summary['headline']['epoch']}_test"
-        return np.stack([self._array(read_arrays(f.probabilities), key, str(f.probabilities)) for f in self.folds])
+        return np.stack([fold.read_probabilities({key: self.test_shape})[key] for fold in self.folds])
 
-    def _array(self, arrays: dict[str, np.ndarray], key: str, file: str) -> np.ndarray:
-        if key not in arrays:
-            raise UserError(f"run {self.path} is damaged: {file} holds no {key}")
-        return arrays[key]
+    @property
+    def test_shape(self) -> Shape:
+        """(n_test, n_classes): of a model's probabilities for the test images."""
+        return self.summary["data"]["n_test"], len(self.summary["data"]["class_names"])
 
     @property
     def folds(self) -> list[FoldFolder]:
@@ -111,16 +116,9 @@ class CrossValidationResult:
         """What ran.
 
         Raises:
-            UserError: its config.yaml cannot be read.
+            UserError: its config.yaml is damaged, or names classes that are not there.
         """
-        try:
-            return Experiment.from_yaml(RunFolder(self.path).config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(
-                f"run {self.path} is damaged: cannot read config.yaml: {getattr(error, 'strerror', None) or error}"
-            ) from None
-        except UserError as error:
-            raise UserError(f"run {self.path} cannot be built from its config.yaml: {error}") from None
+        return RunFolder(self.path).read_experiment()
 
     @cached_property
     def data(self) -> KFoldDataModule:
@@ -174,6 +172,17 @@ class CrossValidationResult:
         )
 
     @property
+    def split_arrays(self) -> dict[str, np.ndarray]:
+        """What splits.npz holds, for which the images are not needed.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        names = [f"repeat_{fold['repeat']}_fold_{fold['fold']}" for fold in self.summary["folds"]]
+        needed: dict[str, Shape] = {f"{name}_{part}": (None,) for name in names for part in ("train", "validation")}
+        return read_arrays(RunFolder(self.path).splits, needed, RESTORE)
+
+    @property
     def accuracies(self) -> np.ndarray:
         """float64 (n_folds,): validation accuracies at the headline's epoch."""
         epoch = self.summary["headline"]["epoch"]
@@ -213,17 +222,16 @@ def _bound_intervals(summary: dict[str, Any]) -> None:
         scores |= {name: within_bounds(scores[name], bounds) for name, bounds in BOUNDS.items() if name in scores}
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a run's .npz file.
+def _are_folds(summary: dict[str, Any]) -> bool:
+    """Whether the folds' names, the best's among them, are those of folders in the run, not of some place elsewhere."""
+    names = [fold.get("name") if isinstance(fold, dict) else None for fold in summary["folds"]]
+    return summary["best_fold"].get("name") in names and all(
+        isinstance(name, str) and re.fullmatch(r"(repeat_\d+_)?fold_\d+", name) for name in names
+    )
 
-    Raises:
-        UserError: it is missing or damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # a damaged file raises half a dozen kinds
-        raise UserError(f"cannot read {path}, without which the run is damaged: {error}") from None
+
+def _gathers_again(run: Path) -> str:
+    return f"python -m fmnist_cv.fit --resume {run} gathers it again from the folds"
 
 
 def _why_unfinished(run: RunFolder) -> str:

@@ -31,6 +31,7 @@ from fmnist_cv.validation.callbacks import (
 from fmnist_cv.validation.checkpoint_io import WriteBeside
 from fmnist_cv.validation.decoration import forgiving
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
+from fmnist_cv.validation.restoring import told_of, watch_restoring
 from fmnist_cv.validation.run_folder import FoldFolder, Locked, disk_problem, locked
 from fmnist_cv.validation.schedulers import step_plateaus_when_told
 from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
@@ -76,7 +77,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
     """
     folder = FoldFolder(job.folder)
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.make()
         with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
             if not folder.finished:
                 with quiet_lightning(), tensorboard.quiet_writers():
@@ -144,16 +145,18 @@ def fit(
     resumes = folder.last_checkpoint.is_file()
     if resumes:
         # Asked before fitting: after a stop that was decided and saved, Lightning would train one more epoch.
-        states = load_checkpoint(folder.last_checkpoint)["callbacks"]
-        keeper.load_state_dict(states[keeper.state_key])
-        timer.load_state_dict(states[timer.state_key])
+        checkpoint = load_checkpoint(folder.last_checkpoint)
+        with told_of(folder):
+            keeper.load_state_dict(checkpoint["callbacks"][keeper.state_key])
+            timer.load_state_dict(checkpoint["callbacks"][timer.state_key])
+        watch_restoring(trainer, folder, keeper)
     epochs, max_epochs = len(keeper.history), trainer.max_epochs if trainer.max_epochs is not None else -1
     steps = _steps_per_epoch(parts, trainer)
     notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps})
     if not (keeper.stopped or 0 < max_epochs <= epochs):
-        checkpoint = folder.last_checkpoint if resumes else None
+        path = folder.last_checkpoint if resumes else None
         with interrupt_as_itself():
-            trainer.fit(parts.model, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(parts.model, datamodule=parts.data, ckpt_path=path, weights_only=True)
     else:
         keeper.log_history(trainer)
         for logger in trainer.loggers:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from fmnist_cv.checkpoints import read_checkpoint
 from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.data.images import Images
 from fmnist_cv.errors import UserError
@@ -83,7 +84,7 @@ def score_fold(
     }
     named = {f"last_{part}": array for part, array in arrays.items()}
     write_arrays(folder.probabilities, named | {f"best_{part}": array for part, array in best_arrays.items()})
-    write_json(folder.metrics, metrics)
+    write_json(folder.metrics, metrics, with_digest=True)
 
 
 def _score_checkpoint(
@@ -114,15 +115,15 @@ def _score_checkpoint(
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint of tensors and plain values to the CPU; objects in it are refused, never unpickled.
+    """Load a fold's checkpoint to the CPU; see `read_checkpoint`.
 
     Raises:
-        UserError: the file is damaged or holds anything else.
+        UserError: the file is damaged or holds anything else than tensors and plain values.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_checkpoint(path)
     except Exception as error:
         raise UserError(
             f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged, or holds more than tensors and "
-            f"plain values, which is never loaded; delete the folder {path.parent} and resume, which trains this fold anew"
+            f"plain values, which is never loaded; {FoldFolder(path.parent).train_anew}"
         ) from None

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import yaml
 from rich.console import Console
 
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
 from fmnist_cv.data.splits import load_splits, save_splits
 from fmnist_cv.errors import DataNotFound, UserError
-from fmnist_cv.experiment import Experiment
+from fmnist_cv.experiment import Experiment, identity
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import (
-    RunFolder,
-    check_writable,
-    create_run,
-    default_run_name,
-    find_run,
-    write_json,
-)
+from fmnist_cv.validation.run_folder import RunFolder, write_json
+from fmnist_cv.validation.run_names import check_writable, create_run, default_run_names, find_run
 from fmnist_cv.validation.workers import default_workers
 
 
@@ -89,8 +85,11 @@ def prepare(
         check_writable(experiment.log_dir)
     experiment, data, is_fallback = _find_data(experiment, console, same_data)
     if found is None:
-        name = (run or default_run_name()) + ("_SYNTHETIC" if is_fallback else "")
-        found = _create_or_join(experiment, name, data)
+        suffix = "_SYNTHETIC" if is_fallback else ""
+        if run is None:
+            found = _create(experiment, default_run_names(suffix), data)
+        else:
+            found = _create_or_join(experiment, run + suffix, data)
     _check_same(experiment, found, data.train_images)
     train = data.train_images
     groups = None if train.groups is None else train.groups.numpy()
@@ -119,17 +118,17 @@ def _create_or_join(experiment: Experiment, name: str, data: KFoldDataModule) ->
     """A new run; or, for one fold alone, the run of that name that another fold may have made, even just now."""
     path = experiment.log_dir / experiment.name / name
     if experiment.cv.fold is None:
-        return _create(experiment, name, data)
+        return _create(experiment, [name], data)
     if not path.exists():
         try:
-            return _create(experiment, name, data)
+            return _create(experiment, [name], data)
         except UserError:
             if not path.exists():
                 raise
     return find_run(experiment.log_dir, experiment.name, name)
 
 
-def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFolder:
+def _create(experiment: Experiment, names: Iterable[str], data: KFoldDataModule) -> RunFolder:
     train, test = data.train_images, data.test_images
     groups = None if train.groups is None else train.groups.numpy()
     splits = make_splits(train.labels.numpy(), experiment.plan, groups)
@@ -140,7 +139,8 @@ def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFold
 
     def fill(path: Path) -> None:
         folder = RunFolder(path)
-        folder.config.write_text(experiment.replaced(cv__fold=None, cv__workers=None).to_yaml(), encoding="utf-8")
+        config = experiment.replaced(cv__fold=None, cv__workers=None).to_yaml()
+        folder.config.write_text(config, encoding="utf-8")
         save_splits(folder.splits, splits, experiment.plan, fingerprint)
         info = {
             "created": datetime.datetime.now(datetime.UTC).isoformat(),
@@ -154,16 +154,16 @@ def _create(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFold
                 "class_names": list(train.class_names),
             },
             "environment": describe_environment(devices.description, threads, precision),
+            "settings": identity(yaml.safe_load(config)),  # again, since YAML has no digest and users may edit it
         }
-        write_json(folder.run_info, info)
+        write_json(folder.run_info, info, with_digest=True)
 
-    return create_run(experiment.log_dir, experiment.name, name, fill)
+    return create_run(experiment.log_dir, experiment.name, names, fill)
 
 
 def _check_same(experiment: Experiment, run: RunFolder, train: Images) -> None:
     """Refuse a run that belongs to another config or to other data."""
-    saved = Experiment.from_yaml(run.config.read_text(encoding="utf-8"))
-    if differences := experiment.differences(saved):
+    if differences := experiment.differences(run.read_experiment()):
         raise UserError(
             f"run {run.path} belongs to another config: {'; '.join(differences[:5])}; "
             "resume with the config it was started with, or start a new run"

@@ -16,6 +16,7 @@ from rich.console import Console
 from fmnist_cv.data import Images, Split
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment
+from fmnist_cv.validation.checked_files import Shape
 from fmnist_cv.validation.decoration import decoration, teller
 from fmnist_cv.validation.finished_run import BOUNDS, EPOCHS, FORMAT
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
@@ -49,7 +50,11 @@ def write_results(
     """
     folders = [run.fold(s.repeat, s.fold, experiment.plan.n_repeats) for s in splits]
     folds = [folder.read_metrics() for folder in folders]
-    probabilities = [folder.read_probabilities() for folder in folders]
+    n_test = None if test is None else len(test)
+    probabilities = [
+        folder.read_probabilities(_shapes(split, len(train.class_names), n_test))
+        for folder, split in zip(folders, splits, strict=True)
+    ]
     info = run.read_run_info()
 
     out_of_fold = _out_of_fold(experiment, splits, probabilities, len(train), len(train.class_names))
@@ -113,7 +118,7 @@ def write_results(
         | {"device": " + ".join(dict.fromkeys(fold.get("device", info["environment"]["device"]) for fold in folds))},
         "times": _times(folds),
     }
-    write_json(run.results, results)
+    write_json(run.results, results, with_digest=True)
     tell = teller(console)
     with decoration(f"{run.best_checkpoint}, a link to the best fold's checkpoint,", tell):
         run.link_best(checkpoint)
@@ -121,6 +126,12 @@ def write_results(
         text = report_tables(results)
         replace_file(run.report, lambda file: file.write(text.encode()))
     return results
+
+
+def _shapes(split: Split, n_classes: int, n_test: int | None) -> dict[str, Shape]:
+    """The arrays in a fold's probabilities.npz."""
+    sizes = {"validation": len(split.validation)} | ({} if n_test is None else {"test": n_test})
+    return {f"{epoch}_{part}": (n, n_classes) for epoch in EPOCHS for part, n in sizes.items()}
 
 
 # -- the parts of results.json ------------------------------------------------------------------------------

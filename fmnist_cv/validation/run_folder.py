@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import datetime
 import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from fmnist_cv.checkpoints import check_records
 from fmnist_cv.errors import UserError
-from fmnist_cv.paths import user_path
+from fmnist_cv.experiment import Experiment, identity
+from fmnist_cv.files import regular_file
+from fmnist_cv.validation.checked_files import Damaged, Shape, Types, digest, read_arrays, read_json
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file beside `path`, bring it to the disk, and put it in the place of `path` in one step."""
     beside = path.with_name(f".{path.name}.tmp")  # its lock's holder alone writes it; a leftover is overwritten
     try:
+        beside.unlink(missing_ok=True)  # a leftover that is a link would be written through
         with open(beside, "wb") as file:
             write(file)
             file.flush()
@@ -62,14 +66,24 @@ def disk_problem(error: OSError, folder: Path) -> str | None:
     return f"cannot write {path}: {error.strerror}; {way_out}"
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file."""
+def write_json(path: Path, content: dict[str, Any], with_digest: bool = False) -> None:
+    """Replace a JSON file; with a digest, `read_json` notices any change of it."""
+    if with_digest:
+        content = {**content, "digest": digest(content)}
     replace_file(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
 
 
-def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Replace an `.npz` file of plain arrays."""
     replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+METRICS: Types = {
+    "last": dict, "best": dict, "epochs": int, "best_epoch": int, "n_train": int, "n_validation": int, "history": list,
+    "times": dict,
+}  # fmt: skip
+_SCORES_AGAIN = "scores the fold again from its checkpoints"
+RESTORE = "restore it from a copy of the run, or delete the run's folder and start a new run"
 
 
 @dataclass(frozen=True)
@@ -107,21 +121,53 @@ class FoldFolder:
     def lock(self) -> Path:
         return self.path.with_name(f".{self.name}.lock")
 
+    def make(self) -> None:
+        """Make the folder in its run.
+
+        Raises:
+            UserError: the fold would be written elsewhere.
+            FileNotFoundError: the run is gone.
+        """
+        if self.path.is_symlink():
+            raise UserError(f"{self.path} is a symbolic link, but folds are written inside their run only; put a folder in "
+                            "its place")  # fmt: skip
+        self.path.mkdir(exist_ok=True)
+
     def read_metrics(self) -> dict[str, Any]:
         """What the fold's metrics.json holds.
 
         Raises:
-            UserError: it is missing or damaged.
+            Damaged: it is missing or damaged.
         """
-        try:
-            return json.loads(self.metrics.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"cannot read {self.metrics}, without which the fold is damaged: {reason}") from None
+        return read_json(self.metrics, METRICS, f"delete it and resume the run, which {_SCORES_AGAIN}")
 
-    def read_probabilities(self) -> dict[str, np.ndarray]:
-        with np.load(self.probabilities, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+    def read_probabilities(self, needed: Mapping[str, Shape] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of the fold's probabilities.npz, those that are needed with these shapes.
+
+        Raises:
+            Damaged: it is missing or damaged.
+        """
+        way_out = f"delete {self.metrics} and resume the run, which {_SCORES_AGAIN}"
+        return read_arrays(self.probabilities, needed or {}, way_out)
+
+    def check_checkpoints(self) -> None:
+        """Read the checkpoints that are there: a search deletes those of a trial that was beaten, and so may a user.
+
+        Raises:
+            Damaged: one has changed since it was written.
+        """
+        for path in (self.last_checkpoint, self.best_checkpoint):
+            try:
+                check_records(path)
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # a damaged file raises half a dozen kinds
+                raise Damaged(path, error, self.train_anew) from None
+
+    @property
+    def train_anew(self) -> str:
+        """The way out of a damaged checkpoint."""
+        return f"delete the folder {self.path} and resume the run, which trains this fold anew"
 
 
 @dataclass(frozen=True)
@@ -185,7 +231,34 @@ class RunFolder:
         return FoldFolder(self.path / name)
 
     def read_run_info(self) -> dict[str, Any]:
-        return json.loads(self.run_info.read_text(encoding="utf-8"))
+        """What run.json holds.
+
+        Raises:
+            Damaged: it is missing or damaged.
+        """
+        return read_json(self.run_info, {"created": str, "data": dict, "environment": dict}, RESTORE)
+
+    def read_experiment(self) -> Experiment:
+        """What ran.
+
+        Raises:
+            Damaged: config.yaml is missing or damaged, or no longer what the run was made with.
+            UserError: its classes cannot be found.
+        """
+        try:
+            text = regular_file(self.config).read_text(encoding="utf-8")
+            settings = identity(yaml.safe_load(text))
+        except (OSError, ValueError, yaml.YAMLError, UserError) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise Damaged(self.config, reason, RESTORE) from None
+        for key, value in identity(self.read_run_info().get("settings", {})).items():  # an older version kept none
+            if repr(settings.get(key)) != repr(value):
+                raise Damaged(self.config, f"{key} is {settings.get(key)!r}, but the run was made with {value!r}",
+                              f"put that back, or {RESTORE}")  # fmt: skip
+        try:
+            return Experiment.from_yaml(text)
+        except UserError as error:
+            raise UserError(f"run {self.path} cannot be built from its config.yaml: {error}") from None
 
     def link_best(self, checkpoint: Path) -> None:
         """Point the run's best checkpoint at a fold's, in one step; where there are no symbolic links, by a copy."""
@@ -196,85 +269,6 @@ class RunFolder:
         except (OSError, NotImplementedError):  # exFAT, SMB, Drive; Windows without the right to make links
             shutil.copyfile(checkpoint, beside)
         os.replace(beside, self.best_checkpoint)
-
-
-def create_run(log_dir: Path, experiment: str, name: str, fill: Callable[[Path], None]) -> RunFolder:
-    """Make a run's folder with its first files, all or nothing.
-
-    Args:
-        log_dir: folder of all experiments' runs.
-        experiment: name of the experiment.
-        name: name of the run.
-        fill: writes the first files into the folder it is given.
-
-    Raises:
-        UserError: the run exists, or the folder cannot be written.
-    """
-    parent = log_dir / experiment
-    path = parent / name
-    if path.exists():
-        raise UserError(f"run {path} exists; go on with it with --resume {name}, or choose another name with --run")
-    incomplete = None
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        incomplete = Path(tempfile.mkdtemp(prefix=".incomplete-", dir=parent))
-        incomplete.chmod(0o755)
-        fill(incomplete)
-        os.rename(incomplete, path)
-    except OSError as error:
-        if path.exists():
-            raise UserError(f"run {path} was made by another process just now; join it with --resume {name}") from None
-        raise UserError(
-            f"cannot write the run folder {path}: {error.strerror}; choose another with --log_dir"
-        ) from None
-    finally:
-        if incomplete is not None and incomplete.exists():
-            shutil.rmtree(incomplete, ignore_errors=True)
-    return RunFolder(path)
-
-
-def check_writable(log_dir: Path) -> None:
-    """Refuse a log folder that cannot be written, before any work is done, leaving nothing behind.
-
-    Raises:
-        UserError: it, or the folder that would hold it, cannot be written.
-    """
-    existing = next(p for p in (log_dir.absolute(), *log_dir.absolute().parents) if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write runs under {log_dir}: {existing}: {error.strerror}; choose another folder with --log_dir"
-        ) from None
-
-
-def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
-    """The run called `name` of an experiment; "last" is the one made most recently, and a path is taken as it is.
-
-    Raises:
-        UserError: there is no such run.
-    """
-    parent = log_dir / experiment
-    runs = sorted(
-        (p for p in parent.glob("[!.]*") if (p / "config.yaml").is_file() and (p / "run.json").is_file()),
-        key=lambda p: json.loads((p / "run.json").read_text(encoding="utf-8"))["created"],
-    )
-    if name == "last":
-        if not runs:
-            raise UserError(f"there is no run to resume under {parent}; leave out --resume to start one")
-        return RunFolder(runs[-1])
-    given = user_path(name, "--resume")
-    for path in (parent / given, given):
-        if (path / "config.yaml").is_file():
-            return RunFolder(path)
-    known = ", ".join(p.name for p in runs) or "none"
-    raise UserError(f"there is no run '{name}' under {parent} (runs there: {known})")
-
-
-def default_run_name() -> str:
-    """The local time, so that runs sort by age."""
-    return datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
 
 
 class Locked(UserError):
@@ -296,7 +290,10 @@ def locked(path: Path, *, wait: bool, what: str, console: Console | None = None)
 
     Raises:
         Locked: another process holds it, and `wait` is false.
+        FileNotFoundError: the folder is gone.
     """
+    if not path.parent.is_dir():  # the lock would make it anew
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     try:
         lock = FileLock(path, timeout=0)
         lock.acquire()
@@ -310,3 +307,24 @@ def locked(path: Path, *, wait: bool, what: str, console: Console | None = None)
         yield
     finally:
         lock.release()
+
+
+def inside(run: Path, folder: Path) -> Path:
+    """The folder, which belongs into the run's and is about to be written.
+
+    Raises:
+        UserError: a symbolic link leads out of the run.
+    """
+    if not (target := folder.resolve()).is_relative_to(run.resolve()):
+        raise UserError(f"{folder} leads out of the run, to {target}; put a folder in the link's place, or give another "
+                        "with --out")  # fmt: skip
+    return folder
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, found out by making one; a full disk is not what is asked."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError as error:
+        return error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM)

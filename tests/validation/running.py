@@ -88,11 +88,11 @@ def environment(**variables: str) -> dict[str, str]:
 
 def outcome(run: Path) -> dict[str, Any]:
     """What two runs of one experiment must agree on, to the bit: all but times, names and the checkout's state."""
-    results = json.loads((run / "results.json").read_text())
+    results = read_json(run / "results.json")
     del results["times"], results["run"], results["environment"]["commit"]
     folds = {}
     for fold in results["folds"]:
-        folds[fold["name"]] = json.loads((run / fold["name"] / "metrics.json").read_text())
+        folds[fold["name"]] = read_json(run / fold["name"] / "metrics.json")
         del folds[fold["name"]]["times"]
     arrays = {fold: raw_arrays(run / fold / "probabilities.npz") for fold in folds}
     return {"results": results, "folds": folds, "arrays": arrays, "out_of_fold": raw_arrays(run / "out_of_fold.npz")}
@@ -104,4 +104,5 @@ def raw_arrays(path: Path) -> dict[str, tuple[tuple[int, ...], bytes]]:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
+    """What a run's file holds, but for its digest."""
+    return {key: value for key, value in json.loads(path.read_text()).items() if key != "digest"}

@@ -12,6 +12,7 @@ import pytest
 
 from fmnist_cv import CrossValidationResult
 from fmnist_cv.errors import UserError
+from fmnist_cv.validation.run_folder import write_json
 
 
 @pytest.fixture
@@ -34,7 +35,9 @@ def test_images_splits_and_probabilities_fit_each_other(standard: Path) -> None:
 
 
 def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    content = json.loads(path.read_text())
+    del content["digest"]
+    write_json(path, content | values, with_digest=True)
 
 
 def test_what_is_no_finished_run_is_refused_with_the_reason(run: Path, tmp_path: Path) -> None:
@@ -49,22 +52,31 @@ def test_what_is_no_finished_run_is_refused_with_the_reason(run: Path, tmp_path:
     (run / "results.json").write_text('{"experiment": "tiny"}')
     refused(run, "results.json holds no results of a run")
     (run / "results.json").write_text('{"experiment"')
-    refused(run, "cannot read .*results.json")
+    refused(
+        run, "cannot read .*results.json: .*; python -m fmnist_cv.fit --resume .*/run gathers it again from the folds"
+    )
     (run / "results.json").unlink()
     refused(run, "is unfinished: results.json is missing; finish it with python -m fmnist_cv.fit --resume ")
-
-
-def test_damaged_files_of_a_run_are_named(run: Path) -> None:
-    (run / "out_of_fold.npz").write_bytes((run / "out_of_fold.npz").read_bytes()[:100])
-    with pytest.raises(UserError, match=r"cannot read .*out_of_fold.npz, without which the run is damaged"):
-        CrossValidationResult.load(run).out_of_fold()
-    (run / "config.yaml").unlink()
-    with pytest.raises(UserError, match=r"cannot read config.yaml"):
-        _ = CrossValidationResult.load(run).experiment
 
 
 def test_other_images_than_the_runs_are_refused(run: Path) -> None:
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("drawing_seed: 0", "drawing_seed: 1"))
+    change(run / "run.json", settings={})
     with pytest.raises(UserError, match="was made on other images than SYNTHETIC garments holds now"):
         _ = CrossValidationResult.load(run).data
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "fold_9", None])
+def test_the_best_fold_is_one_of_the_run(run: Path, name: str | None) -> None:
+    change(run / "results.json", best_fold={"name": name})
+    with pytest.raises(UserError, match=r"results\.json holds no results of a run"):
+        CrossValidationResult.load(run)
+
+
+def test_the_folds_are_folders_in_the_run(run: Path) -> None:
+    results = json.loads((run / "results.json").read_text())
+    folds = [{**results["folds"][0], "name": "../fold_0"}, *results["folds"][1:]]
+    change(run / "results.json", folds=folds, best_fold={"name": "../fold_0"})
+    with pytest.raises(UserError, match=r"results\.json holds no results of a run"):
+        CrossValidationResult.load(run)
