@@ -88,7 +88,9 @@ def show(found: Comparisons, console: Console) -> None:
          _interval(run["accuracy"]["low"], run["accuracy"]["high"], ".2f"), percent(run["test_vote"])]
         for i, run in enumerate(found.runs, 1)
     ]  # fmt: skip
-    columns = ("", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set")
+    columns = ["", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set"]
+    if all(run["test_vote"] is None for run in found.runs):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
     console.print()
     console.print(rich_table("Accuracy in %", columns, rows, left=("run", "epoch")))
     numbers = {run["name"]: i for i, run in enumerate(found.runs, 1)}

@@ -16,7 +16,7 @@ from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder, is_writable
-from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, rich_table, summary_lines
+from fmnist_cv.validation.tables import fold_table, rich_table, summary_lines
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -74,7 +74,7 @@ def show(result: CrossValidationResult, console: Console) -> None:
     """Print the table of folds and the findings."""
     console.print()
     title = f"{result.summary['experiment']}: accuracy in %"
-    console.print(rich_table(title, FOLD_COLUMNS, fold_rows(result.summary)))
+    console.print(rich_table(title, *fold_table(result.summary)))
     for line in summary_lines(result.summary):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

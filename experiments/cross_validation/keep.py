@@ -61,11 +61,14 @@ def table() -> list[str]:
         run = json.loads(path.read_text(encoding="utf-8"))
         accuracy, environment = run["headline"]["accuracy"], run["environment"]
         epoch = run["headline"]["epoch"]
+        tests = ["", ""]
+        if run["test"]:
+            tests = [percent(run["test"][epoch]["accuracy"]["mean"]), percent(run["ensemble"][epoch]["accuracy"])]
         lines.append(
             f"| [{path.stem}]({path.name}) | {accuracy['n']} | {run['folds'][0]['epochs']} | "
             f"{percent(accuracy['mean'])} ± {percent(accuracy['sd'])} | "
             f"{interval_cell(within_bounds(accuracy))} | "
-            f"{percent(run['test'][epoch]['accuracy']['mean'])} | {percent(run['ensemble'][epoch]['accuracy'])} | "
+            f"{' | '.join(tests)} | "
             f"{environment['precision']} | {run['times']['train_seconds']:.0f} | {environment['device']} | "
             f"{environment['commit']} |"
         )

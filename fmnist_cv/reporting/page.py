@@ -23,7 +23,7 @@ from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
 from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder, locked, replace_file
-from fmnist_cv.validation.tables import FOLD_COLUMNS, fold_rows, interval_of, percent
+from fmnist_cv.validation.tables import fold_table, interval_of, percent
 
 LIMIT = 4_900_000  # bytes of the page
 MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
@@ -241,6 +241,7 @@ def _findings(issues: LabelIssues, labels: np.ndarray) -> dict[str, list[np.ndar
 def _context(result: CrossValidationResult, parts: dict[str, Part], issues: LabelIssues) -> dict[str, Any]:
     """What the template tells that does not depend on how many pictures fit."""
     summary = result.summary
+    columns, rows = fold_table(summary)
     headline = summary["headline"]
     accuracy, names = headline["accuracy"], [fold["name"] for fold in summary["folds"]]
     wilson = [tuple(pair) for pair in headline["wilson"]]
@@ -251,8 +252,8 @@ def _context(result: CrossValidationResult, parts: dict[str, Part], issues: Labe
     return {
         "results": summary,
         "synthetic": "SYNTHETIC" in summary["data"]["name"],
-        "columns": FOLD_COLUMNS,
-        "rows": fold_rows(summary),
+        "columns": columns,
+        "rows": rows,
         "spread": charts.fold_spread(list(zip(names, result.accuracies.tolist(), wilson, strict=True)), interval),
         "curves": charts.learning_curves([fold.read_metrics()["history"] for fold in result.folds], held_out),
         "held_out": held_out,

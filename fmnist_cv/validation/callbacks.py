@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from fmnist_cv.data import KFoldDataModule
@@ -216,11 +216,14 @@ class KeepCheckpoints(Checkpoint):
         self.log_history(trainer)
 
     def log_history(self, trainer: L.Trainer) -> None:
-        """Give TensorBoard again what a killed process had saved but not yet flushed; equal points fall together."""
+        """Give loggers again what a killed process had saved but not yet flushed.
+
+        TensorBoard lays equal points on each other; CSVLogger begins its file anew in a folder that is there.
+        """
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, TensorBoardLogger | CSVLogger):
                 for epoch, metrics in enumerate(self.history):
-                    logger.log_metrics(metrics, step=epoch)
+                    logger.log_metrics({**metrics}, step=epoch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]

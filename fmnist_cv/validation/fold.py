@@ -31,6 +31,7 @@ from fmnist_cv.validation.callbacks import (
 from fmnist_cv.validation.checkpoint_io import WriteBeside
 from fmnist_cv.validation.decoration import forgiving
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
+from fmnist_cv.validation.loggers import make_loggers, name_loggers
 from fmnist_cv.validation.restoring import told_of, watch_restoring
 from fmnist_cv.validation.run_folder import FoldFolder, Locked, disk_problem, locked
 from fmnist_cv.validation.schedulers import step_plateaus_when_told
@@ -99,7 +100,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
 def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     began = time.perf_counter()
     prepare_process(job.threads)
-    experiment = Experiment.from_yaml(job.config)
+    experiment = Experiment.from_yaml(name_loggers(job.config, folder.path))
     parts = experiment.build(job.seed)
     if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
         parts.model.to(memory_format=torch.channels_last)
@@ -125,7 +126,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     def tell(text: str) -> None:
         notify({"event": "remark", "text": text})
 
-    loggers = forgiving(_loggers(folder, parts), tell)
+    loggers = forgiving(make_loggers(folder.path, parts.trainer.get("logger")), tell)
     trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
     fit(trainer, parts, folder, keeper, timer, notify)
     notify({"event": "scoring"})
@@ -200,15 +201,6 @@ def _their_plugins(parts: FoldParts) -> list[Any]:
         raise UserError(f"trainer.plugins holds {type(own).__name__}, but a fold's checkpoints are written and read by the "
                         "engine alone, so that they are whole at every instant; leave it out")  # fmt: skip
     return theirs
-
-
-def _loggers(folder: FoldFolder, parts: FoldParts) -> list[Logger]:
-    """TensorBoard and those that the experiment adds; none for `trainer.logger: false`."""
-    asked = parts.trainer.get("logger")
-    if asked is False:
-        return []
-    added = [] if asked in (None, True) else asked if isinstance(asked, list) else [asked]
-    return [tensorboard.make_logger(folder.path), *added]
 
 
 def _validates_itself(model: L.LightningModule) -> bool:

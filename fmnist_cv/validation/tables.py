@@ -15,9 +15,11 @@ def percent(score: float | None) -> str:
     return "" if score is None else f"{100 * score:.2f}"
 
 
-def fold_rows(results: dict[str, Any]) -> list[list[str]]:
-    """Per fold: name, epochs, last epoch's and best epoch's validation accuracy, best epoch, last's and best's test."""
-    rows = []
+def fold_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns, and per fold: name, epochs, last and best epoch's validation accuracy and, with a test set, test accuracy."""
+    columns, rows = ["fold", "epochs", "val last", "val best"], []
+    if results["test"] is not None:
+        columns += ["test last", "test best"]
     for fold in results["folds"]:
         last, best = fold["last"], fold["best"]
         rows.append(
@@ -26,14 +28,10 @@ def fold_rows(results: dict[str, Any]) -> list[list[str]]:
                 str(fold["epochs"]),
                 percent(last["validation"]["accuracy"]),
                 f"{percent(best['validation']['accuracy'])} (epoch {best['epoch'] + 1})",
-                percent(last.get("test", {}).get("accuracy")),
-                percent(best.get("test", {}).get("accuracy")),
+                *([] if results["test"] is None else [percent(epoch["test"]["accuracy"]) for epoch in (last, best)]),
             ]
         )
-    return rows
-
-
-FOLD_COLUMNS = ("fold", "epochs", "val last", "val best", "test last", "test best")
+    return columns, rows
 
 
 def summary_lines(results: dict[str, Any]) -> list[str]:
@@ -114,7 +112,7 @@ def report_tables(results: dict[str, Any]) -> str:
     """Everything a reader asks for, as Markdown."""
     title = for_markdown(f"{results['experiment']} / {results['run']}")
     lines = [f"# {title}", "", *(f"- {for_markdown(line)}" for line in summary_lines(results)), ""]
-    lines += ["## Folds (accuracy in %)", "", *markdown(FOLD_COLUMNS, fold_rows(results)), ""]
+    lines += ["## Folds (accuracy in %)", "", *markdown(*fold_table(results)), ""]
     for key, title in (
         ("out_of_fold_report", "Out of fold: each training image by the model that did not train on it"),
         ("test_report", "Test set, soft-vote ensemble of the folds"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import shutil
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from fmnist_cv import CrossValidationResult
 from fmnist_cv.errors import UserError
+from fmnist_cv.fit import show
 from fmnist_cv.report import main
 from fmnist_cv.reporting import page
 from fmnist_cv.reporting.page import write_report
@@ -179,6 +182,11 @@ def test_a_holdout_without_a_test_set(make_run: MakeRun, noise: Noise) -> None:
     images[59] = images[1]
     result = make_run({"images": images, "labels": labels}, cv__holdout="first:20")
     text, data = check(result)
+    console = Console(file=io.StringIO(), width=200)
+    show(result, console)
+    assert isinstance(console.file, io.StringIO)
+    for place in (text, (result.path / "report.md").read_text(), console.file.getvalue()):
+        assert "val best" in place and "test last" not in place and "test best" not in place
     assert "no test set" in text and "the other 40 have no out-of-fold prediction" in text
     assert "One fold says nothing" in text and "test" not in data["parts"]
     assert max(data["parts"]["out_of_fold"]["number"]) < 20

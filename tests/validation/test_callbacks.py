@@ -35,8 +35,8 @@ def test_a_csv_logger_beside_tensorboard(one_fold: dict[str, Any], tmp_path: Pat
         "class_path": "lightning.pytorch.loggers.CSVLogger",
         "init_args": {"save_dir": str(tmp_path), "name": "curves"},
     }
-    run = cross_validate(one_fold).path
-    with open(tmp_path / "curves" / "version_0" / "metrics.csv") as file:
+    run = cross_validate(one_fold, run="run").path
+    with open(tmp_path / "curves" / "tiny-run-fold_0" / "metrics.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["val/accuracy"]]
     assert [int(row["step"]) for row in rows] == [0, 1, 2]
     expected = history(run)
