@@ -21,6 +21,7 @@ from fmnist_cv.validation.comparison import Comparison, chance_in_words, p_value
 from fmnist_cv.validation.run_folder import write_json
 from fmnist_cv.validation.statistics import McNemarResult
 from fmnist_cv.validation.tables import percent, rich_table
+from fmnist_cv.validation.writable import check_file_writable
 
 DESCRIPTION = """
 Compare finished runs on the same data and splits, pair by pair: corrected resampled t-test on the shared folds, Bayesian
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file = None if options.json is None else user_path(options.json, "--json")
         if file is not None and file.exists():
             raise UserError(f"{file} exists; give --json another name, or move it away")
+        if file is not None:
+            check_file_writable(file, "--json")
         found = compare_runs(options.runs, options.rope / 100)
         if file is not None:
             _write(file, found)

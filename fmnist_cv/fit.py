@@ -15,8 +15,9 @@ from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import RunFolder, is_writable
+from fmnist_cv.validation.run_folder import RunFolder
 from fmnist_cv.validation.tables import fold_table, rich_table, summary_lines
+from fmnist_cv.validation.writable import is_writable
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 

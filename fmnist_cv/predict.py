@@ -25,6 +25,7 @@ from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import for_csv, make_console, plain
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.writable import check_file_writable
 
 SKIPPED = 1
 FORMATS = ("table", "csv", "json")
@@ -118,8 +119,8 @@ def _check_out(out: Path | None, overwrite: bool) -> None:
     """Refuse before the work what could not be written after it."""
     if out is not None and out.exists() and not overwrite:
         raise UserError(f"{out} exists; give another --out, or --overwrite")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise UserError(f"cannot write {out}: there is no folder {out.parent}")
+    if out is not None:
+        check_file_writable(out, "--out")
 
 
 def _write(found: FilePredictions, form: str, out: Path | None) -> None:

@@ -15,6 +15,7 @@ from fmnist_cv.replication.runs import RowsFailed, run_rows
 from fmnist_cv.replication.tables import write_tables
 from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
+from fmnist_cv.validation.writable import check_writable
 
 
 @works_without_output
@@ -24,6 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         rows = _chosen(options)
+        check_writable(options.out, "--out", "")
+        if rows:
+            check_writable(options.log_dir)
         try:
             if rows:
                 run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)

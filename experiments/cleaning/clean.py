@@ -35,6 +35,7 @@ from fmnist_cv.validation.cross_validation import as_experiment
 from fmnist_cv.validation.preparation import run_or_resume
 from fmnist_cv.validation.run_folder import RunFolder, replace_file, write_json
 from fmnist_cv.validation.statistics import mcnemar
+from fmnist_cv.validation.writable import check_writable
 
 HERE = Path(__file__).parent
 ARMS = {
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=paths.argument, default=HERE, help="folder of results.json and README.md")
     parser.add_argument("--page", action="store_true", help="run nothing; make README.md anew")
     options = parser.parse_args(arguments)
+    check_writable(options.out, "--out", "")
+    options.out.mkdir(parents=True, exist_ok=True)
     results = options.out / "results.json"
     if not options.page:
         write_json(results, measure(options))

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_cv import paths
+from fmnist_cv.validation.writable import check_file_writable
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -95,7 +96,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of the whole cross-validation")
     parser.add_argument("--out", type=paths.argument, default=HERE / "cpu.json")
-    return parser.parse_args()
+    options = parser.parse_args()
+    check_file_writable(options.out, "--out")
+    return options
 
 
 def measure(part: str, program: str, system: str, options: argparse.Namespace) -> dict[str, Any]:

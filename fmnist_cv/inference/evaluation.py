@@ -23,10 +23,11 @@ from fmnist_cv.runtime import Devices
 from fmnist_cv.user_text import for_markdown
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import RunFolder, inside, is_writable, replace_file, write_json
+from fmnist_cv.validation.run_folder import RunFolder, inside, replace_file, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import wilson_interval
 from fmnist_cv.validation.tables import markdown, percent, report_lines
+from fmnist_cv.validation.writable import check_writable, is_writable
 from fmnist_cv.yaml_files import load_yaml
 
 Part = Literal["test", "train"]
@@ -76,6 +77,7 @@ def evaluate_run(
     if out is not None or is_writable(result.path):
         folder = user_path(out, "--out") if out is not None else default_folder(result.path, name, part, model)
         _refuse_other(folder, what)
+        check_writable(folder, "--out", "")
 
     ensemble = load_ensemble(result, model, accelerator)
     if images.shape != ensemble.image_shape:

@@ -24,6 +24,7 @@ from fmnist_cv.options import load_class
 from fmnist_cv.paths import user_path
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import inside
+from fmnist_cv.validation.writable import check_writable
 
 Format = Literal["onnx", "safetensors"]
 FILES = {"onnx": ("model.onnx",), "safetensors": (safetensors_export.WEIGHTS, safetensors_export.DESCRIPTION)}
@@ -66,6 +67,7 @@ def export_run(
     files = [folder / name for name in FILES[form]]
     if not overwrite and (there := [str(file) for file in files if file.exists()]):
         raise UserError(f"{' and '.join(there)}: there already; give another --out, or --overwrite")
+    check_writable(folder, "--out", "")
     ensemble = load_ensemble(result, model, accelerator="cpu", precision="32-true")
     try:
         folder.mkdir(parents=True, exist_ok=True)

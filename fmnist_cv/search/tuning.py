@@ -31,8 +31,8 @@ from fmnist_cv.validation.decoration import decoration, teller
 from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import locked, replace_file, write_json
-from fmnist_cv.validation.run_names import check_writable
 from fmnist_cv.validation.workers import default_workers
+from fmnist_cv.validation.writable import check_writable
 
 
 @dataclass

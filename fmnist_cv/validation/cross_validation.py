@@ -23,8 +23,9 @@ from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.progress import FoldDisplay
 from fmnist_cv.validation.results import write_results
-from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, is_writable, locked
+from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, locked
 from fmnist_cv.validation.workers import default_workers, run_jobs
+from fmnist_cv.validation.writable import is_writable
 
 
 class FoldsFailed(Exception):

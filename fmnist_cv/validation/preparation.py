@@ -18,8 +18,9 @@ from fmnist_cv.experiment import Experiment, identity
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import RunFolder, write_json
-from fmnist_cv.validation.run_names import check_writable, create_run, default_run_names, find_run
+from fmnist_cv.validation.run_names import create_run, default_run_names, find_run
 from fmnist_cv.validation.workers import default_workers
+from fmnist_cv.validation.writable import check_writable
 
 
 @dataclass

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -319,12 +318,3 @@ def inside(run: Path, folder: Path) -> Path:
         raise UserError(f"{folder} leads out of the run, to {target}; put a folder in the link's place, or give another "
                         "with --out")  # fmt: skip
     return folder
-
-
-def is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, found out by making one; a full disk is not what is asked."""
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError as error:
-        return error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM)

@@ -67,22 +67,6 @@ def create_run(log_dir: Path, experiment: str, names: Iterable[str], fill: Calla
     raise UserError(f"run {path} exists; go on with it with --resume {path.name}, or choose another name with --run")
 
 
-def check_writable(log_dir: Path) -> None:
-    """Refuse a log folder that cannot be written, before any work is done, leaving nothing behind.
-
-    Raises:
-        UserError: it, or the folder that would hold it, cannot be written.
-    """
-    existing = next(p for p in (log_dir.absolute(), *log_dir.absolute().parents) if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"cannot write runs under {log_dir}: {existing}: {error.strerror}; choose another folder with --log_dir"
-        ) from None
-
-
 def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
     """The run called `name` of an experiment; "last" is the one made most recently, and a path is taken as it is.
 
