@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something the user asked for cannot be done; the message names the thing, the reason and the way out."""
 
 
+class CannotWrite(UserError):
+    """A disk that is full, read-only or gone, which is nobody's configuration's fault."""
+
+
 class DataNotFound(UserError):
     """The data set asked for is neither on disk nor downloadable."""
 

@@ -15,7 +15,7 @@ from fmnist_cv.replication.runs import RowsFailed, run_rows
 from fmnist_cv.replication.tables import write_tables
 from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.writable import check_writable
+from fmnist_cv.validation.writable import check_writable, disk_errors_told
 
 
 @works_without_output
@@ -28,12 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_writable(options.out, "--out", "")
         if rows:
             check_writable(options.log_dir)
-        try:
-            if rows:
-                run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
-        finally:  # the page shows what is there, whatever failed
-            page = write_tables(options.out)
-            console.print(f"tables: {page}", highlight=False, markup=False, soft_wrap=True)
+        then = ", and the same command goes on: all runs are kept"
+        with disk_errors_told(options.log_dir, then), disk_errors_told(options.out, then):
+            try:
+                if rows:
+                    run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
+            finally:  # the page shows what is there, whatever failed
+                page = write_tables(options.out)
+                console.print(f"tables: {page}", highlight=False, markup=False, soft_wrap=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR

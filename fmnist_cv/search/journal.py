@@ -10,7 +10,7 @@ from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import CannotWrite, UserError
 
 
 class _SystemLock(JournalFileOpenLock):
@@ -40,6 +40,9 @@ class _Journal(JournalFileBackend):
         try:
             cut_torn_line(self._path)
             super().append_logs(logs)
+        except OSError as error:
+            raise CannotWrite(f"cannot write the study's journal {self._path}: {error.strerror}; the same command goes on "
+                              "when it can be written") from None  # fmt: skip
         finally:
             self._line_lock.release()
 

@@ -16,7 +16,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from fmnist_cv.errors import DataNotFound, UserError
+from fmnist_cv.errors import CannotWrite, DataNotFound, UserError
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, SECONDS, failed, finished, ranked
 from fmnist_cv.search.search import Search
@@ -115,7 +115,7 @@ class TrialRunner:
                         self._handle(int(name.split("/")[0]), name, event)
                     self._beat()
         finally:  # whatever happened, none of this process's trials stays behind
-            with contextlib.suppress(*AWAY):  # the next start ends them
+            with contextlib.suppress(*AWAY, CannotWrite):  # the next start ends them
                 self._end_unfinished()
 
     # -- handing out ----------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class TrialRunner:
             prepared = prepare(
                 experiment, **run_or_resume(experiment, trial.user_attrs[RUN]), same_data=self.search.data
             )
-        except DataNotFound:  # which no other trial would find
+        except (DataNotFound, CannotWrite):  # no other trial would fare better
             raise
         except UserError as error:
             self._fail(trial, str(error))

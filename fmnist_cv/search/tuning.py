@@ -32,7 +32,7 @@ from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import locked, replace_file, write_json
 from fmnist_cv.validation.workers import default_workers
-from fmnist_cv.validation.writable import check_writable
+from fmnist_cv.validation.writable import check_writable, disk_errors_told
 
 
 @dataclass
@@ -108,25 +108,27 @@ def tune(
     warm_up()
     given_workers, workers = workers, workers or min(default_workers(None, search.base.devices()), search.n_trials)
     study = run_study(search, workers, storage, console)
-    search.folder.mkdir(parents=True, exist_ok=True)
-    # other commands of the same study wait here, and find what there is to do done
+    then = ", and the same command goes on: all trials are kept"
+    # other commands of the same study wait at this lock, and find what there is to do done
     lock = search.folder / ".afterwards.lock"
-    with quiet_optuna(), locked(lock, wait=True, what="what follows the study", console=console):
-        winner = find_winner(search, study)
-        write_winner(search, winner)
-        summary = _summary(search, study, winner, workers)
-        if search.confirm.top:
-            summary["confirmed"] = confirm(search, study, given_workers, console)
-        if search.settings.nested is not None:
-            summary["nested"] = nested_estimate(search, workers, storage, console)
-        result = SearchResult(search, study, winner, summary, search.folder)
-        write_json(search.folder / "search.json", summary)
-        table = for_csv(result.table).to_csv(index=False)
-        replace_file(search.folder / "trials.csv", lambda file: file.write(table.encode()))
-        with decoration("TensorBoard's pages of the study", teller(console)):
-            write_tensorboard(search, study)
-        with decoration(str(search.folder / "study.html"), teller(console)):
-            write_page(search, study, summary)
+    with disk_errors_told(search.base.log_dir, then), quiet_optuna():
+        search.folder.mkdir(parents=True, exist_ok=True)
+        with locked(lock, wait=True, what="what follows the study", console=console):
+            winner = find_winner(search, study)
+            write_winner(search, winner)
+            summary = _summary(search, study, winner, workers)
+            if search.confirm.top:
+                summary["confirmed"] = confirm(search, study, given_workers, console)
+            if search.settings.nested is not None:
+                summary["nested"] = nested_estimate(search, workers, storage, console)
+            result = SearchResult(search, study, winner, summary, search.folder)
+            write_json(search.folder / "search.json", summary)
+            table = for_csv(result.table).to_csv(index=False)
+            replace_file(search.folder / "trials.csv", lambda file: file.write(table.encode()))
+            with decoration("TensorBoard's pages of the study", teller(console)):
+                write_tensorboard(search, study)
+            with decoration(str(search.folder / "study.html"), teller(console)):
+                write_page(search, study, summary)
     return result
 
 

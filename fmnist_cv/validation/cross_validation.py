@@ -23,9 +23,9 @@ from fmnist_cv.validation.preparation import PreparedRun, prepare
 from fmnist_cv.validation.processes import no_processes_because, warm_up
 from fmnist_cv.validation.progress import FoldDisplay
 from fmnist_cv.validation.results import write_results
-from fmnist_cv.validation.run_folder import FoldFolder, disk_problem, locked
+from fmnist_cv.validation.run_folder import FoldFolder, locked
 from fmnist_cv.validation.workers import default_workers, run_jobs
-from fmnist_cv.validation.writable import is_writable
+from fmnist_cv.validation.writable import disk_errors_told, is_writable
 
 
 class FoldsFailed(Exception):
@@ -102,18 +102,17 @@ def cross_validate(
         if kept.finished:
             kept.check_checkpoints()
     _run([fold_job(prepared, i) for i in unfinished], prepared, console)
-    try:
-        with locked(folder.path / ".summary.lock", wait=True, what="the summary"):
-            if missing := [f.name for f in all_folds if not f.finished]:
-                raise FoldsMissing(folder.path, missing)
+    then = f", and go on with --resume {folder.path.name}: all folds are kept"
+    with (
+        disk_errors_told(folder.path, then),
+        locked(folder.path / ".summary.lock", wait=True, what="the summary"),
+    ):
+        if missing := [f.name for f in all_folds if not f.finished]:
+            raise FoldsMissing(folder.path, missing)
+        write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
+        if refit and not folder.refit.finished:
+            _run([refit_job(prepared)], prepared, console)
             write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
-            if refit and not folder.refit.finished:
-                _run([refit_job(prepared)], prepared, console)
-                write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
-    except OSError as error:
-        if problem := disk_problem(error, folder.path):
-            raise UserError(f"{problem}, and go on with --resume {folder.path.name}: all folds are kept") from None
-        raise
     return CrossValidationResult.load(folder.path)
 
 

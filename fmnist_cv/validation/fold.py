@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from fmnist_cv.data import Split
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import prepare_process
@@ -33,9 +33,10 @@ from fmnist_cv.validation.decoration import forgiving
 from fmnist_cv.validation.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.validation.loggers import make_loggers, name_loggers
 from fmnist_cv.validation.restoring import told_of, watch_restoring
-from fmnist_cv.validation.run_folder import FoldFolder, Locked, disk_problem, locked
+from fmnist_cv.validation.run_folder import FoldFolder, Locked, locked
 from fmnist_cv.validation.schedulers import step_plateaus_when_told
 from fmnist_cv.validation.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
+from fmnist_cv.validation.writable import disk_errors_told
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,21 +79,21 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
     """
     folder = FoldFolder(job.folder)
     try:
-        folder.make()
-        with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
-            if not folder.finished:
-                with quiet_lightning(), tensorboard.quiet_writers():
-                    _train_and_score(job, folder, notify)
+        with disk_errors_told(job.folder.parent):
+            folder.make()
+            with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
+                if not folder.finished:
+                    with quiet_lightning(), tensorboard.quiet_writers():
+                        _train_and_score(job, folder, notify)
         validation = folder.read_metrics()["last"].get("validation", {})
         notify({"event": "finished", "accuracy": validation.get("accuracy")})
     except Locked as error:
         notify({"event": "failed", "reason": str(error), "traceback": "", "locked": True})
+    except CannotWrite as error:
+        notify({"event": "failed", "reason": str(error), "traceback": "", "unexpected": True})
     except (UserError, NonFiniteLoss) as error:
         notify({"event": "failed", "reason": str(error), "traceback": ""})
     except Exception as error:
-        if isinstance(error, OSError) and (problem := disk_problem(error, job.folder.parent)):
-            notify({"event": "failed", "reason": problem, "traceback": "", "unexpected": True})
-            return
         reason = f"{type(error).__name__}: {error}"
         notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc(), "unexpected": True})
 

@@ -41,30 +41,6 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
-WAYS_OUT = {
-    errno.ENOSPC: "free some space there",
-    errno.EDQUOT: "free some of your quota there",
-    errno.EROFS: "make it writable",
-    errno.EACCES: "make it writable",
-    errno.EPERM: "make it writable",
-}
-
-
-def disk_problem(error: OSError, folder: Path) -> str | None:
-    """What to say of an error about a file in this folder: path, reason, way out. None for one about anything else."""
-    path = error.filename
-    if not isinstance(path, str | os.PathLike) or not Path(path).absolute().is_relative_to(folder.absolute()):
-        return None
-    if not folder.is_dir():
-        return (
-            f"cannot write {path}: the folder {folder} was moved or deleted meanwhile; put it back, or start a new run"
-        )
-    way_out = WAYS_OUT.get(error.errno or 0)
-    if way_out is None:
-        return f"cannot read or write {path}: {error.strerror or error}; look after its disk"
-    return f"cannot write {path}: {error.strerror}; {way_out}"
-
-
 def write_json(path: Path, content: dict[str, Any], with_digest: bool = False) -> None:
     """Replace a JSON file; with a digest, `read_json` notices any change of it."""
     if with_digest:

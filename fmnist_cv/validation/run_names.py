@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.paths import user_path
 from fmnist_cv.validation.checked_files import Damaged
 from fmnist_cv.validation.run_folder import RunFolder
@@ -32,7 +32,8 @@ def create_run(log_dir: Path, experiment: str, names: Iterable[str], fill: Calla
         fill: writes the first files into the folder it is given.
 
     Raises:
-        UserError: a run of each name exists, or the folder cannot be written.
+        UserError: a run of each name exists.
+        CannotWrite: the folder cannot be written.
     """
     parent = path = log_dir / experiment
     incomplete = None
@@ -54,7 +55,7 @@ def create_run(log_dir: Path, experiment: str, names: Iterable[str], fill: Calla
             else:
                 return RunFolder(path)
     except OSError as error:
-        raise UserError(
+        raise CannotWrite(
             f"cannot write the run folder {path}: {error.strerror}; choose another with --log_dir"
         ) from None
     finally:

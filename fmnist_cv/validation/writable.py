@@ -1,12 +1,15 @@
-"""Whether files can be written somewhere, asked before the work whose results would go there."""
+"""Whether files can be written somewhere, asked before the work; and what is said where they could not be after it."""
 
 from __future__ import annotations
 
 import errno
+import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import CannotWrite, UserError
 
 
 def check_writable(folder: Path, option: str = "--log_dir", what: str = "runs under ") -> None:
@@ -50,3 +53,46 @@ def is_writable(folder: Path) -> bool:
             return True
     except OSError as error:
         return error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+WAYS_OUT = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+}
+
+
+def disk_problem(error: OSError, folder: Path) -> str | None:
+    """What to say of an error about a file in this folder: path, reason, way out. None for one about anything else."""
+    path = error.filename
+    if not isinstance(path, str | os.PathLike) or not Path(path).absolute().is_relative_to(folder.absolute()):
+        return None
+    if not folder.is_dir():
+        return (
+            f"cannot write {path}: the folder {folder} was moved or deleted meanwhile; put it back, or start a new run"
+        )
+    way_out = WAYS_OUT.get(error.errno or 0)
+    if way_out is None:
+        return f"cannot read or write {path}: {error.strerror or error}; look after its disk"
+    return f"cannot write {path}: {error.strerror}; {way_out}"
+
+
+@contextmanager
+def disk_errors_told(folder: Path, then: str = "") -> Iterator[None]:
+    """Make one line of an error about a file in this folder.
+
+    Args:
+        folder: a run's, say.
+        then: what to do when the disk can be written again.
+
+    Raises:
+        CannotWrite: with path, reason and way out.
+    """
+    try:
+        yield
+    except OSError as error:
+        if problem := disk_problem(error, folder):
+            raise CannotWrite(problem + then) from None
+        raise

@@ -11,13 +11,15 @@ from typing import Any
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.search import trials
+from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, SECONDS, fold_scores, seconds
 from fmnist_cv.search.space import values_of
-from fmnist_cv.search.storage import StudyStorage
+from fmnist_cv.search.storage import ENDED, StudyStorage
 from fmnist_cv.search.study import open_study
 from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
@@ -54,6 +56,34 @@ def test_a_trials_seconds_are_not_those_of_a_clock_that_jumps() -> None:
     old = optuna.trial.create_trial(value=0.5)
     old.datetime_start, old.datetime_complete = noon, noon + timedelta(seconds=9)
     assert seconds(old) == 9
+
+
+def test_a_full_disk_is_no_trials_fault(searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the search, also of a grid, whose points are not drawn again when they failed by themselves."""
+    search = as_search(searched | {"sampler": "grid", "space": {"model.dropout": {"choices": [0.0, 0.5]}}, "trials": 2})
+    with monkeypatch.context() as patch:
+        patch.setattr(trials, "prepare", lambda *args, **options: full_disk())
+        with pytest.raises(CannotWrite, match="No space left"):
+            tune(search, workers=1)
+    found = list(open_study(search, StudyStorage(str(search.folder / "study.journal"), 1)).get_trials())
+    assert [(trial.state, trial.user_attrs[ENDED]) for trial in found] == [
+        (TrialState.FAIL, "the search was interrupted")
+    ]
+
+
+def full_disk() -> None:
+    raise CannotWrite("cannot write the run folder x: No space left on device")
+
+
+def test_a_journal_on_a_full_disk_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = open_journal(tmp_path / "study.journal")
+
+    def full(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(JournalFileBackend, "append_logs", full)
+    with pytest.raises(CannotWrite, match=f"cannot write the study's journal {tmp_path}/study.journal: No space left"):
+        optuna.create_study(storage=storage)
 
 
 def test_the_test_set_is_not_scored(searched: dict[str, Any], tmp_path: Path) -> None:

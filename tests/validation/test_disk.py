@@ -16,7 +16,8 @@ import pytest
 from fmnist_cv import cross_validate, fit
 from fmnist_cv.validation import run_folder
 from fmnist_cv.validation.callbacks import KeepCheckpoints
-from fmnist_cv.validation.run_folder import disk_problem, replace_file
+from fmnist_cv.validation.run_folder import replace_file
+from fmnist_cv.validation.writable import disk_problem
 
 REASONS = {
     errno.ENOSPC: "No space left on device; free some space there",
