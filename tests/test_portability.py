@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 
 from fmnist_cv import compare, cross_validate, evaluate, fit, predict, report, runtime
-from fmnist_cv.validation import workers
+from fmnist_cv.validation import processes
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("fmnist_cv", "experiments") for path in (ROOT / folder).rglob("*.py"))
@@ -107,6 +107,7 @@ def bare_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """For the package's own code: no module or name of Unix alone, no symbolic links, and ASCII for text."""
     monkeypatch.setattr(builtins, "__import__", builtins.__import__)  # to be put back
     exec(WITHOUT_UNIX)
+    monkeypatch.setattr(processes, "METHOD", "spawn")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(
         runtime, "sys", SimpleNamespace(platform="win32", executable=sys.executable, modules=sys.modules)
@@ -149,7 +150,7 @@ def test_every_command_works_without_unix_and_without_utf8(
     run = tmp_path / "logs" / "größe" / "a"
     for name in ("a", "b"):
         assert fit.main(["--config", str(config), "--run", name, f"--seed={len(name)}"]) == 0, capsys.readouterr().err
-    assert "größe: 2 folds of 36 ärmel images" in capsys.readouterr().out
+    assert "größe: 2 folds of ärmel (36 images)" in capsys.readouterr().out
     assert all(name in (run / "report.html").read_text(encoding="utf-8") for name in ("чулок", "靴"))
     assert '"peak_memory_mb": 300.0' in (run / "results.json").read_text(encoding="utf-8")
     assert fit.main(["--resume", str(run)]) == 0
@@ -171,6 +172,6 @@ def test_folds_run_in_spawned_processes_where_there_is_no_fork(
         "runtime.sys = SimpleNamespace(platform='win32', modules=sys.modules)\n"
         "psutil.Process.memory_info = lambda self: SimpleNamespace(peak_wset=300 * 2**20)\n", encoding="utf-8")  # fmt: skip
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
-    monkeypatch.setattr(workers, "_METHOD", "spawn")
+    monkeypatch.setattr(processes, "METHOD", "spawn")
     result = cross_validate(photos(workers=2, holdout=0.3))
     assert result.summary["times"]["peak_memory_mb"] == 300 and len(result.accuracies) == 1

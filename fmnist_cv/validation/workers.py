@@ -17,7 +17,7 @@ from typing import Any, Self
 from fmnist_cv.runtime import Devices, cpu_cores
 from fmnist_cv.streams import lasting_output
 from fmnist_cv.validation.fold import FoldJob, run_fold
-from fmnist_cv.validation.processes import METHOD, start_process
+from fmnist_cv.validation.processes import start_process
 from fmnist_cv.validation.run_folder import FoldFolder, is_locked
 
 LOOK_AGAIN_SECONDS = 0.5  # whether another command still works on a fold
@@ -160,7 +160,7 @@ class _Child:
 
     def __init__(self, job: FoldJob, device: int) -> None:
         self.job = replace(job, device=device)
-        self.events, sender = multiprocessing.get_context(METHOD).Pipe(duplex=False)
+        self.events, sender = multiprocessing.Pipe(duplex=False)
         self.process = start_process(_work, (self.job, sender), job.name)
         sender.close()
 
