@@ -13,7 +13,7 @@ from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.streams import works_without_output
 from fmnist_cv.user_text import make_console
 from fmnist_cv.validation.cross_validation import FoldsFailed
-from fmnist_cv.validation.tables import difference_of, interval_cell, interval_of, percent, rich_table
+from fmnist_cv.validation.tables import difference_of, interval_cell, interval_of, percent, rich_table, synthetic_lines
 
 if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
@@ -59,14 +59,18 @@ def show(result: SearchResult, console: Console) -> None:
     summary = result.summary
     trials = summary["trials"]
     console.print()
+    for line in synthetic_lines(summary["data"]["name"]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True, style="yellow")
     console.print(
         f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were run to their end",
         highlight=False,
     )
-    for trial in trials["failed"]:
+    for trial, what in [(t, "diverged") for t in trials["diverged"]] + [
+        (t, "could not be run") for t in trials["failed"]
+    ]:
         drawn = ", ".join(f"{name} = {value}" for name, value in trial["parameters"].items())
         console.print(
-            f"trial {trial['trial']} could not be run: {trial['reason']} ({drawn})",
+            f"trial {trial['trial']} {what}: {trial['reason']} ({drawn})",
             highlight=False, markup=False, soft_wrap=True, style="yellow",
         )  # fmt: skip
     if confirmed := summary.get("confirmed"):

@@ -109,6 +109,7 @@ def bare_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     exec(WITHOUT_UNIX)
     monkeypatch.setattr(processes, "METHOD", "spawn")
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(processes, "METHOD", "spawn")
     monkeypatch.setattr(
         runtime, "sys", SimpleNamespace(platform="win32", executable=sys.executable, modules=sys.modules)
     )

@@ -26,7 +26,7 @@ from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import RunFolder, inside, replace_file, write_json
 from fmnist_cv.validation.scoring import classification_report
 from fmnist_cv.validation.statistics import wilson_interval
-from fmnist_cv.validation.tables import markdown, percent, report_lines
+from fmnist_cv.validation.tables import markdown, percent, report_lines, synthetic_lines
 from fmnist_cv.validation.writable import check_writable, is_writable
 from fmnist_cv.yaml_files import load_yaml
 
@@ -261,9 +261,7 @@ def score_rows(evaluation: dict[str, Any]) -> list[list[str]]:
 
 def sentences(evaluation: dict[str, Any]) -> list[str]:
     """What is to be known of the scores."""
-    lines = []
-    if "SYNTHETIC" in evaluation["data"]:
-        lines.append("SYNTHETIC data: drawn garments; these scores say nothing about real images.")
+    lines = synthetic_lines(evaluation["data"])
     if evaluation["seen_in_training"] is None:
         lines.append("Whether some of these images were trained on could not be checked: the run's own are not there.")
     elif n := evaluation["seen_in_training"]:

@@ -23,7 +23,7 @@ from fmnist_cv.inference.ensemble import load_parts
 from fmnist_cv.user_text import one_line
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.scoring import as_log_probabilities
-from fmnist_cv.validation.tensorboard import add_figure, confusion_figure
+from fmnist_cv.validation.tensorboard import add_figure, confusion_figure, note_synthetic
 
 N_IMAGES = 2000
 N_COLUMNS = 200  # the projector itself goes no further before it draws
@@ -52,6 +52,7 @@ def write_tensorboard(result: CrossValidationResult) -> Path:
     try:
         beside.chmod(0o755)
         with SummaryWriter(str(beside)) as writer:
+            note_synthetic(writer, result.summary["data"]["name"])
             _add_confusion_matrices(writer, result.summary)
             _add_pr_curves(writer, result)
             _add_embedding(writer, embedded, result.summary["data"]["class_names"])

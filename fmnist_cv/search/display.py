@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import TaskID
 
-from fmnist_cv.search.outcomes import FAILED, failed, finished, fold_scores, given_up, ranked
+from fmnist_cv.search.outcomes import FAILED, diverged, failed, finished, fold_scores, given_up, ranked
 from fmnist_cv.validation.progress import LiveDisplay, time_left
 
 
@@ -82,8 +82,10 @@ class SearchDisplay(LiveDisplay):
         self._update()
         trial = next(t for t in trials if t.number == number)
         if trial.state == TrialState.COMPLETE:
-            scores, how = fold_scores(trial), given_up(trial)
-            what = f"{trial.value:.4f}, " + (f"given up {how}" if how else f"{len(scores)} folds")
+            how = given_up(trial)
+            what = f"{trial.value:.4f}, " + (f"given up {how}" if how else f"{len(fold_scores(trial))} folds")
+            if reason := diverged(trial):
+                what = f"DIVERGED: {reason}"
         else:
             what = f"FAILED: {trial.user_attrs.get(FAILED, 'ended')}"
         self._print(f"trial {number}: {what}; {self._counts()}{self._best()}{self._time_left()}")
@@ -103,9 +105,12 @@ class SearchDisplay(LiveDisplay):
 
     def _counts(self) -> str:
         done, n_failed = finished(self._trials), len(failed(self._trials))
+        n_diverged = sum(diverged(t) is not None for t in done)
         return (
             f"{len(done)} of {self._n} finished, {sum(given_up(t) is not None for t in done)} of them given up, "
-            f"{len(self._done)} running" + (f", {n_failed} failed" if n_failed else "")
+            + (f"{n_diverged} diverged, " if n_diverged else "")
+            + f"{len(self._done)} running"
+            + (f", {n_failed} failed" if n_failed else "")
         )
 
     def _best(self) -> str:

@@ -53,8 +53,6 @@ def open_journal(path: Path) -> JournalStorage:
     Raises:
         UserError: it cannot be written, or is something else.
     """
-    if path.is_dir():
-        raise UserError(f"--storage is {path}, a folder; give the path of a journal file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(_Journal(path))

@@ -12,17 +12,24 @@ RUN = "run"  # name of its run's folder
 GIVEN_UP = "given_up"  # "after folds", "in an epoch", or null
 CURVES = "curves"  # held-out accuracy after each epoch of each finished fold
 FAILED = "failed"  # why it could not be run
+DIVERGED = "diverged"  # why its training has no finite score
+WORST = 0.0  # what a diverged trial is told with
 SECONDS = "seconds"  # from its start to its end, by a clock that nobody sets
 
 
 def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that ran all their folds or were given up."""
+    """The trials that ran all their folds, were given up, or diverged."""
     return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
 
 def given_up(trial: FrozenTrial) -> str | None:
-    """When a finished trial was given up: "after folds" or "in an epoch"; None if it ran all its folds."""
+    """When a finished trial was given up: "after folds" or "in an epoch"; None for any other."""
     return trial.user_attrs.get(GIVEN_UP)
+
+
+def diverged(trial: FrozenTrial) -> str | None:
+    """Why a finished trial has the worst score: its loss or monitored metric was no longer finite; None for any other."""
+    return trial.user_attrs.get(DIVERGED)
 
 
 def failed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -38,7 +45,7 @@ def retried_numbers(trials: Sequence[FrozenTrial]) -> set[int]:
 
 def ranked(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """The trials that ran all their folds, which alone can win; the best first, of equal ones the first."""
-    whole = [trial for trial in finished(trials) if given_up(trial) is None]
+    whole = [trial for trial in finished(trials) if given_up(trial) is None and diverged(trial) is None]
     return sorted(whole, key=lambda trial: (-float(trial.value or 0), trial.number))
 
 

@@ -14,11 +14,11 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 from torch.utils.tensorboard import SummaryWriter
 
-from fmnist_cv.search.outcomes import CURVES, finished, fold_scores, given_up
+from fmnist_cv.search.outcomes import CURVES, diverged, finished, fold_scores, given_up
 from fmnist_cv.search.search import Search
 from fmnist_cv.validation.run_folder import replace_file
-from fmnist_cv.validation.tables import difference_of, interval_of
-from fmnist_cv.validation.tensorboard import log_hyperparameters
+from fmnist_cv.validation.tables import difference_of, interval_of, synthetic_lines
+from fmnist_cv.validation.tensorboard import log_hyperparameters, note_synthetic
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
 
@@ -31,6 +31,7 @@ def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> 
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         search=search,
         summary=summary,
+        warnings=synthetic_lines(search.data.data_name),
         plots=_plots(study),
         trials=[_row(trial, search.n_folds) for trial in sorted(trials, key=lambda t: -float(t.value or 0))],
         n_folds=search.n_folds,
@@ -96,6 +97,7 @@ def _row(trial: FrozenTrial, n_folds: int) -> dict[str, Any]:
         "sd": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
         "folds": [*scores, *[None] * (n_folds - len(scores))],
         "given_up": given_up(trial),
+        "diverged": diverged(trial),
         "parameters": trial.params,
     }
 
@@ -107,6 +109,7 @@ def write_tensorboard(search: Search, study: optuna.Study) -> None:
         if folder.exists():  # a finished trial does not change
             continue
         with SummaryWriter(str(folder)) as writer:
+            note_synthetic(writer, search.data.data_name)
             curves = [curve for curve in trial.user_attrs.get(CURVES, []) if curve]
             if curves:
                 n = min(map(len, curves))

@@ -1,7 +1,9 @@
-"""Optuna kept quiet, and a sampler whose draws depend on (seed, trial number), whoever asks."""
+"""Optuna kept quiet, and a sampler whose draws depend on (seed, count of configurations), however often it is interrupted."""
 
 from __future__ import annotations
 
+import copy
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,8 +12,22 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GridSampler
+from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+
+# A study's attribute: draws are numbered by their count from this trial on, and before it by the trials' numbers, as
+# studies once were.
+COUNTED_FROM = "draws_counted_from"
+
+
+def draw_number(trial: FrozenTrial, trials: Sequence[FrozenTrial], counted_from: int) -> int:
+    """How many configurations were drawn before this trial's; a trial that is run again has the draw of its first run."""
+    first = next(iter(RetryHeartbeatStaleTrialCallback.retry_history(trial)), trial.number)
+    if first < counted_from:
+        return first
+    drawn = (t for t in trials if not RetryHeartbeatStaleTrialCallback.retry_history(t))
+    return counted_from + sum(counted_from <= t.number < first for t in drawn)
 
 
 @contextmanager
@@ -28,11 +44,14 @@ def quiet_optuna() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-class SeededByTrial(BaseSampler):
+class SeededByDraw(BaseSampler):
     """Takes a new sampler for each trial, so that neither another worker nor a restart repeats random numbers.
 
+    Seeds and points of a grid go by the count of configurations, not by the trials' numbers, which interruptions use up:
+    an interrupted study draws what an undisturbed one would, as far as the sampler does not look at other trials.
+
     Args:
-        make: the sampler for a trial, by the trial's number.
+        make: the sampler for a configuration, by the number of its draw.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler]) -> None:
@@ -40,7 +59,12 @@ class SeededByTrial(BaseSampler):
         self._inner = make(0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._inner = self._make(trial.number)
+        trials = study.get_trials(deepcopy=False)
+        self._inner = self._make(draw_number(trial, trials, study.user_attrs.get(COUNTED_FROM, 0)))
+        if isinstance(self._inner, GridSampler):  # it takes the point that the trial's number names
+            taken = {t.system_attrs.get("grid_id") for t in trials}
+            trial = copy.copy(trial)
+            trial.number = next(point for point in itertools.count() if point not in taken)
         self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -128,12 +128,12 @@ class Search:
         """Trials to finish."""
         return self.settings.trials if self.settings.trials is not None else grid_size(self.space)
 
-    def sampler(self, trial: int) -> optuna.samplers.BaseSampler:
-        """The sampler for one trial: what it draws depends on (seed, trial) and the trials before."""
+    def sampler(self, draw: int) -> optuna.samplers.BaseSampler:
+        """The sampler for one draw of a configuration, which depends on (seed, draw) and the trials that are over."""
         options = self.settings.sampler_options
         if self.is_grid:
             return optuna.samplers.GridSampler(grid(self.space), seed=self.settings.seed)
-        return getattr(optuna.samplers, self.settings.sampler)(**options, seed=derive_seed(self.settings.seed, trial))
+        return getattr(optuna.samplers, self.settings.sampler)(**options, seed=derive_seed(self.settings.seed, draw))
 
     def pruner(self) -> optuna.pruners.BasePruner:
         """What gives a trial up after some folds."""

@@ -43,7 +43,10 @@ class EpochRuleSection:
     """When a fold's training is cut off, and its trial given up, though no fold is finished.
 
     It is compared with trials that ran all their folds, which are the better ones where folds are pruned, too: the two
-    rules together give up more than the quantile says.
+    rules together give up more than the quantile says. The trial's score is the mean of its finished folds and this
+    epoch's accuracy. With cv.inner_holdout, where accuracies after epochs are of the inner part and are compared with
+    others of it, the score is the mean of the finished folds; without a finished fold, it is as far below the best trial's
+    score as the inner accuracy is below that trial's in the same fold after the same epoch.
 
     Attributes:
         min_epochs: epochs that each fold is trained.
@@ -92,7 +95,8 @@ class SearchSettings:
         overrides: dotted keys of the experiment that are set for all trials and the baseline, e.g. cv.n_splits or
             trainer.max_epochs.
         trials: how many trials are to be finished, with all folds or given up; null for the whole grid.
-        seed: decides, with a trial's number, what the sampler draws.
+        seed: decides what the sampler draws. Interruptions change no draw, except of TPESampler and GPSampler with several
+            workers, which follow the order in which trials end.
         sampler: TPESampler, RandomSampler or GPSampler of Optuna's, or grid.
         sampler_options: its arguments.
         pruning: when a trial is given up after some folds; null for never.

@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.files import regular_file
 from fmnist_cv.paths import user_path
 from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import FAILED, RUN, retried_numbers
@@ -80,7 +81,7 @@ class StudyStorage:
                     f"--storage is {self.where} with {workers} workers, but SQLite {SQLITE}; leave --storage out for a "
                     "journal file, use PostgreSQL, or --workers 1"
                 )
-            file = user_path(self.where.split(":///", 1)[-1], "--storage")
+            file = _file(self.where.split(":///", 1)[-1])
             self._beside = file.absolute()
             return self._open_database(f"sqlite:///{file}")
         if scheme in ("postgresql", "postgres", "postgresql+psycopg"):
@@ -89,7 +90,7 @@ class StudyStorage:
             return storage
         if scheme:
             raise UserError(f"--storage is {self.shown}; give postgresql://..., or the path of a journal file")
-        self._beside = user_path(self.where, "--storage").absolute()
+        self._beside = _file(self.where).absolute()
         return open_journal(self._beside)
 
     def _open_database(self, url: str) -> RDBStorage:
@@ -239,7 +240,7 @@ class StudyStorage:
 def retry_one_ended(study: optuna.Study, given_up_on: Collection[str] = ()) -> None:
     """Queue the first trial that was ended and not run again, with its parameters, linked to it.
 
-    The lock of handing out must be held.
+    One that was ended while it was being drawn is drawn again. The lock of handing out must be held.
 
     Args:
         study: the study.
@@ -254,8 +255,21 @@ def retry_one_ended(study: optuna.Study, given_up_on: Collection[str] = ()) -> N
             again.user_attrs = {
                 key: value for key, value in again.user_attrs.items() if key not in (OWNER, ENDED, FAILED)
             }
+            if RUN not in again.user_attrs:
+                again.params, again.distributions = {}, {}
             RetryHeartbeatStaleTrialCallback()(study, again)
             return
+
+
+def _file(where: str) -> Path:
+    """The path of a file on a disk, or of none yet. Opening a pipe waits for ever, and a device has no end."""
+    path = user_path(where, "--storage")
+    try:
+        return regular_file(path)
+    except OSError:  # none yet, or it tells when it is opened
+        return path
+    except UserError as error:
+        raise UserError(f"--storage: {error}, or leave it out for a journal in the study's folder") from None
 
 
 def _this_process() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from fmnist_cv.errors import UserError
 from fmnist_cv.options import parameters
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.sampling import SeededByTrial, quiet_optuna
+from fmnist_cv.search.sampling import COUNTED_FROM, SeededByDraw, quiet_optuna
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.trials import TrialRunner
@@ -35,7 +35,8 @@ def run_study(search: Search, workers: int, storage: str | None, console: Consol
         try:
             study = store.patiently(lambda: open_study(search, store))
             if console is not None:
-                console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment}, "
+                console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment} on "
+                              f"{search.data.data_name} ({len(search.data.train_images):,} images), "
                               f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
                               highlight=False, markup=False, soft_wrap=True)  # fmt: skip
             with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
@@ -55,7 +56,7 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
         storage=store.storage,
         study_name=search.name,
         direction="maximize",
-        sampler=SeededByTrial(search.sampler),
+        sampler=SeededByDraw(search.sampler),
         pruner=search.pruner(),
         load_if_exists=True,
     )
@@ -63,6 +64,7 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
     if theirs is not None:
         theirs = {**theirs, "experiment": _with_new_options(theirs["experiment"], mine["experiment"])}
     if theirs is None:
+        study.set_user_attr(COUNTED_FROM, 0)
         study.set_user_attr("search", mine)
         study.set_metric_names(["accuracy"])
     elif differences := [key for key in mine if mine[key] != theirs.get(key)]:
@@ -70,6 +72,10 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
             f"study {search.name} in {store.shown} was made with another {', '.join(differences)}; go on with the "
             "settings it was made with, or choose another name"
         )
+    elif COUNTED_FROM not in study.user_attrs:  # a study older than this attribute
+        with store.handing_out(study.study_name):
+            if COUNTED_FROM not in study.user_attrs:
+                study.set_user_attr(COUNTED_FROM, len(study.get_trials(deepcopy=False)))
     return study
 
 

@@ -11,14 +11,25 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import CannotWrite, DataNotFound, UserError
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, RUN, SECONDS, failed, finished, ranked
+from fmnist_cv.search.epoch_rule import score_if_hopeless
+from fmnist_cv.search.outcomes import (
+    CURVES,
+    DIVERGED,
+    FAILED,
+    GIVEN_UP,
+    RUN,
+    SECONDS,
+    WORST,
+    failed,
+    finished,
+    ranked,
+)
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
 from fmnist_cv.search.storage import AWAY, ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
@@ -93,8 +104,7 @@ class TrialRunner:
         self._running: dict[int, RunningTrial] = {}
         self._tries: Counter[str] = Counter()  # that failed, by run
         self._failed_in_a_row: set[str] = set()  # runs
-        self._reference: list[list[list[float]]] = []  # curves of the trials with all folds, for the epoch rule
-        self._best = 0.0
+        self._ranked: list[FrozenTrial] = []  # those with all folds, the best first
         self._ask_again_at = self._heartbeat_at = 0.0
         self._all_done = False
 
@@ -141,7 +151,7 @@ class TrialRunner:
             store.end_trials(self.study, "the database did not answer while it was handed out", self._is_lost)
             store.end_stale_trials(self.study)
             trials = self.study.get_trials(deepcopy=False)
-            self._remember_curves(trials)
+            self._ranked = ranked(trials)
             states = [trial.state for trial in trials]
             wanted = self.search.n_trials
             given_up_on = {run for run, n in self._tries.items() if n >= MAX_TRIES}
@@ -205,11 +215,11 @@ class TrialRunner:
             return
         self.display.fold_event(number, running.fold, event)
         match event["event"]:
+            case "started" if event["epoch"]:  # the process that watched the last epoch may not have judged it
+                self._judge_epoch(running, name, event["epoch"] - 1, event["last"])
             case "epoch":
                 running.deaths = 0
-                if self._is_hopeless(running, event["epoch"], event["val/accuracy"]):
-                    self._pool.stop(name)
-                    self._tell(running, [*running.scores, event["val/accuracy"]], given_up="in an epoch")
+                self._judge_epoch(running, name, event["epoch"], event)
             case "finished":
                 running.deaths = 0
                 self._go_on(running)
@@ -220,6 +230,8 @@ class TrialRunner:
                 running.locked += 1
                 time.sleep(0.5)  # the fold's process of a command that was killed just now ends with it
                 self._pool.start(running.job())
+            case "failed" if event.get("diverged"):  # an answer about the configuration, and as bad as can be
+                self._tell(running, WORST, diverged=event["reason"])
             case "failed":
                 del self._running[number]
                 is_machines = bool(event.keys() & {"died", "locked", "unexpected"})
@@ -239,12 +251,12 @@ class TrialRunner:
                 self._drop(running)
                 return
             # what is there already, of a trial that is run again, is taken before it is judged
-            judged = running.fold < n_folds and not running.folder.finished
+            judged = running.fold < n_folds and not running.folder.finished and self._ranked
             if judged and self.store.patiently(running.trial.should_prune):
-                self._tell(running, running.scores, given_up="after folds")
+                self._tell(running, mean(running.scores), given_up="after folds")
                 return
         if running.fold == n_folds:
-            self._tell(running, running.scores, given_up=None)
+            self._tell(running, mean(running.scores))
         else:
             self._pool.start(running.job())
 
@@ -253,14 +265,19 @@ class TrialRunner:
         del self._running[running.trial.number]
         self.display.told(running.trial.number, self.store.patiently(lambda: self.study.get_trials(deepcopy=False)))
 
-    def _tell(self, running: RunningTrial, scores: list[float], given_up: str | None) -> None:
-        """Complete the trial with the mean of its scores; given up, it is complete for the sampler, but never wins."""
-        trial, took = running.trial, time.monotonic() - running.began
+    def _tell(
+        self, running: RunningTrial, score: float, given_up: str | None = None, diverged: str | None = None
+    ) -> None:
+        """Complete the trial with its score; given up or diverged, it is complete for the sampler, but never wins."""
+        trial = running.trial
+        attributes = {GIVEN_UP: given_up, CURVES: running.curves, SECONDS: time.monotonic() - running.began}
+        if diverged is not None:
+            attributes[DIVERGED] = diverged
 
         def tell() -> None:
-            for key, value in ((GIVEN_UP, given_up), (CURVES, running.curves), (SECONDS, took)):
+            for key, value in attributes.items():
                 trial.set_user_attr(key, value)
-            self.study.tell(trial, mean(scores), state=TrialState.COMPLETE, skip_if_finished=True)
+            self.study.tell(trial, score, state=TrialState.COMPLETE, skip_if_finished=True)
 
         self._finish(trial, tell)
         del self._running[trial.number]
@@ -285,7 +302,7 @@ class TrialRunner:
         with contextlib.suppress(UpdateFinishedTrialError):  # ended by others, for want of heartbeats
             self.store.patiently(tell)
         trials = self.store.patiently(lambda: self.study.get_trials(deepcopy=False))
-        self._remember_curves(trials)
+        self._ranked = ranked(trials)
         self._keep_the_bests_checkpoints(trial.number, trials)
         self._ask_again_at = 0.0
         self.display.told(trial.number, trials)
@@ -307,22 +324,16 @@ class TrialRunner:
             self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
             self.store.patiently(lambda: self.store.heartbeat([r.trial for r in self._running.values()]))
 
-    # -- the epoch rule -------------------------------------------------------------------------------------
-
-    def _remember_curves(self, trials: Sequence[FrozenTrial]) -> None:
-        whole = ranked(trials)
-        self._reference = [trial.user_attrs[CURVES] for trial in whole]
-        self._best = float(whole[0].value or 0) if whole else 0.0
-
-    def _is_hopeless(self, running: RunningTrial, epoch: int, accuracy: float) -> bool:
-        """Whether the fold is, after this epoch (counted from 0), below the rule's quantile of the finished trials."""
-        rule, n_epochs = self.search.settings.epoch_rule, running.prepared.experiment.config.trainer.max_epochs
-        if rule is None or epoch + 1 < rule.min_epochs or epoch + 1 == n_epochs:
-            return False
-        others = [curves[running.fold][epoch] for curves in self._reference if len(curves[running.fold]) > epoch]
-        if len(others) < rule.min_trials or accuracy >= float(np.quantile(others, rule.quantile)):
-            return False
-        return mean([*running.scores, accuracy]) < self._best  # what is given up must not look the best
+    def _judge_epoch(self, running: RunningTrial, name: str, epoch: int, metrics: dict[str, Any]) -> None:
+        """Give the trial up if the rule says so after this epoch, counted from 0."""
+        rule, experiment = self.search.settings.epoch_rule, running.prepared.experiment
+        if rule is None or epoch + 1 == experiment.config.trainer.max_epochs:
+            return
+        is_inner = experiment.cv.inner_holdout is not None
+        score = score_if_hopeless(rule, self._ranked, running.scores, epoch, metrics["val/accuracy"], is_inner)
+        if score is not None:
+            self._pool.stop(name)
+            self._tell(running, score, given_up="in an epoch")
 
 
 def _report(trial: optuna.Trial, score: float, step: int) -> None:

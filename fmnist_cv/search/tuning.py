@@ -19,7 +19,7 @@ from fmnist_cv.options import as_arguments
 from fmnist_cv.plain_values import plain
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
-from fmnist_cv.search.outcomes import FAILED, RUN, failed, finished, fold_scores, given_up, seconds
+from fmnist_cv.search.outcomes import FAILED, RUN, diverged, failed, finished, fold_scores, given_up, seconds
 from fmnist_cv.search.page import write_page, write_tensorboard
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.search import Search
@@ -62,13 +62,19 @@ class SearchResult:
     def table(self) -> pd.DataFrame:
         """A row per finished trial, the best first.
 
-        Its run's folder, parameters, mean, each fold's score, how it was given up, and seconds (of a trial that was run
-        again, those of its last part).
+        Its run's folder, parameters, mean, each fold's score, how it was given up, why it diverged, and seconds (of a
+        trial that was run again, those of its last part).
         """
         rows = []
         for trial in finished(self.study.get_trials(deepcopy=False)):
             scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
-            outcome = {"accuracy": trial.value, **scores, "given_up": given_up(trial), "seconds": seconds(trial)}
+            outcome = {
+                "accuracy": trial.value,
+                **scores,
+                "given_up": given_up(trial),
+                "diverged": diverged(trial),
+                "seconds": seconds(trial),
+            }
             rows.append({"trial": trial.number, "run": trial.user_attrs[RUN], **trial.params, **outcome})
         return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
@@ -149,6 +155,7 @@ def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: 
     return {
         "study": search.name,
         "search": search.as_dict(),
+        "data": {"name": search.data.data_name, "fingerprint": search.data.train_images.fingerprint()},
         "winner": {
             "trial": winner.number,
             "parameters": winner.params,
@@ -159,6 +166,9 @@ def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: 
             "finished": len(done),
             "given_up_after_folds": sum(given_up(t) == "after folds" for t in done),
             "given_up_in_an_epoch": sum(given_up(t) == "in an epoch" for t in done),
+            "diverged": [
+                {"trial": t.number, "parameters": t.params, "reason": diverged(t)} for t in done if diverged(t)
+            ],
             "failed": [
                 {"trial": t.number, "parameters": t.params, "reason": t.user_attrs[FAILED]} for t in failed(trials)
             ],

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.search.outcomes import fold_scores, ranked
+from fmnist_cv.search.outcomes import diverged, finished, fold_scores, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.validation.cross_validation import cross_validate
@@ -21,6 +21,7 @@ from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.preparation import run_or_resume
 from fmnist_cv.validation.run_folder import replace_file
 from fmnist_cv.validation.statistics import corrected_t_test, summarise
+from fmnist_cv.validation.tables import synthetic_lines
 
 
 def find_winner(search: Search, study: optuna.Study) -> FrozenTrial:
@@ -30,7 +31,9 @@ def find_winner(search: Search, study: optuna.Study) -> FrozenTrial:
         UserError: there is none.
     """
     if not (trials := ranked(study.get_trials(deepcopy=False))):
-        raise UserError(f"study {search.name} has no trial that ran all its folds")
+        reasons = [reason for trial in finished(study.get_trials(deepcopy=False)) if (reason := diverged(trial))]
+        why = f"; {len(reasons)} diverged, the last one: {reasons[-1]}" if reasons else ""
+        raise UserError(f"study {search.name} has no trial that ran all its folds{why}")
     return trials[0]
 
 
@@ -39,8 +42,9 @@ def write_winner(search: Search, winner: FrozenTrial) -> Path:
     values = values_of(search.space, winner.params)
     experiment = search.experiment(values, name=f"{search.name}-winner", seed=search.fresh_seed)
     path = search.folder / "winner.yaml"
+    notes = "".join(f"# {line}\n" for line in synthetic_lines(search.data.data_name))
     header = (
-        f"# Trial {winner.number} of study {search.name}: accuracy {100 * float(winner.value or 0):.2f} % on the folds "
+        f"{notes}# Trial {winner.number} of study {search.name}: accuracy {100 * float(winner.value or 0):.2f} % on the folds "
         f"that chose it; the seed makes others.\n#\n#   command   python -m fmnist_cv.fit --config {path}\n"
     )
     replace_file(path, lambda file: file.write((header + experiment.to_yaml()).encode()))

@@ -13,6 +13,7 @@ import numpy as np
 from fmnist_cv.errors import UserError
 from fmnist_cv.validation.comparison import ROPE, Comparison, Scores, adjusted, compare_scores, verdict
 from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.tables import synthetic_lines
 
 
 @dataclass(frozen=True)
@@ -169,9 +170,7 @@ def _describe(run: CrossValidationResult, name: str) -> dict[str, Any]:
 
 
 def _remarks(runs: list[CrossValidationResult], scores: list[Scores], pairs: list[Comparison]) -> list[str]:
-    lines = []
-    if "SYNTHETIC" in runs[0].summary["data"]["name"]:
-        lines.append("SYNTHETIC data: drawn garments; these differences say nothing about real images.")
+    lines = synthetic_lines(runs[0].summary["data"]["name"], "these differences")
     caveats: dict[str, list[str]] = {}
     for run, score in zip(runs, scores, strict=True):
         if caveat := run.summary["headline"]["caveat"]:

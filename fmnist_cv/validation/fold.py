@@ -91,7 +91,9 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
         notify({"event": "failed", "reason": str(error), "traceback": "", "locked": True})
     except CannotWrite as error:
         notify({"event": "failed", "reason": str(error), "traceback": "", "unexpected": True})
-    except (UserError, NonFiniteLoss) as error:
+    except NonFiniteLoss as error:
+        notify({"event": "failed", "reason": str(error), "traceback": "", "diverged": True})
+    except UserError as error:
         notify({"event": "failed", "reason": str(error), "traceback": ""})
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
@@ -154,7 +156,8 @@ def fit(
         watch_restoring(trainer, folder, keeper)
     epochs, max_epochs = len(keeper.history), trainer.max_epochs if trainer.max_epochs is not None else -1
     steps = _steps_per_epoch(parts, trainer)
-    notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps})
+    last = keeper.history[-1] if keeper.history else {}
+    notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps, "last": last})
     if not (keeper.stopped or 0 < max_epochs <= epochs):
         path = folder.last_checkpoint if resumes else None
         with interrupt_as_itself():

@@ -34,13 +34,18 @@ def fold_table(results: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return columns, rows
 
 
+def synthetic_lines(data_name: str, what: str = "these scores") -> list[str]:
+    """The sentence that stands beside whatever was measured on drawn garments; nothing for real images."""
+    if "SYNTHETIC" not in data_name:
+        return []
+    return [f"SYNTHETIC data: drawn garments, not Fashion-MNIST; {what} say nothing about real images."]
+
+
 def summary_lines(results: dict[str, Any]) -> list[str]:
     """The findings in sentences; accuracies in percent."""
     headline = results["headline"]
     accuracy, folds = headline["accuracy"], accuracy_of(headline["accuracy"])
-    lines = []
-    if "SYNTHETIC" in results["data"]["name"]:
-        lines.append("SYNTHETIC data: drawn garments, not Fashion-MNIST; these scores say nothing about real images.")
+    lines = synthetic_lines(results["data"]["name"])
     if accuracy["n"] == 1:
         low, high = headline["wilson"][0]
         folds += f" (95 % interval {percent(low)} to {percent(high)})"

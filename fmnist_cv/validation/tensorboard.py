@@ -25,6 +25,7 @@ from fmnist_cv.experiment import Experiment, flatten
 from fmnist_cv.user_text import for_figure
 from fmnist_cv.validation.decoration import Tell, decoration
 from fmnist_cv.validation.scoring import classification_report
+from fmnist_cv.validation.tables import synthetic_lines
 
 N_SAMPLES = 40
 LARGEST_SAMPLE = 128  # pixels of a sample's longer side
@@ -71,6 +72,7 @@ def log_fold(
         tell: takes what is to be said of a figure that could not be drawn; the others are drawn all the same.
     """
     writer, last_epoch = logger.experiment, metrics["epochs"] - 1
+    note_synthetic(writer, data.data_name)
     with decoration("the confusion matrix in TensorBoard", tell):
         labels = data.train_images.labels[torch.from_numpy(data.split.validation)].cpu()
         report = classification_report(torch.from_numpy(probabilities), labels, data.class_names)
@@ -92,6 +94,12 @@ def log_fold(
     run = Path(logger.log_dir).parent
     log_hyperparameters(writer, hyperparameters, f"{run.parent.name}/{run.name}")
     logger.finalize("success")
+
+
+def note_synthetic(writer: SummaryWriter, data_name: str) -> None:
+    """Write a page that warns of drawn garments, where the data are these."""
+    for line in synthetic_lines(data_name):
+        writer.add_text("SYNTHETIC", line)
 
 
 def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], group: str) -> None:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.outcomes import FAILED, GIVEN_UP
+from fmnist_cv.search.outcomes import DIVERGED, FAILED, GIVEN_UP
 
 
 def trial(number: int, *scores: float, **attributes: str | None) -> FrozenTrial:
@@ -27,9 +27,11 @@ def shown(terminal: bool) -> str:
     """Of four trials one is there already, one runs to its end, one is given up, one fails."""
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal, no_color=True)
     whole, up = trial(1, 0.8, 0.84, **{GIVEN_UP: None}), trial(2, 0.3, **{GIVEN_UP: "after folds"})
-    before, failed = trial(0, 0.5, 0.6, **{GIVEN_UP: None}), trial(3, **{FAILED: "the loss became nan"})
+    before, failed = trial(0, 0.5, 0.6, **{GIVEN_UP: None}), trial(3, **{FAILED: "its process died"})
+    nan = trial(4, 0.0, **{DIVERGED: "the loss became nan"})
     with SearchDisplay(4, [before], console) as display:
-        for number, trials in ((1, [before, whole]), (2, [before, whole, up]), (3, [before, whole, up, failed])):
+        for number, trials in ((1, [before, whole]), (2, [before, whole, up]), (3, [before, whole, up, failed]),
+                                (4, [before, whole, up, failed, nan])):  # fmt: skip
             display.started(number, n_folds=2, n_done=0)
             display.fold_event(number, 0, {"event": "started", "max_epochs": 2})
             display.fold_event(number, 0, {"event": "epoch", "epoch": 0, "val/accuracy": 0.75})
@@ -46,14 +48,15 @@ def shown(terminal: bool) -> str:
 def test_a_log_has_a_line_per_fold_and_trial() -> None:
     lines = shown(terminal=False).splitlines()
     folds = [line for line in lines if ": fold " in line]
-    assert [line[: line.index(",")] for line in folds] == [f"trial {n}: fold 1 of 2" for n in (1, 2, 3)]
+    assert [line[: line.index(",")] for line in folds] == [f"trial {n}: fold 1 of 2" for n in (1, 2, 3, 4)]
     assert folds[0].startswith("trial 1: fold 1 of 2, 0.7500, about ")
     lines = [line for line in lines if line not in folds]
     assert lines[0].startswith("1 of 4 trials are finished already, best 0.5500 ± 0.0707 (trial 0)")
     assert lines[1].startswith("trial 1: 0.8200, 2 folds; 2 of 4 finished, 0 of them given up, 0 running, best 0.8200")
     assert lines[2].startswith("trial 2: 0.3000, given up after folds; 3 of 4 finished, 1 of them given up")
-    assert lines[3].startswith("trial 3: FAILED: the loss became nan; 3 of 4 finished") and "1 failed" in lines[3]
-    assert lines[4:] == ["all trials are handed out; waiting for process 7 on far"]
+    assert lines[3].startswith("trial 3: FAILED: its process died; 3 of 4 finished") and "1 failed" in lines[3]
+    assert lines[4].startswith("trial 4: DIVERGED: the loss became nan; 4 of 4 finished") and "1 diverged" in lines[4]
+    assert lines[5:] == ["all trials are handed out; waiting for process 7 on far"]
 
 
 def test_a_terminal_has_bars_that_tell_the_same() -> None:

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.search.sampling import SeededByTrial
+from fmnist_cv.search.sampling import SeededByDraw
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import suggest
 from fmnist_cv.search.tuning import as_search
@@ -84,7 +84,7 @@ def test_an_experiment_that_is_edited_meanwhile_stays_as_it_was(searched: dict[s
 
 
 def drawn(search: Search, n: int) -> list[dict[str, Any]]:
-    study = optuna.create_study(sampler=SeededByTrial(search.sampler), direction="maximize")
+    study = optuna.create_study(sampler=SeededByDraw(search.sampler), direction="maximize")
     found = []
     for _ in range(n):
         trial = study.ask()

@@ -139,6 +139,7 @@ def test_a_database_without_heartbeats_gives_its_trials_back(tmp_path: Path, mon
     study = optuna.create_study(storage=store.storage, study_name="s")
     quiet, beating = ask(study), ask(study)
     store.sign(quiet)
+    quiet.set_user_attr("run", "trial_0000")
     store.sign(beating)
     time.sleep(2.1)
     store.heartbeat([beating])
@@ -183,7 +184,11 @@ def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) 
     [
         ("sqlite:///{tmp}/a.db", 2, "SQLite locks the whole file"),
         ("mysql://localhost/a", 1, "give postgresql://"),
-        ("{tmp}", 1, "a folder; give the path of a journal file"),
+        ("{tmp}", 1, "is a folder; give a regular file, or leave it out"),
+        ("{tmp}/pipe", 1, "pipe is a named pipe; give a regular file"),
+        ("sqlite:///{tmp}/pipe", 1, "pipe is a named pipe; give a regular file"),
+        ("/dev/zero", 1, "/dev/zero is a device; give a regular file"),
+        ("{tmp}/link", 1, "link is a device; give a regular file"),
         ("postgresql://a:b/c", 1, "--storage is no URL that can be read"),
         ("{tmp}/no.journal", 1, "is no journal of Optuna's"),
         ("/proc/none/study.journal", 1, "cannot open the journal /proc/none/study.journal"),
@@ -192,6 +197,8 @@ def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) 
 )  # fmt: skip
 def test_storages_that_will_not_do_are_refused(tmp_path: Path, where: str, workers: int, reason: str) -> None:
     (tmp_path / "no.journal").write_text("this is\nno journal\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
     with pytest.raises(UserError) as error:
         StudyStorage(where.format(tmp=tmp_path), workers)
     assert reason in str(error.value) and "secret" not in str(error.value)

@@ -13,16 +13,18 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from rich.console import Console
 
 from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.search import trials
 from fmnist_cv.search.journal import open_journal
-from fmnist_cv.search.outcomes import CURVES, FAILED, GIVEN_UP, SECONDS, fold_scores, seconds
+from fmnist_cv.search.outcomes import CURVES, DIVERGED, FAILED, GIVEN_UP, SECONDS, fold_scores, seconds
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.storage import ENDED, StudyStorage
 from fmnist_cv.search.study import open_study
 from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
+from fmnist_cv.tune import show
 from fmnist_cv.validation.cross_validation import cross_validate
 from fmnist_cv.validation.fold import FoldJob
 
@@ -171,7 +173,7 @@ RATE = "model.optimizer.init_args.lr"
 
 def queued(searched: dict[str, Any], *rates: float) -> SearchResult:
     """A search whose trials have these learning rates, one after another."""
-    search = as_search(searched | {"space": {RATE: {"float": [1e-9, 1.0]}}, "trials": len(rates)})
+    search = as_search(searched | {"space": {RATE: {"float": [1e-9, 1e30]}}, "trials": len(rates)})
     study = open_study(search, StudyStorage(str(search.folder / "study.journal"), 1))
     for rate in rates:
         study.enqueue_trial({RATE: rate})
@@ -203,14 +205,45 @@ def test_a_hopeless_epoch_ends_its_trial(searched: dict[str, Any]) -> None:
     assert metrics == []  # its first fold was cut off after its second epoch
 
 
-def test_a_configuration_that_cannot_be_trained_fails_alone(searched: dict[str, Any]) -> None:
-    space = {"model.optimizer.init_args.lr": {"choices": [1e-2, 1e30]}}
+def test_a_trial_that_diverges_is_told_the_worst_score_and_never_wins(
+    searched: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {RATE: {"choices": [1e-2, 1e30]}}
     result = tune(searched | {"space": space, "sampler": "grid", "trials": None}, workers=2)
-    by_rate = {trial.params["model.optimizer.init_args.lr"]: trial for trial in result.study.trials}
-    assert by_rate[1e30].state == TrialState.FAIL and "loss became" in by_rate[1e30].user_attrs[FAILED]
-    assert len(result.study.trials) == 2 and result.winner.params["model.optimizer.init_args.lr"] == 1e-2
-    (failed,) = result.summary["trials"]["failed"]
-    assert failed["trial"] == by_rate[1e30].number and "loss became" in failed["reason"]
+    by_rate = {trial.params[RATE]: trial for trial in result.study.trials}
+    diverged = by_rate[1e30]
+    assert diverged.state == TrialState.COMPLETE and diverged.value == 0.0
+    assert "loss became" in diverged.user_attrs[DIVERGED] and FAILED not in diverged.user_attrs
+    assert len(result.study.trials) == 2 and result.winner.params[RATE] == 1e-2
+    (told,) = result.summary["trials"]["diverged"]
+    assert told["trial"] == diverged.number and "loss became" in told["reason"] and told["parameters"] == {RATE: 1e30}
+    assert not result.summary["trials"]["failed"] and result.summary["trials"]["finished"] == 2
+    row = result.table.set_index("trial").loc[diverged.number]
+    assert row["accuracy"] == 0.0 and "loss became" in row["diverged"]
+    assert "diverged: the training loss became" in (result.path / "study.html").read_text(encoding="utf-8")
+    show(result, Console())
+    assert f"trial {diverged.number} diverged: the training loss became" in capsys.readouterr().out
+
+
+def test_a_search_whose_trials_all_diverge_runs_to_its_end(
+    searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "MAX_FAILED_IN_A_ROW", 2)
+    search = as_search(searched | {"space": {RATE: {"float": [1e29, 1e30]}}, "trials": 3})
+    with pytest.raises(UserError, match="no trial that ran all its folds; 3 diverged, the last one: the training loss"):
+        tune(search, workers=1)
+    found = open_study(search, StudyStorage(str(search.folder / "study.journal"), 1)).trials
+    assert [(trial.state, trial.value) for trial in found] == [(TrialState.COMPLETE, 0.0)] * 3
+    assert len({trial.params[RATE] for trial in found}) == 3
+
+
+def test_a_diverged_trial_is_nothing_to_judge_others_by(searched: dict[str, Any]) -> None:
+    rule = {"epoch_rule": {"quantile": 1.0, "min_trials": 1}, "pruning": {"p_threshold": 0.5, "n_startup_folds": 2}}
+    result = queued(searched | rule | {"overrides": {"trainer.max_epochs": 2}}, 1e30, 1e-9, 1e-2)
+    first, second, third = result.study.trials
+    assert first.user_attrs[DIVERGED]
+    assert second.user_attrs[GIVEN_UP] is None and len(fold_scores(second)) == 3  # there is no whole one before it
+    assert result.winner.number == third.number
 
 
 def test_a_combination_that_cannot_be_parsed_fails_alone(searched: dict[str, Any]) -> None:
@@ -229,9 +262,11 @@ def test_one_failure_after_another_ends_the_search(
     searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(trials, "MAX_FAILED_IN_A_ROW", 2)
-    space = {"model.optimizer.init_args.lr": {"float": [1e29, 1e30]}}
-    with pytest.raises(TrialsFailed, match="2 trials failed one after another; the last one: the training loss became"):
-        tune(searched | {"space": space}, workers=1)
+    monkeypatch.setattr(trials, "MAX_TRIES", 1)
+    whole = trials.RunningTrial.job
+    monkeypatch.setattr(trials.RunningTrial, "job", lambda running: replace(whole(running), accelerator="nowhere"))
+    with pytest.raises(TrialsFailed, match=r"2 trials failed one after another; the last one: .*nowhere"):
+        tune(searched | {"space": DROPOUT}, workers=1)
     storage = optuna.storages.JournalStorage(
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "logs" / "study" / "study.journal"))
     )

@@ -103,9 +103,16 @@ def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> No
     assert found["gap"] == pytest.approx(summary["winner"]["accuracy"] - found["fresh"]["mean"])
     assert (folder / found["run"] / "best.ckpt").exists() and (folder / found["run"] / "report.md").exists()
     page = (folder / "study.html").read_text()
+    warning = "SYNTHETIC data: drawn garments, not Fashion-MNIST; these scores say nothing about real images."
+    assert f"\n{warning}\n" in out and "on SYNTHETIC garments (300 images), 3 folds each" in out
+    assert "<title>SYNTHETIC: study" in page and warning in page
+    assert summary["data"]["name"] == "SYNTHETIC garments"
     assert "Parallel coordinates" in page and "http-equiv" not in page
     assert list((folder / "tensorboard").glob("trial_000*"))
+    for trial in (folder / "tensorboard").glob("trial_000*"):
+        assert warning.encode() in b"".join(path.read_bytes() for path in trial.iterdir())
     winner = (folder / "winner.yaml").read_text()
+    assert winner.startswith(f"# {warning}\n")
     again = subprocess.run(
         [sys.executable, "-m", "fmnist_cv.fit", "--config", str(folder / "winner.yaml"), "--print_config"],
         capture_output=True, text=True, cwd=tmp_path,

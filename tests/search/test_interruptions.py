@@ -1,0 +1,289 @@
+"""An interrupted study draws, judges and finishes as an undisturbed one, whatever was just written when it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+
+from fmnist_cv.search import journal, sampling, study, trials
+from fmnist_cv.search.display import SearchDisplay
+from fmnist_cv.search.outcomes import DIVERGED, GIVEN_UP
+from fmnist_cv.search.sampling import COUNTED_FROM, quiet_optuna
+from fmnist_cv.search.search import Search
+from fmnist_cv.search.storage import StudyStorage
+from fmnist_cv.search.tuning import as_search
+
+N_FOLDS, N_EPOCHS = 3, 3
+RULES = {"pruning": {"p_threshold": 0.3}, "epoch_rule": {"min_trials": 1, "quantile": 0.5, "min_epochs": 1}}
+SAMPLERS = {
+    "random": {"sampler": "RandomSampler"},
+    "tpe": {"sampler": "TPESampler", "sampler_options": {"n_startup_trials": 3}},
+    "tpe of groups": {"sampler": "TPESampler", "sampler_options": {"n_startup_trials": 3, "multivariate": True, "group": True}},
+    "grid": {"sampler": "grid", "space": {"model.dropout": {"choices": [0.0, 0.1, 0.2]},
+                                          "data.batch_size": {"choices": [20, 30, 40]}}},
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """The process was killed here."""
+
+
+class Clock:
+    """Counts what happens, every write to the journal and every event of a fold, and kills at a given moment."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+
+    def tick(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+
+
+class Fold:
+    """A fold of the simulated disk, on which each epoch that was trained stays."""
+
+    def __init__(self, params: dict[str, Any], fold: int) -> None:
+        dropout, batch_size = params["model.dropout"], params["data.batch_size"]
+        level = 0.9 - abs(dropout - 0.2) + 0.01 * fold
+        early = level - 0.3 if batch_size == 20 else 0.5  # which shows what becomes of it, or does not
+        self.history = [{"val/accuracy": early}, {"val/accuracy": early}, {"val/accuracy": level}]
+        self.diverges = batch_size == 40 and dropout < 0.15
+        self.epochs = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.epochs > N_EPOCHS
+
+    def read_metrics(self) -> dict[str, Any]:
+        score = {"validation": {"accuracy": self.history[-1]["val/accuracy"]}}
+        return {"last": score, "best": score, "history": self.history}
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        last = self.history[self.epochs - 1] if self.epochs else {}
+        yield {"event": "started", "epoch": self.epochs, "max_epochs": N_EPOCHS, "last": last}
+        while self.epochs < N_EPOCHS:
+            if self.diverges and self.epochs == 1:
+                yield {"event": "failed", "reason": "the loss became nan", "traceback": "", "diverged": True}
+                return
+            self.epochs += 1
+            yield {"event": "epoch", "epoch": self.epochs - 1, **self.history[self.epochs - 1]}
+        self.epochs = N_EPOCHS + 1
+        yield {"event": "finished", "accuracy": self.history[-1]["val/accuracy"]}
+
+
+class Pool:
+    """In the place of WorkerPool: one event of each running fold at a time."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.running = clock, deque[tuple[str, Iterator[dict[str, Any]]]]()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.running.clear()
+
+    def start(self, job: tuple[str, Fold]) -> None:
+        self.running.append((job[0], job[1].events()))
+
+    def stop(self, name: str) -> None:
+        self.running = deque(entry for entry in self.running if entry[0] != name)
+
+    def wait(self, timeout: float) -> Iterator[tuple[str, dict[str, Any]]]:
+        if self.running:
+            self.clock.tick()
+            name, events = self.running[0]
+            event = next(events)
+            self.running.rotate(-1) if event["event"] not in ("finished", "failed") else self.running.popleft()
+            yield name, event
+
+
+class Simulation:
+    """Runs a search whose folds train in no time."""
+
+    def __init__(self, search: Search, folder: Path, clock: Clock) -> None:
+        self.search, self.journal, self.clock = search, folder / "study.journal", clock
+        self.disk: dict[str, list[Fold]] = {}
+
+    def prepare(self, params: dict[str, Any], run: str, **_: Any) -> SimpleNamespace:
+        folds = self.disk.setdefault(run, [Fold(params, fold) for fold in range(N_FOLDS)])
+        config = SimpleNamespace(trainer=SimpleNamespace(max_epochs=N_EPOCHS))
+        return SimpleNamespace(
+            folds=folds, experiment=SimpleNamespace(config=config, cv=SimpleNamespace(inner_holdout=None))
+        )
+
+    @quiet_optuna()
+    def run(self, workers: int, kill_after: int | None = None, politely: bool = False) -> optuna.Study | None:
+        """The study when it is over; None if it was killed after so many ticks, or interrupted as by Ctrl-C."""
+        self.clock.left = kill_after
+        store = None
+        try:
+            store = StudyStorage(str(self.journal), workers)
+            opened = study.open_study(self.search, store)
+            with SearchDisplay(self.search.n_trials, opened.get_trials(deepcopy=False), None) as display:
+                runner = trials.TrialRunner(self.search, opened, store, workers, display)
+                end = runner._end_unfinished
+
+                def end_unfinished() -> None:
+                    if self.clock.left is None or politely:
+                        self.clock.left = None
+                        end()
+
+                runner._end_unfinished = end_unfinished  # type: ignore[method-assign]
+                runner.run()
+            return opened
+        except Killed:
+            return None
+        finally:
+            self.clock.left = None
+            if store is not None and store._alive is not None:
+                store._alive.release()  # as the system does, and no more
+
+
+@pytest.fixture(scope="module")
+def simulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Simulation]]:
+    """Makes simulations of a search with a sampler."""
+    clock, searches = Clock(), dict[str, Search]()
+    experiment = {
+        "name": "tiny",
+        "cv": {"n_splits": N_FOLDS},
+        "model": {"class_path": "fmnist_cv.models.DenseNetwork", "init_args": {"hidden": [8]}},
+        "data": {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": {"n_train": 90, "n_test": 9}},
+        "trainer": {"max_epochs": N_EPOCHS, "accelerator": "cpu"},
+    }
+    path = tmp_path_factory.mktemp("experiment") / "tiny.json"
+    path.write_text(json.dumps(experiment), encoding="utf-8")
+    plain_append = journal._Journal.append_logs
+
+    def append_logs(self: Any, logs: list[dict[str, Any]]) -> None:
+        clock.tick()
+        plain_append(self, logs)
+        clock.tick()
+
+    def make(sampler: str, **changes: Any) -> Simulation:
+        key = f"{sampler} {changes}"
+        if key not in searches:
+            space = {"model.dropout": {"float": [0.0, 0.5]}, "data.batch_size": {"choices": [20, 30, 40]}}
+            config = {"name": "study", "experiment": str(path), "space": space, "trials": 7, "confirm": {"top": 0}}
+            search = searches[key] = as_search({**config, **RULES, **SAMPLERS[sampler], **changes})
+            search.experiment = lambda values, **_: values  # type: ignore[method-assign, assignment]
+        made = Simulation(searches[key], tmp_path_factory.mktemp("simulation"), clock)
+        patch.setattr(trials, "prepare", made.prepare)
+        return made
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        patch.setattr(journal._Journal, "append_logs", append_logs)
+        patch.setattr(trials, "values_of", lambda space, params: params)
+        patch.setattr(trials, "run_or_resume", lambda experiment, name: {"run": name})
+        patch.setattr(trials, "fold_folders", lambda prepared: prepared.folds)
+        patch.setattr(trials, "WorkerPool", lambda devices: Pool(clock))
+        patch.setattr(trials.TrialRunner, "_keep_the_bests_checkpoints", lambda *_: None)
+        job = lambda running: (f"{running.trial.number}/{running.fold}", running.folder)  # noqa: E731
+        patch.setattr(trials.RunningTrial, "job", job)
+        yield make
+
+
+def outcomes(found: optuna.Study) -> list[tuple[Any, ...]]:
+    """What each configuration was and came to, in the order of their draws."""
+    return [
+        (t.params, t.value, t.intermediate_values, t.user_attrs.get(GIVEN_UP), t.user_attrs.get(DIVERGED))
+        for t in found.get_trials(deepcopy=False)
+        if t.state == TrialState.COMPLETE
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(simulate: Callable[..., Simulation]) -> Callable[[str], list[tuple[Any, ...]]]:
+    found: dict[str, list[tuple[Any, ...]]] = {}
+
+    def get(sampler: str) -> list[tuple[Any, ...]]:
+        if sampler not in found:
+            whole = simulate(sampler).run(workers=1)
+            assert whole is not None
+            found[sampler] = outcomes(whole)
+        return found[sampler]
+
+    return get
+
+
+def test_the_simulation_has_every_kind_of_outcome(undisturbed: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    kinds = {(given_up, bool(diverged)) for name in SAMPLERS for *_, given_up, diverged in undisturbed(name)}
+    assert kinds == {(None, False), (None, True), ("in an epoch", False), ("after folds", False)}
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kills=st.lists(st.tuples(st.integers(0, 120), st.booleans()), min_size=1, max_size=4))
+def test_an_interrupted_study_ends_as_an_undisturbed_one(
+    simulate: Callable[..., Simulation], undisturbed: Callable[[str], list[tuple[Any, ...]]], sampler: str,
+    kills: list[tuple[int, bool]],
+) -> None:  # fmt: skip
+    expected = undisturbed(sampler)
+    simulation = simulate(sampler)
+    for ticks, politely in kills:
+        simulation.run(1, ticks, politely)
+    found = simulation.run(1)
+    assert found is not None and outcomes(found) == expected
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kills=st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=3))
+def test_side_by_side_the_same_configurations_are_drawn(
+    simulate: Callable[..., Simulation], undisturbed: Callable[[str], list[tuple[Any, ...]]], sampler: str,
+    kills: list[tuple[int, bool]],
+) -> None:  # fmt: skip
+    simulation = simulate(sampler)
+    for ticks, politely in kills:
+        simulation.run(3, ticks, politely)
+    found = simulation.run(3)
+    assert found is not None
+    assert sorted(str(params) for params, *_ in outcomes(found)) == sorted(str(p) for p, *_ in undisturbed(sampler))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_of_the_time_when_trials_numbers_were_seeds_goes_on_without_repeating_a_draw(
+    simulate: Callable[..., Simulation], monkeypatch: pytest.MonkeyPatch, sampler: str
+) -> None:
+    old = simulate(sampler, trials=3)
+    with monkeypatch.context() as then:
+        then.setattr(sampling, "draw_number", lambda trial, *_: trial.number)
+        for ticks in (30, 20):
+            old.run(1, ticks)
+        begun = old.run(1)
+    assert begun is not None
+    n_begun, before = len(begun.trials), outcomes(begun)
+    lines = old.journal.read_text(encoding="utf-8").splitlines(keepends=True)
+    old.journal.write_text("".join(line for line in lines if COUNTED_FROM not in line), encoding="utf-8")
+    new = simulate(sampler)
+    new.journal = old.journal
+    found = new.run(1)
+    assert found is not None and found.user_attrs[COUNTED_FROM] == n_begun > 3
+    assert outcomes(found)[:3] == before
+    assert len({str(params) for params, *_ in outcomes(found)}) == len(outcomes(found)) == 7
+
+
+def test_there_is_no_moment_at_which_a_kill_changes_a_draw(
+    simulate: Callable[..., Simulation], undisturbed: Callable[[str], list[tuple[Any, ...]]]
+) -> None:
+    for ticks in range(0, 1000, 2):
+        simulation = simulate("random", trials=2)
+        if simulation.run(1, ticks) is not None:
+            break
+        found = simulation.run(1)
+        assert found is not None and outcomes(found) == undisturbed("random")[:2], ticks
+    assert ticks > 50
