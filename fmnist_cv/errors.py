@@ -18,7 +18,15 @@ class DataNotFound(UserError):
     """The data set asked for is neither on disk nor downloadable."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'batch_size'?"` for the nearest of the known words, or an empty string."""
+def did_you_mean(word: str, known: Iterable[str], then: str = "") -> str:
+    """`"; did you mean 'batch_size'?"` for the nearest of the known words, or an empty string.
+
+    Args:
+        word: what was given.
+        known: what there is.
+        then: how the sentence goes on, e.g. "give one of a, b"; after the question it is a sentence of its own.
+    """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean '{near[0]}'?" if near else ""
+    if near:
+        return f"; did you mean '{near[0]}'?" + (f" {then[0].upper()}{then[1:]}" if then else "")
+    return f"; {then}" if then else ""

@@ -22,12 +22,14 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
+from fmnist_cv.class_paths import load_class
 from fmnist_cv.data import KFoldDataModule, SplitPlan, make_splits
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.models import ImageClassifier
-from fmnist_cv.options import CrossValidationSection, SelectionSection, explain, load_class, make_parser, parse
-from fmnist_cv.paths import expand_config, user_path
-from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everything
+from fmnist_cv.options import CrossValidationSection, SelectionSection, make_parser, parse
+from fmnist_cv.parser_messages import explain, reason_of_build
+from fmnist_cv.paths import LONGEST_PART, check_name, expand_config, shortened, user_path
+from fmnist_cv.runtime import LARGEST_SEED, Devices, find_devices, has_fast_bf16, seed_everything
 
 OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -168,6 +170,9 @@ class Experiment:
             raise UserError(explain(error, self._parser)) from None
 
     def _check(self) -> None:
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise UserError(f"seed is {shortened(str(self.seed))}; it is a number from 0 to {LARGEST_SEED}")
+        check_name(self.name, "name", LONGEST_PART)
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise UserError(
                 f"name is '{self.name}'; it names a folder: letters, digits, '.', '_', '+' and '-', a letter or digit first"
@@ -275,8 +280,7 @@ class Experiment:
         try:
             made = self._parser.instantiate(self.config)
         except (TypeError, ValueError) as error:
-            reason = re.search(r"Errors:\s+- (.*)", str(error))  # the parser wraps what a part says
-            raise UserError(f"the experiment cannot be built: {reason[1] if reason else error}") from None
+            raise UserError(f"the experiment cannot be built: {reason_of_build(error)}") from None
         return FoldParts(made.model, made.data, made.trainer.as_dict())
 
     @property
@@ -303,11 +307,13 @@ def identity(config: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Defaults of Lightning's callbacks that are members of a string enumeration, which YAML cannot hold, as strings."""
+    """Defaults of Lightning's callbacks that YAML cannot hold, members of string enumerations and devices, as strings."""
     if isinstance(value, Namespace):
         return Namespace({key: _plain(item) for key, item in vars(value).items()})
     if isinstance(value, list):
         return [_plain(item) for item in value]
+    if isinstance(value, torch.device):
+        return str(value)
     return value.value if isinstance(value, Enum) and isinstance(value, str) else value
 
 

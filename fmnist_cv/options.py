@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
-import re
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from importlib import import_module
 from operator import or_
 from pathlib import Path
 from types import UnionType
@@ -18,32 +16,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 import lightning as L
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
-from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError, did_you_mean
-from fmnist_cv.paths import LONGEST, user_path
+from fmnist_cv.parser_messages import RESERVED_TRAINER_OPTIONS, explain
+from fmnist_cv.paths import user_path
 from fmnist_cv.plain_values import plain
 from fmnist_cv.yaml_files import check_yaml, load_yaml, read_yaml_text
-
-# Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
-RESERVED_TRAINER_OPTIONS = {
-    "barebones": "a fold needs its callbacks and logger",
-    "default_root_dir": "runs are written under --log_dir",
-    "enable_checkpointing": "each fold keeps its last and best checkpoint; add a ModelCheckpoint callback for more",
-    "enable_model_summary": "the model is described once for all folds",
-    "enable_progress_bar": "one display shows all folds",
-    "fast_dev_run": "it would leave no results; use --trainer.max_epochs 1 --trainer.limit_train_batches 2",
-    "limit_predict_batches": "every held-out image must be scored",
-    "limit_test_batches": "every test image must be scored",
-    "num_nodes": "spread folds over machines with --cv.fold",
-    "num_sanity_val_steps": "the engine scores the validation images itself",
-    "overfit_batches": "it replaces the index batches' shuffling; use --trainer.limit_train_batches",
-    "strategy": "each fold runs on one device",
-    "use_distributed_sampler": "each fold runs on one device",
-    "sync_batchnorm": "each fold runs on one device",
-}
 
 
 @dataclass
@@ -215,13 +195,14 @@ def _check_values(parser: ArgumentParser, arguments: Sequence[str]) -> None:
             value = arguments[i + 1] if i + 1 < len(arguments) else ""
         takes_files = getattr(parser._option_string_actions.get(option), "_enable_path", False)
         try:
-            if takes_files and len(value) < LONGEST and Path(value).exists():
+            if takes_files and os.path.exists(value) and not os.path.isdir(value):
                 read_yaml_text(Path(value), "file")
             check_yaml(value)
         except UserError as error:
             raise UserError(f"{option}: {error}") from None
-        except yaml.YAMLError:
-            pass  # text, or what the parser says better
+        except yaml.YAMLError as error:
+            if option == "--config":
+                raise UserError(f"--config cannot be read as YAML: {' '.join(str(error).split())}") from None
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -254,9 +235,8 @@ def _find_config(argument: str, subfolder: str) -> str:
                 return f"--config={_config_text(path)}"
     known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
     problem = "is a folder" if given.is_dir() else "does not exist"
-    raise UserError(
-        f"config {name} {problem}{did_you_mean(relative.stem, known)}; give a YAML file, or one of {', '.join(known)}"
-    )
+    way_out = f"give a YAML file, or one of {', '.join(known)}"
+    raise UserError(f"config {name} {problem}{did_you_mean(relative.stem, known, way_out)}")
 
 
 def _config_text(path: Path) -> str:
@@ -264,90 +244,3 @@ def _config_text(path: Path) -> str:
     if not isinstance(load_yaml(text), dict):
         raise UserError(f"config {path} holds no options: it must be a mapping of keys to values")
     return text + "\n"  # with a line break it cannot be taken for a path
-
-
-def explain(error: Exception, parser: ArgumentParser) -> str:
-    """The parser's complaint in a line or two: the key, the reason, and the nearest right key."""
-    text = str(error)
-    if torchs := _takes_schedulers(text):
-        keys = [key for key in re.findall(r'key "([\w.]+)"', text) if key != "schedulers"]
-        return (
-            f"{'.init_args.'.join(keys)}: {torchs} takes schedulers that are made already, which YAML cannot write; use "
-            f"fmnist_cv.models.schedules.{'Chained' if 'Chained' in torchs else 'Sequential'}Schedule, whose "
-            "schedulers are a list of class_path and init_args"
-        )
-    if match := re.search(r"[Oo]ption '([\w.]+)' is not accepted", text):
-        word, classes = match[1], re.findall(r"class_path[ =]'([\w.]+)'", text)
-        if named := re.search(r"' is not accepted\. Got value: Namespace\(class_path='([\w.]+)'", text):
-            classes.append(named[1])  # one of a list, and not the last one
-        keys = re.findall(r'key "([\w.]+)"', text)
-        key = ".".join([keys[0], *(f"init_args.{k}" for k in keys[1:])]) if keys else ""
-        if key == "data" and word in SPLIT_ARGUMENTS:
-            cv = "seed" if word == "seed" else "cv.fold" if word in ("fold", "repeat") else f"cv.{word}"
-            return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
-        if not classes and not keys:
-            return _unknown_key(word, parser)
-        known = [name for name in parameters(classes[-1]) if name != word] if classes else []
-        of = f" of {classes[-1]}" if classes else ""
-        return f"{key + ': ' if key else ''}'{word}' is not an option{of}{did_you_mean(word, known)}"
-    if match := (
-        re.search(r"Group '(?P<group>[\w.]+)' does not accept option '(?P<word>[\w.]+)'", text)
-        or re.search(r"[Uu]nrecognized arguments: (--)?(?P<word>[\w.]+)", text)
-        or re.search(r"[Kk]ey '(?P<word>[\w.]+)' is not expected", text)
-    ):
-        group = match.groupdict().get("group")
-        return _unknown_key(f"{group}.{match['word']}" if group else match["word"], parser)
-    keys = re.findall(r'key "([\w.]+)"', text)
-    if keys and (
-        wrong := re.search(rf'key "{re.escape(keys[-1])}":\s*(Expected .*?Got value: [^\n]*)', text, re.DOTALL)
-    ):
-        path = ".".join([keys[0], *(f"init_args.{key}" for key in keys[1:])])
-        return f"{path}: {' '.join(wrong[1].split())}"
-    if match := re.search(r'key "([\w.]+)":\s*(.*)', text, re.DOTALL):
-        key, reason = match[1], " ".join(match[2].split())
-        if module := re.search(r"No module named '([\w.]+)'", reason):
-            return f"{key}: there is no module '{module[1]}' (modules are looked up in the working folder, too)"
-        if attribute := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", reason):
-            known = [name for name in dir(import_module(attribute[1])) if not name.startswith("_")]
-            return f"{key}: module {attribute[1]} has no '{attribute[2]}'{did_you_mean(attribute[2], known)}"
-        return f"{key}: {reason[:500]}"
-    return " ".join(text.split())[:600]
-
-
-def _takes_schedulers(text: str) -> str | None:
-    """A scheduler in the parser's complaint that is made of other schedulers, such as torch's SequentialLR."""
-    for class_path in re.findall(r"class_path\W+([\w.]+)", text):
-        try:
-            cls = load_class(class_path)
-        except (ImportError, AttributeError, ValueError):
-            continue
-        if inspect.isclass(cls) and issubclass(cls, LRScheduler):
-            kinds = [str(p.annotation) for p in inspect.signature(cls).parameters.values()]
-            if any("LRScheduler" in kind and "Callable" not in kind for kind in kinds):
-                return cls.__name__
-    return None
-
-
-def _unknown_key(word: str, parser: ArgumentParser) -> str:
-    section, _, option = word.rpartition(".")
-    if section == "trainer" and option in RESERVED_TRAINER_OPTIONS:
-        return f"{word} is set by the engine and cannot be given: {RESERVED_TRAINER_OPTIONS[option]}"
-    known = [action.dest for action in parser._actions if action.dest not in ("help", "print_config")]
-    return f"'{word}' is not an option{did_you_mean(word, known) or f'; see {parser.prog} --help'}"
-
-
-def parameters(class_path: str) -> dict[str, Any]:
-    """A class's parameters and, since `**kwargs` pass them on, its bases', with their defaults (`inspect` has `empty`)."""
-    try:
-        cls = load_class(class_path)
-    except (ImportError, AttributeError, ValueError):
-        return {}
-    makers = [vars(c)["__init__"] for c in reversed(inspect.getmro(cls)) if "__init__" in vars(c) and c is not object]
-    found = {name: p.default for make in makers for name, p in inspect.signature(make).parameters.items()}
-    return {name: default for name, default in found.items() if name != "self"}
-
-
-def load_class(class_path: str) -> Any:
-    """The class that a dotted path names."""
-    module, _, name = class_path.rpartition(".")
-    return getattr(import_module(module), name)

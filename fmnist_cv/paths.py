@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from fmnist_cv.errors import UserError
 
 LONGEST_PART = 255  # bytes that the usual file systems allow for the name of a file or folder
+LONGEST_NAME = 200  # of an experiment, search or run: what is written for it has longer ones, such as NAME_SYNTHETIC
 LONGEST = 4000  # bytes of a whole path; Linux takes 4,095
 
 _VARIABLE = re.compile(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\})", re.ASCII)
@@ -89,6 +90,22 @@ def argument(text: str) -> Path:
         return user_path(text, "it")
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def check_name(name: str, what: str, longest: int = LONGEST_NAME) -> None:
+    """Refuse a name that is to be a folder's and cannot be.
+
+    Raises:
+        UserError: it is empty, too long, or holds what cannot be printed.
+    """
+    if not name.strip():
+        raise UserError(f"{what} is empty; give a name")
+    if not name.isprintable():
+        raise UserError(
+            f"{what} is {shortened(ascii(name))}; a name must not hold line breaks or what cannot be printed"
+        )
+    if (length := len(os.fsencode(name))) > longest:
+        raise UserError(f"{what} is '{shortened(name)}' with {length} bytes; a name has at most {longest}")
 
 
 def expand_config(tree: Any, key: str = "") -> Any:

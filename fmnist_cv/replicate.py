@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from fmnist_cv import paths
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
+from fmnist_cv.paths import shortened
 from fmnist_cv.replication.rows import Row, choose_rows, load_rows
 from fmnist_cv.replication.runs import RowsFailed, run_rows
 from fmnist_cv.replication.tables import write_tables
@@ -104,8 +106,8 @@ def _describe(row: Row) -> str:
 
 
 def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 1 up")
+    if not re.fullmatch("[0-9]{1,4}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not a number from 1 to 9999")
     return int(text)
 
 

@@ -126,6 +126,9 @@ def peak_memory_mb() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+LARGEST_SEED = 2**32 - 1  # that NumPy's global generator takes
+
+
 def derive_seed(*parts: int) -> int:
     """One 32-bit seed from several non-negative integers, e.g. (seed, repeat, fold, epoch)."""
     return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -138,4 +138,8 @@ class _Open:
 
 
 def _events(text: str) -> Iterator[Any]:
-    return yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # bytes of a command line that are no text
+        raise yaml.YAMLError("it is no UTF-8") from None
+    yield from yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from fmnist_cv import compare, evaluate, export, fit, predict, replicate, report
 from fmnist_cv.compare import compare_runs
-from fmnist_cv.data import ArrayDataModule, KFoldDataModule
+from fmnist_cv.data import ArrayDataModule, KFoldDataModule, SyntheticDataModule
 from fmnist_cv.data.products import ProductImagesDataModule, find_products
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.data.synthetic_garments import draw_garments
@@ -29,7 +29,8 @@ from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.validation.cross_validation import cross_validate
 from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import find_run
+from fmnist_cv.validation.preparation import prepare
+from fmnist_cv.validation.run_names import find_run
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -97,7 +98,7 @@ def opened(storage: str, file: Path) -> bool:
     return file.is_file()
 
 
-def search(**settings: str) -> Search:
+def search(**settings: Any) -> Search:
     return Search.parse([f"--config={yaml.safe_dump({**SEARCH, 'experiment': '~/tiny.yaml', **settings})}"])
 
 
@@ -257,6 +258,58 @@ def test_paths_that_no_file_system_takes_are_refused(tmp_path: Path, given: str,
 def test_a_name_with_a_line_break_is_taken_where_it_exists(tmp_path: Path) -> None:
     (tmp_path / "a\nb.png").touch()
     assert user_path(tmp_path / "a\nb.png", "FILE") == tmp_path / "a\nb.png"
+
+
+NAMES = {
+    "empty": ("", "is empty; give a name"),
+    "blank": ("   ", "is empty; give a name"),
+    "a line break": ("a\nb", r"is 'a\\nb'; a name must not hold line breaks or what cannot be printed"),
+    "a tab": ("a\tb", "is .*; a name must not hold"),
+    "no UTF-8": ("a\udcff", "is .*; a name must not hold"),
+    "300 letters": ("x" * 300, "is '.*' with 300 bytes; a name has at most"),
+    "90 Chinese letters": ("名" * 90, "is '.*' with 270 bytes; a name has at most"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_that_no_folder_can_have_are_refused(home: Path, kind: str) -> None:
+    name, reason = NAMES[kind]
+    experiment = Experiment.parse(["--config=~/tiny.yaml"])
+    for what, do in (
+        ("--run", lambda: prepare(experiment, run=name)),
+        ("name", lambda: experiment.replaced(name=name)),
+        (
+            "name",
+            lambda: Search.parse([f"--config={yaml.safe_dump(SEARCH)}", "--experiment=~/tiny.yaml", f"--name={name}"]),
+        ),
+    ):
+        with pytest.raises(UserError, match=f"^{what} {reason}") as refused:
+            do()
+        assert len(str(refused.value)) < 200
+
+
+def test_names_leave_room_for_what_is_added_to_them(home: Path) -> None:
+    experiment = Experiment.parse(["--config=~/tiny.yaml"])
+    assert experiment.replaced(name="x" * 255).name and search(name="x" * 200).name
+    for do in (lambda: prepare(experiment, run="x" * 201), lambda: search(name="x" * 201)):
+        with pytest.raises(UserError, match="with 201 bytes; a name has at most 200"):
+            do()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, int("9" * 23)])
+def test_seeds_out_of_range_are_refused(home: Path, seed: int) -> None:
+    range_ = f"seed is {seed}; it (is a number from 0 to 4294967295|must not be negative)"
+    for do in (
+        lambda: Experiment.parse(["--config=~/tiny.yaml", f"--seed={seed}"]),
+        lambda: search(seed=seed),
+        lambda: search(confirm={"seed": seed}),
+    ):
+        with pytest.raises(UserError, match=range_):
+            do()
+    assert Experiment.parse(["--config=~/tiny.yaml", f"--seed={2**32 - 1}"]).build(2**32 - 1)
+    for module, key in ((SyntheticDataModule, "drawing_seed"), (ProductImagesDataModule, "part_seed")):
+        with pytest.raises(UserError, match=f"{key} is -1; it must not be negative"):
+            module(**{key: -1})
 
 
 def test_argparse_names_the_argument(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,13 @@ def test_hostile_text_is_refused(kind: str) -> None:
     for take in (Experiment.from_yaml, lambda text: Experiment.parse([f"--config={text}"])):
         with pytest.raises(UserError, match=reason):
             take(text)
+
+
+@pytest.mark.parametrize("text", ["name: [a\n", "name: 'a\n"])
+def test_what_is_no_yaml_says_where(text: str) -> None:
+    message = refusal(lambda: Experiment.parse([f"--config={text}"]))
+    assert re.fullmatch(r"--config cannot be read as YAML: while .* line \d, column \d", message)
+    assert "no UTF-8" in refusal(lambda: Experiment.parse(["--config=name: a\udcff\n"]))
 
 
 @pytest.mark.parametrize(

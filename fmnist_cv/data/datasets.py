@@ -181,6 +181,8 @@ class SyntheticDataModule(KFoldDataModule):
         super().__init__(**kwargs)
         if n_train < 0 or n_test < 0:
             raise UserError(f"data.n_train is {n_train} and data.n_test {n_test}; they must not be negative")
+        if drawing_seed < 0:
+            raise UserError(f"data.drawing_seed is {drawing_seed}; it must not be negative")
         self.n_train, self.n_test, self.drawing_seed = n_train, n_test, drawing_seed
 
     @property

@@ -226,6 +226,8 @@ class ProductImagesDataModule(KFoldDataModule):
         super().__init__(**kwargs)
         if part not in ("all", "development", "rest"):
             raise UserError(f"data.part is '{part}'; it is one of all, development, rest")
+        if part_seed < 0:
+            raise UserError(f"data.part_seed is {part_seed}; it must not be negative")
         self.root, self.preprocessing, self.part, self.part_seed = root, preprocessing, part, part_seed
         self.recoding = RECODING if recoding is None else user_path(recoding, "data.recoding")
         caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"

@@ -17,7 +17,8 @@ from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Choice, Predictions, load_ensemble
-from fmnist_cv.options import explain, read_config
+from fmnist_cv.options import read_config
+from fmnist_cv.parser_messages import explain
 from fmnist_cv.paths import user_path
 from fmnist_cv.runtime import Devices
 from fmnist_cv.user_text import for_markdown

@@ -13,6 +13,7 @@ import torch
 import yaml
 from rich.console import Console
 
+from fmnist_cv.class_paths import load_class
 from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import safetensors_export
@@ -20,7 +21,6 @@ from fmnist_cv.inference.ensemble import Choice, Ensemble, load_ensemble
 from fmnist_cv.inference.evaluation import read_data
 from fmnist_cv.inference.onnx_export import export_onnx
 from fmnist_cv.inference.safetensors_export import OWN, export_safetensors, load_exported
-from fmnist_cv.options import load_class
 from fmnist_cv.paths import user_path
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import inside

@@ -104,7 +104,7 @@ def choose_rows(names: Iterable[str]) -> list[Row]:
     rows = load_rows()
     for name in names:
         if name not in rows:
-            raise UserError(f"there is no row '{name}'{did_you_mean(name, rows)}; there are {', '.join(rows)}")
+            raise UserError(f"there is no row '{name}'{did_you_mean(name, rows, 'there are ' + ', '.join(rows))}")
         if rows[name].measured:
             raise UserError(f"row {name} is measured by another experiment, whose page is {rows[name].measured['page']} "
                             "(from experiments/replication); --tables takes its number from there")  # fmt: skip

@@ -17,7 +17,8 @@ from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
 from fmnist_cv.experiment import Experiment, flatten
 from fmnist_cv.options import as_arguments, parse, read_config
-from fmnist_cv.runtime import derive_seed
+from fmnist_cv.paths import check_name, shortened
+from fmnist_cv.runtime import LARGEST_SEED, derive_seed
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.settings import (
     ConfirmSection,
@@ -92,7 +93,7 @@ class Search:
     @property
     def fresh_seed(self) -> int:
         """The seed of splits that the search never saw."""
-        return self.base.seed + 1 if self.confirm.seed is None else self.confirm.seed
+        return (self.base.seed + 1) % (LARGEST_SEED + 1) if self.confirm.seed is None else self.confirm.seed
 
     @property
     def ratio(self) -> float:
@@ -162,6 +163,10 @@ class Search:
 
     def _check(self) -> None:
         settings = self.settings
+        check_name(settings.name, "name")  # its winner's and outer folds' names are longer
+        for what, seed in (("seed", settings.seed), ("confirm.seed", self.fresh_seed)):
+            if not 0 <= seed <= LARGEST_SEED:
+                raise UserError(f"{what} is {shortened(str(seed))}; it is a number from 0 to {LARGEST_SEED}")
         if settings.trials is None and not self.is_grid:
             raise UserError("trials is not set; say how many are to be finished, e.g. --trials 30")
         if settings.trials is not None and settings.trials < 1:
@@ -171,8 +176,8 @@ class Search:
         if self.is_grid and (size := grid_size(self.space)) < self.n_trials:
             raise UserError(f"trials is {settings.trials}, but the grid has {size} points; leave trials out for all")
         if settings.sampler not in (GRID, *SAMPLERS):
-            raise UserError(f"sampler is '{settings.sampler}'{did_you_mean(settings.sampler, SAMPLERS)}; there are grid, "
-                            f"{', '.join(SAMPLERS)}")  # fmt: skip
+            there_are = f"there are {', '.join((GRID, *SAMPLERS))}"
+            raise UserError(f"sampler is '{settings.sampler}'{did_you_mean(settings.sampler, SAMPLERS, there_are)}")
         try:
             with quiet_optuna():
                 self.sampler(0)

@@ -192,9 +192,8 @@ def _choice(prefix: str, entry: Any, where: str) -> Choice:
 def _only(entry: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in entry:
         if key not in known:
-            raise UserError(
-                f"{where}.{key} is not an option{did_you_mean(str(key), known)}; there are {', '.join(known)}"
-            )
+            hint = did_you_mean(str(key), known, f"there are {', '.join(known)}")
+            raise UserError(f"{where}.{key} is not an option{hint}")
 
 
 # -- values -------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from typing import Any
 import optuna
 from rich.console import Console
 
+from fmnist_cv.class_paths import parameters
 from fmnist_cv.errors import UserError
-from fmnist_cv.options import parameters
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.sampling import COUNTED_FROM, SeededByDraw, quiet_optuna
 from fmnist_cv.search.search import Search

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.loggers import Logger
 
-from fmnist_cv.options import load_class
+from fmnist_cv.class_paths import load_class
 from fmnist_cv.validation import tensorboard
 
 

@@ -15,6 +15,7 @@ from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
 from fmnist_cv.data.splits import load_splits, save_splits
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.experiment import Experiment, identity
+from fmnist_cv.paths import check_name
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import RunFolder, write_json
@@ -75,6 +76,8 @@ def prepare(
     """
     if run is not None and resume is not None:
         raise UserError("give either --run, which starts a run, or --resume, which goes on with one")
+    if run is not None:
+        check_name(run, "--run")
     if run is not None and (Path(run).name != run or run.startswith(".") or run == "last"):
         raise UserError(
             f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first"

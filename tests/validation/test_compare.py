@@ -267,7 +267,7 @@ def test_nothing_is_overwritten(compared: Path, capsys: Any) -> None:
     [
         ([], "comparing takes two runs or more, got 0"),
         (["nowhere", "there"], "there is no run nowhere"),
-        (["nowhere", "there", "--rope", "wide"], "rope: Expected a <class 'float'>"),
+        (["nowhere", "there", "--rope", "wide"], "rope is 'wide', but must be a number"),
         (["nowhere", "there", "--rope", "0"], "the region of practical equivalence is 0 points"),
         (["nowhere", "there", "--ropes", "1"], "'ropes' is not an option; did you mean 'rope'?"),
     ],

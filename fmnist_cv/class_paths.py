@@ -1,0 +1,79 @@
+"""Classes by the dotted paths that configs name them with."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+
+def load_class(class_path: str) -> Any:
+    """The class that a dotted path names."""
+    module, _, name = class_path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def parameters(class_path: str) -> dict[str, Any]:
+    """A class's parameters and, since `**kwargs` pass them on, its bases', with their defaults (`inspect` has `empty`)."""
+    try:
+        cls = load_class(class_path)
+    except (ImportError, AttributeError, ValueError):
+        return {}
+    makers = [vars(c)["__init__"] for c in reversed(inspect.getmro(cls)) if "__init__" in vars(c) and c is not object]
+    found = {name: p.default for make in makers for name, p in inspect.signature(make).parameters.items()}
+    return {name: default for name, default in found.items() if name != "self"}
+
+
+def keys_below(class_path: str) -> list[str]:
+    """The dotted keys of a class's parameters, and of those of the classes that are its defaults."""
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        parser.add_class_arguments(load_class(class_path), fail_untyped=False)
+        defaults = parser.get_defaults()
+    except Exception:  # another's class may have annotations or defaults of any kind
+        return list(parameters(class_path))
+    return list(_keys(defaults))
+
+
+def type_of(class_path: str, name: str) -> str | None:
+    """The type of a class's parameter as text, or None where there is none that can be told."""
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        parser.add_class_arguments(load_class(class_path), fail_untyped=False)
+        return str(next(action._typehint for action in parser._actions if action.dest == name))  # type: ignore[attr-defined]
+    except Exception:  # another's class may have annotations or defaults of any kind
+        return None
+
+
+def imported_subclasses(base: type) -> list[type]:
+    """The public classes below one, as far as they are imported."""
+    found: dict[type, None] = {}
+    left: list[type] = [base]
+    while left:
+        below: list[type] = left.pop().__subclasses__()
+        found |= dict.fromkeys(below)
+        left += below
+    return [cls for cls in found if not cls.__name__.startswith("_")]
+
+
+def public_path(cls: type) -> str:
+    """The shortest path by which a class can be imported from its package."""
+    parts = cls.__module__.split(".")
+    for n in range(1, len(parts)):
+        module = ".".join(parts[:n])
+        if (
+            not any(part.startswith("_") for part in parts[:n])
+            and getattr(import_module(module), cls.__qualname__, None) is cls
+        ):
+            return f"{module}.{cls.__qualname__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _keys(tree: Namespace, prefix: str = "") -> Iterator[str]:
+    for key, value in vars(tree).items():
+        yield prefix + key
+        if isinstance(value, Namespace):
+            yield from _keys(value, f"{prefix}{key}.")
