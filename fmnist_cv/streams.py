@@ -1,4 +1,4 @@
-"""Standard output that is closed, full, or whose reader goes away: a command works on, and what it prints is lost."""
+"""Standard output that is closed, full, loses its reader, or cannot write a letter: a command works on."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ class _Lasting:
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
+        except UnicodeEncodeError as error:  # the locale lacks a letter, such as "±" or one of a class's name
+            return self._stream.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
         except OSError:
             self._lead_nowhere()
             return len(text)
