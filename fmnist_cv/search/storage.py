@@ -257,6 +257,7 @@ def retry_one_ended(study: optuna.Study, given_up_on: Collection[str] = ()) -> N
             }
             if RUN not in again.user_attrs:
                 again.params, again.distributions = {}, {}
+                again.system_attrs = {k: v for k, v in again.system_attrs.items() if "relative_params" not in k}
             RetryHeartbeatStaleTrialCallback()(study, again)
             return
 

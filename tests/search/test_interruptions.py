@@ -30,6 +30,7 @@ SAMPLERS = {
     "random": {"sampler": "RandomSampler"},
     "tpe": {"sampler": "TPESampler", "sampler_options": {"n_startup_trials": 3}},
     "tpe of groups": {"sampler": "TPESampler", "sampler_options": {"n_startup_trials": 3, "multivariate": True, "group": True}},
+    "gp": {"sampler": "GPSampler", "sampler_options": {"n_startup_trials": 3}, "trials": 5},
     "grid": {"sampler": "grid", "space": {"model.dropout": {"choices": [0.0, 0.1, 0.2]},
                                           "data.batch_size": {"choices": [20, 30, 40]}}},
 }  # fmt: skip
@@ -274,7 +275,7 @@ def test_a_study_of_the_time_when_trials_numbers_were_seeds_goes_on_without_repe
     found = new.run(1)
     assert found is not None and found.user_attrs[COUNTED_FROM] == n_begun > 3
     assert outcomes(found)[:3] == before
-    assert len({str(params) for params, *_ in outcomes(found)}) == len(outcomes(found)) == 7
+    assert len({str(params) for params, *_ in outcomes(found)}) == len(outcomes(found)) == new.search.n_trials
 
 
 def test_there_is_no_moment_at_which_a_kill_changes_a_draw(
