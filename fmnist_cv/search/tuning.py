@@ -123,19 +123,26 @@ def tune(
             winner = find_winner(search, study)
             write_winner(search, winner)
             summary = _summary(search, study, winner, workers)
-            if search.confirm.top:
-                summary["confirmed"] = confirm(search, study, given_workers, console)
-            if search.settings.nested is not None:
-                summary["nested"] = nested_estimate(search, workers, storage, console)
             result = SearchResult(search, study, winner, summary, search.folder)
-            write_json(search.folder / "search.json", summary)
-            table = for_csv(result.table).to_csv(index=False)
-            replace_file(search.folder / "trials.csv", lambda file: file.write(table.encode()))
-            with decoration("TensorBoard's pages of the study", teller(console)):
-                write_tensorboard(search, study)
-            with decoration(str(search.folder / "study.html"), teller(console)):
-                write_page(search, study, summary)
+            try:
+                if search.confirm.top:
+                    summary["confirmed"] = confirm(search, study, given_workers, console)
+                if search.settings.nested is not None:
+                    summary["nested"] = nested_estimate(search, workers, storage, console)
+            finally:  # on fresh splits a winner may diverge; what is known by then is written all the same
+                _write(result, console)
     return result
+
+
+def _write(result: SearchResult, console: Console | None) -> None:
+    """Write search.json, trials.csv, and what there is to look at."""
+    write_json(result.path / "search.json", result.summary)
+    table = for_csv(result.table).to_csv(index=False)
+    replace_file(result.path / "trials.csv", lambda file: file.write(table.encode()))
+    with decoration("TensorBoard's pages of the study", teller(console)):
+        write_tensorboard(result.search, result.study)
+    with decoration(str(result.path / "study.html"), teller(console)):
+        write_page(result.search, result.study, result.summary)
 
 
 def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mapping[str, Any] | None = None) -> Search:

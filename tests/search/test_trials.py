@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from fmnist_cv.errors import CannotWrite, UserError
-from fmnist_cv.search import trials
+from fmnist_cv.search import trials, tuning
 from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import CURVES, DIVERGED, FAILED, GIVEN_UP, SECONDS, fold_scores, seconds
 from fmnist_cv.search.space import values_of
@@ -25,7 +25,7 @@ from fmnist_cv.search.study import open_study
 from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
 from fmnist_cv.tune import show
-from fmnist_cv.validation.cross_validation import cross_validate
+from fmnist_cv.validation.cross_validation import FoldsFailed, cross_validate
 from fmnist_cv.validation.fold import FoldJob
 
 DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}
@@ -235,6 +235,21 @@ def test_a_search_whose_trials_all_diverge_runs_to_its_end(
     found = open_study(search, StudyStorage(str(search.folder / "study.journal"), 1)).trials
     assert [(trial.state, trial.value) for trial in found] == [(TrialState.COMPLETE, 0.0)] * 3
     assert len({trial.params[RATE] for trial in found}) == 3
+
+
+def test_a_winner_that_diverges_on_fresh_splits_takes_no_result_with_it(
+    searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: Any) -> None:
+        raise FoldsFailed(Path("confirm_trial_0000"), {"fold_0": ("the training loss became nan", "")})
+
+    monkeypatch.setattr(tuning, "confirm", diverge)
+    search = as_search(searched | {"space": DROPOUT, "trials": 1, "confirm": {"top": 1}})
+    with pytest.raises(FoldsFailed, match="the training loss became nan"):
+        tune(search, workers=1)
+    summary = json.loads((search.folder / "search.json").read_text(encoding="utf-8"))
+    assert summary["trials"]["finished"] == 1 and "confirmed" not in summary
+    assert (search.folder / "study.html").is_file() and (search.folder / "trials.csv").is_file()
 
 
 def test_a_diverged_trial_is_nothing_to_judge_others_by(searched: dict[str, Any]) -> None:
