@@ -106,10 +106,15 @@ builtins.__import__ = without_unix
 
 @pytest.fixture
 def bare_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For the package's own code: no module or name of Unix alone, and ASCII for text."""
+    """For the package's own code: no module or name of Unix alone, no symbolic links, and ASCII for text."""
     monkeypatch.setattr(builtins, "__import__", builtins.__import__)  # to be put back
     exec(WITHOUT_UNIX)
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+
+    def no_right(path: Path, target: Path) -> None:
+        raise OSError(1314, "A required privilege is not held by the client")
+
+    monkeypatch.setattr(Path, "symlink_to", no_right)
     monkeypatch.setattr(processes, "METHOD", "spawn")
     monkeypatch.setattr(
         runtime, "sys", SimpleNamespace(platform="win32", executable=sys.executable, modules=sys.modules)

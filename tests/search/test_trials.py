@@ -17,6 +17,7 @@ from rich.console import Console
 
 from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.search import trials, tuning
+from fmnist_cv.search.epoch_rule import score_if_hopeless
 from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import CURVES, DIVERGED, FAILED, GIVEN_UP, SECONDS, fold_scores, seconds
 from fmnist_cv.search.space import values_of
@@ -203,6 +204,24 @@ def test_a_hopeless_epoch_ends_its_trial(searched: dict[str, Any]) -> None:
     assert 0 < bad.value < good.value and result.winner.number == good.number
     metrics = list(result.path.glob("trial_0001/fold_*/metrics.json"))
     assert metrics == []  # its first fold was cut off after its second epoch
+
+
+def test_inner_accuracies_stay_among_themselves(searched: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = []
+
+    def judge(rule: Any, best_first: Any, scores: Any, epoch: int, accuracy: float, is_inner: bool) -> float | None:
+        score = score_if_hopeless(rule, best_first, scores, epoch, accuracy, is_inner)
+        judged.append((score, epoch, accuracy, is_inner))
+        return score
+
+    monkeypatch.setattr(trials, "score_if_hopeless", judge)
+    rule = {"epoch_rule": {"quantile": 0.5, "min_trials": 1}}
+    overrides = {"overrides": {"trainer.max_epochs": 2, "cv.inner_holdout": 0.3}}
+    result = queued(searched | rule | overrides, 1e-2, 1e-9)
+    good, bad = result.study.trials
+    score, epoch, accuracy, is_inner = judged[-1]
+    assert is_inner and bad.user_attrs[GIVEN_UP] == "in an epoch" and bad.value == score
+    assert score == pytest.approx(good.value - (good.user_attrs[CURVES][0][epoch] - accuracy))
 
 
 def test_a_trial_that_diverges_is_told_the_worst_score_and_never_wins(
