@@ -195,8 +195,15 @@ def _missing(lines: Sequence[Line], parser: ArgumentParser) -> str | None:
     for line in lines:
         if match := re.search(r"the following arguments are required: (.*)", line.text):
             if line.class_path:
-                where = "" if _is_dataclass(line.class_path) else "; give it in init_args"
-                return f"{line.path}: {line.class_path} needs {match[1]}{where}"
+                named = match[1].partition(". Got value: ")[0]
+                # of a callable, such as a scheduler, only the value tells the class
+                about = " ".join(other.text for other in lines if other.path == line.path)
+                given = re.findall(r"class_path\W+([\w.]+)", about)
+                cls = next((cls for cls in given if named in parameters(cls)), line.class_path)
+                where = "" if _is_dataclass(cls) else "; give it in init_args"
+                if named == "T_max":
+                    where += ", or use CosineSchedule of fmnist_cv.models.schedules, which is as long as the training"
+                return f"{line.path}: {cls} needs {named}{where}"
             has_config = "--config" in parser._option_string_actions
             way_out = "give them as options, or in a file with --config" if has_config else f"see {parser.prog} --help"
             return f"the following are required: {', '.join(sorted(match[1].split(', ')))}; {way_out}"

@@ -491,6 +491,48 @@ def test_no_config_is_refused(arguments: list[str]) -> None:
         Experiment.parse(arguments)
 
 
+SCHEDULES, TORCHS = "fmnist_cv.models.schedules.", "torch.optim.lr_scheduler."
+CONSTANT = {"class_path": f"{TORCHS}ConstantLR"}
+
+
+@pytest.mark.parametrize(
+    ("name", "init_args", "message"),
+    [
+        (f"{TORCHS}SequentialLR", {"schedulers": [CONSTANT], "milestones": []}, "use {SCHEDULES}SequentialSchedule"),
+        ("SequentialLR", {"schedulers": [CONSTANT], "milestones": []}, "use {SCHEDULES}SequentialSchedule"),
+        (f"{TORCHS}ChainedScheduler", {"schedulers": [CONSTANT]}, "use {SCHEDULES}ChainedSchedule"),
+        (
+            f"{TORCHS}CosineAnnealingLR",
+            {},
+            "{TORCHS}CosineAnnealingLR needs T_max; give it in init_args, or use CosineSchedule",
+        ),
+        (f"{TORCHS}CosineAnnealingLR", {"T_max": None}, "{TORCHS}CosineAnnealingLR needs T_max"),
+        (
+            f"{SCHEDULES}SequentialSchedule",
+            {"schedulers": [CONSTANT]},
+            "{SCHEDULES}SequentialSchedule needs milestones",
+        ),
+        (
+            f"{SCHEDULES}SequentialSchedule",
+            {"schedulers": [CONSTANT, {"class_path": f"{TORCHS}StepLR"}], "milestones": [1]},
+            "{TORCHS}StepLR needs step_size",
+        ),
+        (
+            f"{SCHEDULES}SequentialSchedule",
+            {
+                "schedulers": [CONSTANT, {"class_path": f"{TORCHS}StepLR", "init_args": {"size": 1}}, CONSTANT],
+                "milestones": [1, 2],
+            },
+            "'size' is not an option of {TORCHS}StepLR",
+        ),
+    ],
+)
+def test_what_a_schedule_lacks_is_said_in_a_line(tiny: Config, name: str, init_args: Config, message: str) -> None:
+    said = refusal(changed(tiny, model__init_args__lr_scheduler={"class_path": name, "init_args": init_args}))
+    assert said.startswith("model.init_args.lr_scheduler") and len(said) < 300 and "\n" not in said
+    assert message.format(SCHEDULES=SCHEDULES, TORCHS=TORCHS) in said
+
+
 # -- contradictions -----------------------------------------------------------------------------------------
 
 

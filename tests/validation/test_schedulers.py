@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.utils.data import DataLoader, TensorDataset
 
+from fmnist_cv import cross_validate
 from fmnist_cv.errors import UserError
 from fmnist_cv.validation.schedulers import check_optimizers
 
@@ -214,3 +215,24 @@ def test_a_module_without_an_optimizer_needs_parameters_to_be_frozen(returned: A
         return returned
 
     assert refusal(frozen) is None
+
+
+# -- the folds and the refit ----------------------------------------------------------------------------------
+
+ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.1}}
+
+
+def in_steps(total: int | None) -> dict[str, Any]:
+    """Three folds of 200 images in batches of 32 have 7 steps in each of 3 epochs; the refit has 10."""
+    scheduler = {**ONE_CYCLE, "init_args": {**ONE_CYCLE["init_args"], "total_steps": total}}  # type: ignore[dict-item]
+    return {"lr_scheduler": scheduler, "lr_scheduler_interval": "step"}
+
+
+def test_a_length_left_out_fits_the_folds_and_the_refit(quick: dict[str, Any]) -> None:
+    quick["model"]["init_args"] |= in_steps(None)
+    run = cross_validate(quick, refit=True).path
+    for name, steps in (("fold_0", 7), ("refit", 10)):
+        checkpoint = torch.load(run / name / "last.ckpt", weights_only=True)
+        (state,) = checkpoint["lr_schedulers"]
+        assert state["total_steps"] == state["last_epoch"] == checkpoint["global_step"]
+        assert checkpoint["global_step"] == steps * (checkpoint["epoch"] + 1)
