@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any
 
@@ -25,6 +26,14 @@ def parameters(class_path: str) -> dict[str, Any]:
     makers = [vars(c)["__init__"] for c in reversed(inspect.getmro(cls)) if "__init__" in vars(c) and c is not object]
     found = {name: p.default for make in makers for name, p in inspect.signature(make).parameters.items()}
     return {name: default for name, default in found.items() if name != "self"}
+
+
+def is_section(class_path: str) -> bool:
+    """Whether it is a dataclass, whose keys stand in its place, without class_path and init_args."""
+    try:
+        return is_dataclass(load_class(class_path))
+    except (ImportError, AttributeError, ValueError):
+        return False
 
 
 def keys_below(class_path: str) -> list[str]:
