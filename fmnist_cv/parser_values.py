@@ -114,7 +114,7 @@ def _described(types: Sequence[ast.expr]) -> tuple[list[str], list[str]]:
             if kind in ("Union", "Optional", "Callable"):
                 words += inner
             elif kind in ("dict", "Dict", "Mapping"):
-                words.append(f"a mapping of names to {_plural(inside[-1], inner)}")
+                words.append(f"a mapping of names to {_plural(inside[-1], _described(inside[-1:])[0])}")
             elif kind in ("tuple", "Tuple") and not any(ast.unparse(item) == "..." for item in inside):
                 words.append(f"a list of {len(inside)} values")
             else:
@@ -135,7 +135,7 @@ def _described(types: Sequence[ast.expr]) -> tuple[list[str], list[str]]:
             words.append(
                 f"{'an' if name[0] in 'AEIOU' else 'a'} {name}" if name not in ("Class", "Callable") else "a class"
             )
-    unique = list(dict.fromkeys(words))
+    unique = list(dict.fromkeys(words)) or ["an array"]
     return sorted(unique, key=lambda word: word == "null"), bases
 
 
