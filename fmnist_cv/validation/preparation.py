@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-import yaml
 from rich.console import Console
 
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
@@ -22,6 +21,7 @@ from fmnist_cv.validation.run_folder import RunFolder, write_json
 from fmnist_cv.validation.run_names import create_run, default_run_names, find_run
 from fmnist_cv.validation.workers import default_workers
 from fmnist_cv.validation.writable import check_writable
+from fmnist_cv.yaml_files import load_yaml
 
 
 @dataclass
@@ -158,7 +158,7 @@ def _create(experiment: Experiment, names: Iterable[str], data: KFoldDataModule)
                 "class_names": list(train.class_names),
             },
             "environment": describe_environment(devices.description, threads, precision),
-            "settings": identity(yaml.safe_load(config)),  # again, since YAML has no digest and users may edit it
+            "settings": identity(load_yaml(config)),  # again, since YAML has no digest and users may edit it
         }
         write_json(folder.run_info, info, with_digest=True)
 

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import yaml
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from fmnist_cv.checkpoints import check_records
 from fmnist_cv.errors import UserError
 from fmnist_cv.experiment import Experiment, identity
-from fmnist_cv.files import regular_file
 from fmnist_cv.validation.checked_files import Damaged, Shape, Types, digest, read_arrays, read_json
+from fmnist_cv.yaml_files import load_yaml, read_yaml_text
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -217,15 +216,14 @@ class RunFolder:
         """What ran.
 
         Raises:
-            Damaged: config.yaml is missing or damaged, or no longer what the run was made with.
-            UserError: its classes cannot be found.
+            UserError: config.yaml is missing or damaged, is no longer what the run was made with, or names classes that
+                cannot be found.
         """
         try:
-            text = regular_file(self.config).read_text(encoding="utf-8")
-            settings = identity(yaml.safe_load(text))
-        except (OSError, ValueError, yaml.YAMLError, UserError) as error:
-            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-            raise Damaged(self.config, reason, RESTORE) from None
+            text = read_yaml_text(self.config, "config")
+        except UserError as error:
+            raise UserError(f"{error}; {RESTORE}") from None
+        settings = identity(load_yaml(text))
         for key, value in identity(self.read_run_info().get("settings", {})).items():  # an older version kept none
             if repr(settings.get(key)) != repr(value):
                 raise Damaged(self.config, f"{key} is {settings.get(key)!r}, but the run was made with {value!r}",

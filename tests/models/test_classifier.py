@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,8 +286,18 @@ def test_a_checkpoint_that_cannot_be_started_from_is_refused(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": BatchNormCNN().state_dict()}, "other.ckpt")
     torch.save({"state_dict": Trap()}, "trap.ckpt")
-    Path("cut.ckpt").write_bytes(Path("other.ckpt").read_bytes()[:1000])
+    whole = Path("other.ckpt").read_bytes()
+    Path("cut.ckpt").write_bytes(whole[:1000])
+    Path("flipped.ckpt").write_bytes(
+        whole[: len(whole) // 2] + bytes([whole[len(whole) // 2] ^ 1]) + whole[len(whole) // 2 + 1 :]
+    )
+    os.mkfifo("pipe")
+    Path("pipe.ckpt").symlink_to("pipe")
+    Path("endless.ckpt").symlink_to("/dev/zero")
+    Path("folder.ckpt").mkdir()
     for name, reason in (("missing", "No such file"), ("cut", "cannot read"), ("trap", "UnpicklingError"),
+                         ("flipped", "BadZipFile"), ("pipe", "start_from: pipe.ckpt is a named pipe; give a regular file"),
+                         ("endless", "endless.ckpt is a device"), ("folder", "folder.ckpt is a folder"),
                          ("other", "is of another network: .*Missing key")):  # fmt: skip
         with pytest.raises(UserError, match=reason):
             LinearClassifier(start_from=f"{name}.ckpt").load_start()

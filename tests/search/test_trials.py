@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
@@ -25,9 +26,10 @@ from fmnist_cv.search.storage import ENDED, StudyStorage
 from fmnist_cv.search.study import open_study
 from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
-from fmnist_cv.tune import show
+from fmnist_cv.tune import main, show
 from fmnist_cv.validation.cross_validation import FoldsFailed, cross_validate
 from fmnist_cv.validation.fold import FoldJob
+from fmnist_cv.validation.run_folder import FoldFolder
 
 DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}
 
@@ -306,3 +308,21 @@ def test_one_failure_after_another_ends_the_search(
     )
     found = optuna.load_study(study_name="study", storage=storage).trials
     assert [trial.state for trial in found] == [TrialState.FAIL] * 2
+
+
+def test_a_damaged_file_of_a_fold_is_named(
+    searched: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = FoldFolder.read_metrics
+
+    def damage_and_read(self: FoldFolder) -> dict[str, Any]:
+        self.metrics.write_bytes(self.metrics.read_bytes()[:100])
+        return read(self)
+
+    monkeypatch.setattr(FoldFolder, "read_metrics", damage_and_read)
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(searched))
+    assert main(["--config", str(tmp_path / "search.yaml"), "--workers", "1"]) == 2
+    err = capsys.readouterr().err
+    metrics = tmp_path / "logs" / "study" / "trial_0000" / "fold_0" / "metrics.json"
+    assert err.startswith(f"error: cannot read {metrics}: ") and "Traceback" not in err
+    assert err.endswith("; delete it and resume the run, which scores the fold again from its checkpoints\n")

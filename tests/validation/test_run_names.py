@@ -15,7 +15,8 @@ import pytest
 
 from fmnist_cv import cross_validate, fit
 from fmnist_cv.errors import UserError
-from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, locked, write_json
+from fmnist_cv.inference.evaluation import default_folder
+from fmnist_cv.validation.run_folder import FoldFolder, RunFolder, inside, locked, write_json
 from fmnist_cv.validation.run_names import create_run, default_run_names, find_run
 
 
@@ -88,7 +89,7 @@ def test_what_is_left_of_a_deleted_run_is_named_alike_by_run_and_resume(
     assert "delete it or choose another name with --run" in messages[0]
     assert messages[1:] == messages[:1] * 2
     assert fit.main(["--resume", str(left)]) == fit.USER_ERROR
-    assert f"cannot read {left / 'config.yaml'}: No such file" in capsys.readouterr().err
+    assert f"config {left / 'config.yaml'} cannot be read as YAML: No such file" in capsys.readouterr().err
 
 
 def test_a_run_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
@@ -124,3 +125,14 @@ def test_a_link_in_the_place_of_a_half_written_file_is_not_written_through(tmp_p
     (tmp_path / ".results.json.tmp").symlink_to(tmp_path / "precious")
     write_json(tmp_path / "results.json", {})
     assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "results.json").is_symlink()
+
+
+def test_what_belongs_into_a_run_is_not_written_through_a_link(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "exports").mkdir(parents=True)
+    assert inside(run, run / "exports" / "best") == run / "exports" / "best"
+    (run / "evaluations").symlink_to(tmp_path)
+    with pytest.raises(
+        UserError, match=r"evaluations/garments-test leads out of the run, to .*; put a folder in the link"
+    ):
+        default_folder(run, "garments", "test", "ensemble")
