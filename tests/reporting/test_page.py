@@ -102,7 +102,7 @@ def test_the_interval_is_a_possible_one_or_a_sentence_says_why_there_is_none(
     path = result.path / "results.json"
     results = json.loads(path.read_text())
     results["headline"]["accuracy"] |= {"sd": 0.3, "low": -2.471, "high": 3.2510}
-    path.write_text(json.dumps(results))
+    path.write_text(json.dumps({key: value for key, value in results.items() if key != "digest"}))
     for run in (result, CrossValidationResult.load(result.path)):
         accuracy = run.summary["headline"]["accuracy"]
         text = write_report(run).read_text()
@@ -223,7 +223,7 @@ def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationR
         write_report(CrossValidationResult.load(run))
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("n_test: 200", "n_test: 100"))
-    with pytest.raises(UserError, match="was scored on other test images than SYNTHETIC garments holds now"):
+    with pytest.raises(UserError, match="the run was made with 200"):
         write_report(CrossValidationResult.load(run))
     assert (run / "report.html").read_bytes() == before
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_cv import compare, evaluate, fit, report
-from fmnist_cv.validation.run_folder import is_writable
+from fmnist_cv.validation.writable import is_writable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="takes a right from root as Linux has it")
 
