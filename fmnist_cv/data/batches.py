@@ -56,6 +56,11 @@ class ImageBatches:
         full, rest = divmod(len(self.indices), self.batch_size)
         return full + bool(rest and not self.drop_last)
 
+    @property
+    def last_size(self) -> int:
+        """Images in the last batch."""
+        return len(self.indices) - (len(self) - 1) * self.batch_size if not self.drop_last else self.batch_size
+
 
 @dataclass(frozen=True)
 class Scaling:

@@ -154,10 +154,20 @@ class ImageClassifier(L.LightningModule):
             datamodule = getattr(self.trainer, "datamodule", None)
             if datamodule is None or not hasattr(datamodule, "class_counts"):
                 raise UserError("class_weights 'balanced' needs a data module of fmnist_cv, which counts the classes")
-            counts = datamodule.class_counts().to(self.device, torch.float32)
-            if len(counts) != self.n_classes or not counts.all():
-                raise UserError(f"class_weights 'balanced': the training part has {counts.tolist()} images per class")
-            self.loss_weights = counts.sum() / (self.n_classes * counts)
+            self.loss_weights = self.balanced_weights(datamodule.class_counts()).to(self.device)
+
+    def balanced_weights(self, counts: Tensor) -> Tensor:
+        """float32 (n_classes,): weights that make all classes count the same.
+
+        Args:
+            counts: int64 (n_classes,), images per class in the training part.
+
+        Raises:
+            UserError: a class has none.
+        """
+        if len(counts) != self.n_classes or not counts.all():
+            raise UserError(f"class_weights 'balanced': the training part has {counts.tolist()} images per class")
+        return counts.sum() / (self.n_classes * counts.float())
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one batch: images float32 (b, c, h, w), labels int64 (b,)."""

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lightning as L
 import torch
@@ -275,10 +275,10 @@ class KeepCheckpoints(Checkpoint):
         os.replace(beside, self.last)
 
     @staticmethod
-    def _check_loadable(path: Path) -> None:
+    def _check_loadable(file: Path | BinaryIO) -> None:
         """Refuse, after the first epoch and not after the last, what could never be loaded again."""
         try:
-            torch.load(path, map_location="cpu", weights_only=True)
+            torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise UserError(
                 "the checkpoint holds objects that are not plain values, so that it could not be loaded safely: "

@@ -88,7 +88,7 @@ def cross_validate(
     experiment = _one_worker_where_needed(experiment, console)
     if experiment.cv.workers != 1:
         warm_up()
-    prepared = prepare(experiment, run, resume, console)
+    prepared = prepare(experiment, run, resume, console, refit=refit)
     experiment, folder = prepared.experiment, prepared.run
     all_folds = fold_folders(prepared)
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]

@@ -105,9 +105,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     prepare_process(job.threads)
     experiment = Experiment.from_yaml(name_loggers(job.config, folder.path))
     parts = experiment.build(job.seed)
-    if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
-        parts.model.to(memory_format=torch.channels_last)
-    parts.data.use_split(job.split, job.seed)
+    put_on_split(parts, job)
 
     selection = experiment.selection
     monitor = None if job.is_refit else selection.monitor
@@ -135,6 +133,13 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     notify({"event": "scoring"})
     times = {"train_intervals": timer.train_intervals, "began": began}
     score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, tell)
+
+
+def put_on_split(parts: FoldParts, job: FoldJob) -> None:
+    """Give the fold's parts its split, and our networks the layout that is fast."""
+    if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
+        parts.model.to(memory_format=torch.channels_last)
+    parts.data.use_split(job.split, job.seed)
 
 
 def fit(

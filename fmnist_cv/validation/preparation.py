@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
 from rich.console import Console
 
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
@@ -16,6 +17,7 @@ from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.experiment import Experiment, identity
 from fmnist_cv.paths import check_name
 from fmnist_cv.runtime import cpu_cores
+from fmnist_cv.validation.rehearsal import rehearse
 from fmnist_cv.validation.results import describe_environment
 from fmnist_cv.validation.run_folder import RunFolder, write_json
 from fmnist_cv.validation.run_names import create_run, default_run_names, find_run
@@ -61,6 +63,7 @@ def prepare(
     resume: str | None = None,
     console: Console | None = None,
     same_data: KFoldDataModule | None = None,
+    refit: bool = False,
 ) -> PreparedRun:
     """Check the experiment, its data and its run; make the run's folder only when all is well.
 
@@ -70,6 +73,7 @@ def prepare(
         resume: name or path of a run to go on with, or "last".
         console: where to say what runs.
         same_data: a data module with the same images, which need not be read again.
+        refit: a model on all training images is to follow.
 
     Raises:
         UserError: anything that would only fail later, with nothing left behind.
@@ -88,15 +92,22 @@ def prepare(
     if found is None:
         check_writable(experiment.log_dir)
     experiment, data, is_fallback = _find_data(experiment, console, same_data)
+    resumed = found is not None
     if found is None:
+
+        def check(splits: list[Split]) -> None:
+            _rehearse(experiment, data, splits, refit, console)
+
         suffix = "_SYNTHETIC" if is_fallback else ""
         if run is None:
-            found = _create(experiment, default_run_names(suffix), data)
+            found = _create(experiment, default_run_names(suffix), data, check)
         else:
-            found = _create_or_join(experiment, run + suffix, data)
+            found = _create_or_join(experiment, run + suffix, data, check)
     _check_same(experiment, found, data.train_images)
     train = data.train_images
     groups = None if train.groups is None else train.groups.numpy()
+    if resumed and refit and not found.refit.finished:
+        rehearse(experiment, data, [_everything(data)])
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups)
     if console is not None:
         console.print(_headline(experiment, found, data), highlight=False, markup=False, soft_wrap=True)
@@ -118,24 +129,48 @@ def _find_data(
         return experiment, experiment.check_parts().data, True
 
 
-def _create_or_join(experiment: Experiment, name: str, data: KFoldDataModule) -> RunFolder:
+def _rehearse(
+    experiment: Experiment, data: KFoldDataModule, splits: list[Split], refit: bool, console: Console | None
+) -> None:
+    """Refuse what would fail in training; of a refit that is not asked for yet, say so."""
+    rehearse(experiment, data, splits)
+    if refit:
+        rehearse(experiment, data, [_everything(data)])
+    elif console is not None and len(data.train_images) % data.batch_size == 1:
+        try:
+            rehearse(experiment, data, [_everything(data)])
+        except UserError as error:
+            console.print(f"This run could have no --refit: {error}\n", style="yellow", markup=False, soft_wrap=True)
+
+
+def _everything(data: KFoldDataModule) -> Split:
+    """A refit's: all images to train on, and none held out."""
+    return Split(np.arange(len(data.train_images)), np.arange(0))
+
+
+def _create_or_join(
+    experiment: Experiment, name: str, data: KFoldDataModule, check: Callable[[list[Split]], None]
+) -> RunFolder:
     """A new run; or, for one fold alone, the run of that name that another fold may have made, even just now."""
     path = experiment.log_dir / experiment.name / name
     if experiment.cv.fold is None:
-        return _create(experiment, [name], data)
+        return _create(experiment, [name], data, check)
     if not path.exists():
         try:
-            return _create(experiment, [name], data)
+            return _create(experiment, [name], data, check)
         except UserError:
             if not path.exists():
                 raise
     return find_run(experiment.log_dir, experiment.name, name)
 
 
-def _create(experiment: Experiment, names: Iterable[str], data: KFoldDataModule) -> RunFolder:
+def _create(
+    experiment: Experiment, names: Iterable[str], data: KFoldDataModule, check: Callable[[list[Split]], None]
+) -> RunFolder:
     train, test = data.train_images, data.test_images
     groups = None if train.groups is None else train.groups.numpy()
     splits = make_splits(train.labels.numpy(), experiment.plan, groups)
+    check(splits)
     devices, precision = experiment.devices(), experiment.precision()
     workers = experiment.cv.workers or default_workers(len(splits), devices)
     threads = max(1, cpu_cores() // workers)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -26,13 +27,16 @@ def make_trainer(**options: Any) -> L.Trainer:
     that; here SIGTERM ends the process as SIGKILL does, and the fold resumes from its last epoch.
 
     Raises:
-        UserError: a plugin that spreads the training over processes.
+        UserError: a plugin that spreads the training over processes, or sets the precision.
     """
     plugins = options.get("plugins") or []
     plugins = plugins if isinstance(plugins, list) else [plugins]
     if cluster := next((p for p in plugins if isinstance(p, ClusterEnvironment)), None):
         raise UserError(f"trainer.plugins holds {type(cluster).__name__}, but each fold is one process on one device; "
                         "leave it out, and spread folds over machines with --cv.fold")  # fmt: skip
+    if precision := next((p for p in plugins if isinstance(p, Precision)), None):
+        raise UserError(f"trainer.plugins holds {type(precision).__name__}, but a run records its precision by name; give "
+                        "trainer.precision instead")  # fmt: skip
     defaults = {
         name: parameter.default
         for name, parameter in inspect.signature(L.Trainer).parameters.items()

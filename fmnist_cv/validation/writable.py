@@ -23,7 +23,7 @@ def check_writable(folder: Path, option: str = "--log_dir", what: str = "runs un
     Raises:
         UserError: it, or the folder that would hold it, cannot be written.
     """
-    existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    existing = nearest_folder(folder)
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
@@ -31,6 +31,11 @@ def check_writable(folder: Path, option: str = "--log_dir", what: str = "runs un
         raise UserError(
             f"cannot write {what}{folder}: {existing}: {error.strerror}; choose another folder with {option}"
         ) from None
+
+
+def nearest_folder(path: Path) -> Path:
+    """The folder itself, or the nearest above it that exists."""
+    return next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
 
 
 def check_file_writable(path: Path, option: str) -> None:

@@ -109,19 +109,6 @@ def test_its_own_metric_can_stop_the_training(quick: dict[str, Any]) -> None:
     assert "optimistic" in result.summary["headline"]["caveat"]
 
 
-def test_a_metric_that_nothing_logs_is_named(
-    quick: dict[str, Any],
-    write_config: Callable[[dict[str, Any]], Path],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    quick["model"] = {"class_path": "users_modules.Logits"}
-    quick["selection"] = {"monitor": "val_f1"}
-    assert fit.main(["--config", str(write_config(quick))]) == fit.FOLD_FAILED
-    err = capsys.readouterr().err
-    assert "selection.monitor is 'val_f1', which nothing logs" in err and "val/accuracy" in err
-    assert "Traceback" not in err
-
-
 def test_one_that_needs_no_optimizer_learns(quick: dict[str, Any]) -> None:
     quick["cv"]["holdout"] = 0.3
     quick["model"] = {"class_path": "users_modules.NearestMean"}

@@ -305,3 +305,69 @@ class Viewer(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), 0.01)
+
+
+# -- modules that a training step shows to be right or wrong --------------------------------------------------
+
+
+class Manual(Logits):
+    """Optimises by hand, with two optimisers, and shows pictures in TensorBoard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        for optimizer in self.optimizers():  # type: ignore[union-attr]
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+        self.logger.experiment.add_histogram("weights", self.layer.weight, self.global_step)  # type: ignore[union-attr]
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.layer.parameters(), lr=0.1), torch.optim.SGD(self.layer.parameters(), lr=0.01)
+
+
+class NeedsManyImages(Logits):
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        if len(batch[0]) < 20:
+            raise ValueError("too few pairs of one class")
+        return super().training_step(batch, batch_idx)
+
+
+class FailsInTraining(Logits):
+    """Where it fails is asked for: "step", "epoch end", "validation", "optimizer" or "checkpoint"."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+
+    def _fail(self, where: str) -> None:
+        if where == self.where:
+            raise LookupError(f"no such {where}")
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        self._fail("step")
+        return super().training_step(batch, batch_idx)
+
+    def on_train_epoch_end(self) -> None:
+        self._fail("epoch end")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._fail("validation")
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self._fail("optimizer")
+        super().optimizer_step(*args, **kwargs)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.where == "checkpoint":
+            checkpoint["activation"] = square
+
+
+class LogsInACallback(L.Callback):
+    """Logs `f1` and leaves a file where Lightning's callbacks leave theirs."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        pl_module.log("f1", 0.5)
+        (Path(trainer.default_root_dir) / "notes.txt").write_text("an epoch is over")
