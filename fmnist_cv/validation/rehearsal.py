@@ -68,10 +68,12 @@ def rehearse(experiment: Experiment, data: KFoldDataModule, splits: Sequence[Spl
         parts = experiment.build(experiment.seed)
         parts.data.take_images(data)
         epochs = [_Epoch.of(parts, split, experiment) for split in splits]
-        fewest = splits[min(range(len(splits)), key=lambda i: epochs[i].n_batches)]
-        refusal = _refusal(experiment, parts, data, fewest, N_IMAGES)
-        if refusal and (refusal := _refusal(experiment, experiment.build(experiment.seed), data, fewest, None)):
-            raise refusal
+        of_length = {epoch.n_batches: epoch.split for epoch in epochs}
+        for n_batches in sorted({min(of_length), max(of_length)}):  # what counts batches must fit all folds
+            split = of_length[n_batches]
+            refusal = _refusal(experiment, experiment.build(experiment.seed), data, split, N_IMAGES)
+            if refusal and (refusal := _refusal(experiment, experiment.build(experiment.seed), data, split, None)):
+                raise refusal
         ends_with_one = [epoch for epoch in epochs if epoch.last_size == 1]
         if not ends_with_one:
             return

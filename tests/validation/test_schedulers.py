@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -23,7 +24,7 @@ from torch.optim.lr_scheduler import (
 )
 from torch.utils.data import DataLoader, TensorDataset
 
-from fmnist_cv import cross_validate
+from fmnist_cv import cross_validate, fit
 from fmnist_cv.errors import UserError
 from fmnist_cv.validation.schedulers import check_optimizers
 
@@ -217,15 +218,52 @@ def test_a_module_without_an_optimizer_needs_parameters_to_be_frozen(returned: A
     assert refusal(frozen) is None
 
 
-# -- the folds and the refit ----------------------------------------------------------------------------------
+# -- before there is a run ----------------------------------------------------------------------------------
 
 ONE_CYCLE = {"class_path": "torch.optim.lr_scheduler.OneCycleLR", "init_args": {"max_lr": 0.1}}
+PLATEAU = {"class_path": "torch.optim.lr_scheduler.ReduceLROnPlateau"}
 
 
 def in_steps(total: int | None) -> dict[str, Any]:
     """Three folds of 200 images in batches of 32 have 7 steps in each of 3 epochs; the refit has 10."""
     scheduler = {**ONE_CYCLE, "init_args": {**ONE_CYCLE["init_args"], "total_steps": total}}  # type: ignore[dict-item]
     return {"lr_scheduler": scheduler, "lr_scheduler_interval": "step"}
+
+
+@pytest.mark.parametrize(
+    ("model", "refit", "reason"),
+    [
+        (in_steps(20), False, "OneCycleLR ends after 20 steps (total_steps 20), but the training has 21"),
+        (in_steps(21), True, "OneCycleLR ends after 21 steps (total_steps 21), but the refit has 30"),
+        ({"lr_scheduler": PLATEAU}, True, "monitors 'val/loss', but the refit trains on all images"),
+        ({"lr_scheduler": PLATEAU, "lr_scheduler_monitor": "val/los"}, False, "monitors 'val/los', which nothing logs"),
+        ("users_modules.ConfiguresCallbacks", False, "the callback AveragesByItself swaps the weights"),
+        (
+            "users_modules.ForgetsItsOptimizer",
+            False,
+            "configure_optimizers of ForgetsItsOptimizer returns no optimizer",
+        ),
+        ("users_modules.OnPlateau", True, "monitors 'val/loss', but the refit trains on all images"),
+    ],
+)
+def test_it_is_refused_before_there_is_a_run(
+    quick: dict[str, Any],
+    write_config: Callable[[dict[str, Any]], Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: dict[str, Any] | str,
+    refit: bool,
+    reason: str,
+) -> None:
+    if isinstance(model, dict):
+        quick["model"]["init_args"] |= model
+    else:
+        quick["model"] = {"class_path": model, "init_args": {"averages": True} if "Callbacks" in model else {}}
+    arguments = ["--config", str(write_config(quick)), *(["--refit"] if refit else [])]
+    assert fit.main(arguments) == fit.USER_ERROR
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and reason in captured.err and "Traceback" not in captured.err
+    assert not (tmp_path / "logs").exists()
 
 
 def test_a_length_left_out_fits_the_folds_and_the_refit(quick: dict[str, Any]) -> None:
@@ -236,3 +274,20 @@ def test_a_length_left_out_fits_the_folds_and_the_refit(quick: dict[str, Any]) -
         (state,) = checkpoint["lr_schedulers"]
         assert state["total_steps"] == state["last_epoch"] == checkpoint["global_step"]
         assert checkpoint["global_step"] == steps * (checkpoint["epoch"] + 1)
+
+
+def test_a_refit_of_a_trained_run_is_refused_at_once(quick: dict[str, Any]) -> None:
+    quick["model"]["init_args"] |= in_steps(21)
+    run = cross_validate(quick, run="trained").path
+    with pytest.raises(UserError, match=r"OneCycleLR ends after 21 steps .*, but the refit has 30"):
+        cross_validate(quick, resume="trained", refit=True)
+    assert not (run / "refit").exists()
+
+
+def test_the_longest_fold_decides(quick: dict[str, Any]) -> None:
+    """Of 301 images, one fold trains on 200 and two on 201, which is a step more with batches of 40."""
+    quick["data"]["init_args"] |= {"n_train": 301, "batch_size": 40}
+    quick["cv"]["stratify"] = False
+    quick["model"]["init_args"] |= in_steps(15)
+    with pytest.raises(UserError, match=r"^OneCycleLR ends after 15 steps .*, but the training has 18"):
+        cross_validate(quick)
