@@ -163,7 +163,7 @@ def test_studies_become_sections(project: Path, replicate_here: Here) -> None:
     [
         (["--only", "alpa"], "there is no row 'alpa'"),
         ([], "one of the arguments --only --all --tables is required"),
-        (["--all", "--seeds", "0"], "is not a number from 1 up"),
+        (["--all", "--seeds", "0"], "is not a number from 1 to 9999"),
         (["--all", "--seed", "3"], "unrecognized arguments"),
     ],
 )
