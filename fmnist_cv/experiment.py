@@ -34,11 +34,11 @@ from fmnist_cv.runtime import LARGEST_SEED, Devices, find_devices, has_fast_bf16
 OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16", "None")
-SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "cv", "selection", "model", "data", "trainer")
+SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "report", "cv", "selection", "model", "data", "trainer")
 
 # What may differ between a run and its resumption: where and how it runs, not what it computes.
 NOT_IDENTITY = (
-    "cv.workers", "cv.fold", "log_dir", "trainer.accelerator", "trainer.devices",
+    "cv.workers", "cv.fold", "log_dir", "report", "trainer.accelerator", "trainer.devices",
     "data.init_args.root", "data.init_args.download", "data.init_args.path",
 )  # fmt: skip
 
@@ -92,6 +92,7 @@ class Experiment:
         self.seed: int = config.seed
         self.log_dir = user_path(self.config.log_dir, "log_dir")
         self.synthetic_fallback: bool = config.synthetic_fallback
+        self.report: bool = config.report
         self.cv = CrossValidationSection(**config.cv.as_dict())
         self.selection = SelectionSection(**config.selection.as_dict())
         natural_mode: Literal["max", "min"] = "min" if self.selection.monitor.endswith("loss") else "max"

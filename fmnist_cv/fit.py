@@ -31,11 +31,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser = make_parser()
         add_run_options(parser)
         options = parse(parser, _with_config_of_run(arguments))
+        experiment = Experiment(options)
         result = cross_validate(
-            Experiment(options), run=options.run, resume=options.resume, refit=options.refit, console=console
+            experiment, run=options.run, resume=options.resume, refit=options.refit, console=console
         )
         show(result, console)
-        report(result, console)
+        if experiment.report:
+            report(result, console)
+        elif not RunFolder(result.path).html_report.exists():
+            console.print(f"No report, as asked; to build it: python -m fmnist_cv.report {result.path}", soft_wrap=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
@@ -81,9 +85,15 @@ def show(result: CrossValidationResult, console: Console) -> None:
 
 
 def report(result: CrossValidationResult, console: Console) -> None:
-    """Build report.html; where it cannot be built, the run is finished all the same, and its status is not of that."""
-    from fmnist_cv.reporting.page import write_report  # here, since each fold's process imports this module
+    """Build report.html where the run has changed since it was built.
 
+    Where it cannot be built, the run is finished all the same, and its status is not of that.
+    """
+    from fmnist_cv.reporting.current import is_current  # here, since each fold's process imports this module
+    from fmnist_cv.reporting.page import write_report
+
+    if is_current(result):
+        return
     if not is_writable(result.path):
         console.print("\nThe run's folder cannot be written: its report is left as it is.", highlight=False)
         return

@@ -104,6 +104,10 @@ def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
         "--synthetic_fallback", type=bool, default=False,
         help="Run on drawn garments, marked SYNTHETIC, where the data are neither found nor downloadable.",
     )  # fmt: skip
+    parser.add_argument(
+        "--report", type=bool, default=True,
+        help="Build report.html and label_issues.csv at the end; without, python -m fmnist_cv.report builds them later.",
+    )  # fmt: skip
     parser.add_argument("--cv", type=CrossValidationSection, default=CrossValidationSection())
     parser.add_argument("--selection", type=SelectionSection, default=SelectionSection())
     parser.add_subclass_arguments(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ from fmnist_cv.reporting.near_duplicates import NearDuplicates, find_near_duplic
 OUTLIER_SHARE, FEWEST_OUTLIERS = 0.001, 10
 
 LABEL_ERROR, NEAR_DUPLICATE, OUTLIER, LEFT_OUT = "label_error", "near_duplicate", "outlier", "left_out"
+
+
+Tell = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def numbers_in_whole_set(n: int, left_out: np.ndarray) -> np.ndarray:
     return np.delete(np.arange(n + len(left_out)), left_out)
 
 
-def find_label_issues(images: Images, probabilities: np.ndarray) -> LabelIssues:
+def find_label_issues(images: Images, probabilities: np.ndarray, tell: Tell = lambda what, share: None) -> LabelIssues:
     """Look for them.
 
     Label errors: confident learning on out-of-fold probabilities (Northcutt, Jiang and Chuang, "Confident learning", JAIR
@@ -94,8 +98,11 @@ def find_label_issues(images: Images, probabilities: np.ndarray) -> LabelIssues:
     Args:
         images: the run's training images.
         probabilities: float32 (n, n_classes), out of fold; NaN where never held out.
+        tell: is called with what is looked for, and the share that is done.
     """
-    duplicates = find_near_duplicates(images.images.cpu())
+    tell("near-duplicates", 0)
+    duplicates = find_near_duplicates(images.images.cpu(), lambda share: tell("near-duplicates", 0.8 * share))
+    tell("label errors and outliers", 0.8)
     held_out = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     labels, known = images.labels.cpu().numpy()[held_out], probabilities[held_out]
     quality, typicality = np.full((2, len(images)), np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from markupsafe import Markup
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from fmnist_cv.data import Images
 from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
-from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues, numbers_in_whole_set
+from fmnist_cv.reporting.current import NAME, inputs
+from fmnist_cv.reporting.label_issues import LabelIssues, Tell, find_label_issues, numbers_in_whole_set
 from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
 from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.finished_run import CrossValidationResult
@@ -51,16 +53,16 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
     """
     run = RunFolder(result.path)
     with _told(console) as now:
-        now("reading the images")
+        now("reading the images", 0)
+        made_of = inputs(result)
         train = result.data.train_images
         parts = _parts(result)
-        now("looking for label errors, near-duplicates and outliers")
         mean = mean_over_repeats(result.out_of_fold())
-        issues = find_label_issues(train, mean)
+        issues = find_label_issues(train, mean, lambda what, share: now(what, 0.1 + 0.8 * share))
         predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
         table = issues.table(train, predicted, result.data.left_out)
-        now("drawing the page")
-        text = _page(result, parts, issues, mean, predicted)
+        now("drawing the page", 0.9)
+        text = _page(result, parts, issues, mean, predicted, made_of)
     try:
         with locked(run.path / ".summary.lock", wait=True, what="the summary"):
             replace_file(run.label_issues, lambda file: for_csv(table).to_csv(file, index=False))
@@ -71,12 +73,15 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
 
 
 @contextmanager
-def _told(console: Console | None) -> Iterator[Callable[[str], None]]:
-    if console is None:
-        yield lambda what: None
-    else:
-        with console.status("report") as status:
-            yield lambda what: status.update(f"report: {what}")
+def _told(console: Console | None) -> Iterator[Tell]:
+    """A bar with the time left, which disappears at the end; without a terminal, nothing."""
+    if console is None or not console.is_terminal:
+        yield lambda what, share: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("report", total=1.0)
+        yield lambda what, share: progress.update(task, description=f"report: {what}", completed=share)
 
 
 # -- predictions --------------------------------------------------------------------------------------------
@@ -151,6 +156,7 @@ def _page(
     issues: LabelIssues,
     mean: np.ndarray,
     predicted: np.ndarray,
+    made_of: str,
 ) -> str:
     """The page's text, with pictures as good and as many as its size allows."""
     shown = {name: part.predictions.shown() for name, part in parts.items()}
@@ -163,6 +169,8 @@ def _page(
     numbers = numbers_in_whole_set(len(train), result.data.left_out)
     template = _template()
     context = _context(result, parts, issues) | {
+        "inputs_name": NAME,
+        "inputs": made_of,
         "findings": {
             kind: [np.searchsorted(suspects, group).tolist() for group in groups] for kind, groups in findings.items()
         },

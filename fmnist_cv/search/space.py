@@ -25,6 +25,7 @@ NOT_SEARCHED = {
     "seed": "the folds and initial weights must be the same for all trials",
     "name": "it names the folder of the trials",
     "log_dir": "it is the folder of the trials",
+    "report": "no trial has one",
     "synthetic_fallback": "all trials must see the same images",
     "trainer.accelerator": "all trials run on the same devices",
     "trainer.devices": "all trials run on the same devices",

@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 from fmnist_cv.data import Images
 from fmnist_cv.data.images import read_indices
 from fmnist_cv.data.synthetic_garments import draw_garments
-from fmnist_cv.reporting import near_duplicates
+from fmnist_cv.reporting import near_duplicates, near_pairs
 from fmnist_cv.reporting.label_issues import find_label_issues
 from fmnist_cv.reporting.near_duplicates import SHARE_OF_USUAL, find_near_duplicates
 from fmnist_cv.reporting.page import write_report
@@ -36,7 +36,12 @@ def garments() -> np.ndarray:
     return images
 
 
-def test_near_duplicates_are_the_pairs_that_a_search_over_all_pairs_finds(garments: np.ndarray) -> None:
+@pytest.mark.parametrize("seen", [near_pairs.SEEN, 0])
+def test_near_duplicates_are_the_pairs_that_a_search_over_all_pairs_finds(
+    garments: np.ndarray, seen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the tree, and by random cells."""
+    monkeypatch.setattr(near_pairs, "SEEN", seen)
     found = find_near_duplicates(as_tensor(garments))
     distance = cdist(*[garments.reshape(300, -1).astype(np.float64)] * 2)
     np.fill_diagonal(distance, np.inf)
@@ -51,6 +56,34 @@ def test_near_duplicates_are_the_pairs_that_a_search_over_all_pairs_finds(garmen
     assert by_image[299][1] == pytest.approx(2 / usual, rel=0.1)
     assert [7, 100, 200] in [group.tolist() for group in found.groups]
     assert found.complete
+
+
+def test_in_noise_too_large_for_a_tree_near_pairs_are_found_among_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree compared all pairs of noise: four times as long for twice as many."""
+    compared: list[int] = []
+    distances = near_pairs.pair_distances
+    monkeypatch.setattr(near_pairs, "pair_distances", lambda *a: (compared.append(len(a[1])), distances(*a))[1])
+    told: list[float] = []
+    for n in (6000, 12000):
+        random = np.random.default_rng(n)
+        images = random.integers(0, 256, (n, 64), dtype=np.uint8)
+        first, second = random.choice(n, (2, 100), replace=False)
+        images[second] = (images[first].astype(int) + random.integers(-18, 19, (100, 64))).clip(0, 255)
+        found = find_near_duplicates(torch.from_numpy(images.reshape(n, 1, 8, 8)), told.append)
+        assert found.complete and {*zip(found.image, found.other, strict=True)} == {
+            (max(pair), min(pair)) for pair in zip(first, second, strict=True)
+        }
+        assert sum(compared) < 200 * n
+        compared.clear()
+    assert told[-1] == 1.0 and all(0 < share <= 1 for share in told)
+
+
+@given(st.floats(0.2, 20))
+def test_the_chance_to_share_a_cell_is_that_of_a_random_grid(distance: float) -> None:
+    random = np.random.default_rng(0)
+    along, shift = distance * random.normal(size=20_000), random.random(20_000)
+    expected = (np.floor(along + shift) == 0).mean()
+    assert near_pairs.share_of_cells(distance) == pytest.approx(expected, abs=0.02)
 
 
 def test_large_images_are_compared_as_thumbnails(noise: Callable[..., np.ndarray]) -> None:

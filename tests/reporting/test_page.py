@@ -101,8 +101,9 @@ def test_the_interval_is_a_possible_one_or_a_sentence_says_why_there_is_none(
     result = make_run({"images": noise(60, 6, 6), "labels": np.arange(60) % 2}, cv__n_splits=n_splits)
     path = result.path / "results.json"
     results = json.loads(path.read_text())
+    del results["digest"]  # as an older version wrote it
     results["headline"]["accuracy"] |= {"sd": 0.3, "low": -2.471, "high": 3.2510}
-    path.write_text(json.dumps({key: value for key, value in results.items() if key != "digest"}))
+    path.write_text(json.dumps(results))
     for run in (result, CrossValidationResult.load(result.path)):
         accuracy = run.summary["headline"]["accuracy"]
         text = write_report(run).read_text()
@@ -223,7 +224,12 @@ def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationR
         write_report(CrossValidationResult.load(run))
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("n_test: 200", "n_test: 100"))
-    with pytest.raises(UserError, match="the run was made with 200"):
+    with pytest.raises(UserError, match="n_test is 100, but the run was made with 200"):
+        write_report(CrossValidationResult.load(run))
+    info = json.loads((run / "run.json").read_text())
+    older = {key: value for key, value in info.items() if key not in ("settings", "digest")}
+    (run / "run.json").write_text(json.dumps(older))
+    with pytest.raises(UserError, match="was scored on other test images than SYNTHETIC garments holds now"):
         write_report(CrossValidationResult.load(run))
     assert (run / "report.html").read_bytes() == before
 

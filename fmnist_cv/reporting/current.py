@@ -1,0 +1,38 @@
+"""Whether a run's report was made of the files that the run has now."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+from fmnist_cv.validation.finished_run import CrossValidationResult
+from fmnist_cv.validation.run_folder import RunFolder
+
+NAME = "fmnist_cv-inputs"  # of the page's <meta> element
+HEAD = 4096  # bytes of the page that hold it
+
+
+def inputs(result: CrossValidationResult) -> str:
+    """A digest of all that a report is made of: the run's files, and the code. The images are those of the run, or refused."""
+    run, code = RunFolder(result.path), sorted(Path(__file__).parent.glob("*.*"))
+    found = hashlib.blake2b(version("fmnist_cv").encode(), digest_size=16)
+    for path in (
+        run.config, run.results, run.out_of_fold,
+        *(file for fold in result.folds for file in (fold.metrics, fold.probabilities)),
+        *code,
+    ):  # fmt: skip
+        with open(path, "rb") as file:
+            found.update(hashlib.file_digest(file, "blake2b").digest())
+    return found.hexdigest()
+
+
+def is_current(result: CrossValidationResult) -> bool:
+    """Whether report.html and label_issues.csv are there, and nothing that they were made of has changed."""
+    run = RunFolder(result.path)
+    try:
+        with open(run.html_report, "rb") as file:
+            head = file.read(HEAD).decode(errors="replace")
+        return run.label_issues.is_file() and f'<meta name="{NAME}" content="{inputs(result)}">' in head
+    except OSError:
+        return False
