@@ -18,6 +18,10 @@ class DataNotFound(UserError):
     """The data set asked for is neither on disk nor downloadable."""
 
 
+class NonFinite(Exception):
+    """A model diverged: its loss or its predictions became NaN or infinite."""
+
+
 def did_you_mean(word: str, known: Iterable[str], then: str = "") -> str:
     """`"; did you mean 'batch_size'?"` for the nearest of the known words, or an empty string.
 

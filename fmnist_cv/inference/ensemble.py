@@ -23,7 +23,7 @@ from fmnist_cv.runtime import find_devices
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.fold_scoring import load_checkpoint
 from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
-from fmnist_cv.validation.scoring import are_probabilities
+from fmnist_cv.validation.scoring import are_probabilities, normalised
 from fmnist_cv.validation.trainer import make_trainer, quiet_lightning
 
 Choice = Literal["ensemble", "best", "refit"]
@@ -50,7 +50,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         outputs = self.network(self.scale(images)).float()
-        return outputs if self.returns_probabilities else outputs.softmax(1)  # of log-probabilities, too
+        return normalised(outputs) if self.returns_probabilities else outputs.softmax(1)  # of log-probabilities, too
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Ensemble:
             console: where progress is shown.
 
         Raises:
-            UserError: another dtype or shape than the networks take.
+            UserError: another dtype or shape than the networks take; a network predicts NaN.
         """
         images = images.cpu() if isinstance(images, Tensor) else np.asarray(images)
         checked = Images.from_arrays(images, np.zeros(len(images), dtype=np.int64))
@@ -138,6 +138,11 @@ class Ensemble:
             for network, batch in tracked(steps, "scoring", console):
                 outputs.append(network(batch.to(self.device)).float().cpu().numpy())
         probabilities = np.concatenate(outputs).reshape(len(self.networks), len(checked), len(self.class_names))
+        bad = np.argwhere(np.isnan(probabilities).any(2))
+        if len(bad):
+            name, image = self.networks[bad[0, 0]].name, bad[0, 1]
+            raise UserError(f"{name} predicts NaN for image {image} (counted from 0), so that it has no class; use "
+                            "precision 32-true, or leave this network out (model='best' or 'refit')")  # fmt: skip
         return Predictions(probabilities, self.class_names)
 
 

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
 from fmnist_cv.data import KFoldDataModule
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import NonFinite, UserError
 from fmnist_cv.experiment import check_callbacks
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
@@ -27,10 +27,6 @@ from fmnist_cv.validation.schedulers import check_optimizers, step_plateaus
 from fmnist_cv.validation.scoring import loss_and_accuracy, predict_log_probabilities
 
 Notify = Callable[[dict[str, Any]], None]
-
-
-class NonFiniteLoss(Exception):
-    """The training loss became NaN or infinite."""
 
 
 class ReseedEachEpoch(Callback):
@@ -126,7 +122,7 @@ class WatchTraining(Callback):
             return
         index = int(bad.nonzero()[0])
         step = self._steps - n_latest + index
-        raise NonFiniteLoss(
+        raise NonFinite(
             f"the training loss became {float(self._losses[index])} in epoch {trainer.current_epoch}, step {step} "
             f"(counted from 0); lower the learning rate, clip the gradient (--trainer.gradient_clip_val 1), "
             "or use --trainer.precision 32-true"
@@ -252,7 +248,7 @@ class KeepCheckpoints(Checkpoint):
             )
         score = metrics[self.monitor]
         if not math.isfinite(score):
-            raise NonFiniteLoss(f"{self.monitor} became {score} after epoch {epoch}")
+            raise NonFinite(f"{self.monitor} became {score} after epoch {epoch}")
         if not self.history:
             return True
         best = self.history[self.best_epoch][self.monitor]

@@ -15,14 +15,13 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from fmnist_cv.data import Split
-from fmnist_cv.errors import CannotWrite, UserError
+from fmnist_cv.errors import CannotWrite, NonFinite, UserError
 from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import prepare_process
 from fmnist_cv.validation import tensorboard
 from fmnist_cv.validation.callbacks import (
     KeepCheckpoints,
-    NonFiniteLoss,
     Notify,
     ReseedEachEpoch,
     ScoreEachEpoch,
@@ -91,7 +90,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
         notify({"event": "failed", "reason": str(error), "traceback": "", "locked": True})
     except CannotWrite as error:
         notify({"event": "failed", "reason": str(error), "traceback": "", "unexpected": True})
-    except NonFiniteLoss as error:
+    except NonFinite as error:
         notify({"event": "failed", "reason": str(error), "traceback": "", "diverged": True})
     except UserError as error:
         notify({"event": "failed", "reason": str(error), "traceback": ""})

@@ -20,12 +20,11 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
 from fmnist_cv.data import KFoldDataModule, Split
 from fmnist_cv.data.batches import ImageBatches
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import NonFinite, UserError
 from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.validation.callbacks import (
     KeepCheckpoints,
-    NonFiniteLoss,
     ReseedEachEpoch,
     ScoreEachEpoch,
     WatchTraining,
@@ -181,7 +180,7 @@ def _refusal(
             setattr(parts.data, name, partial(_shortened, getattr(parts.data, name), n_images))
         try:
             _train_one_step(experiment, job, parts)
-        except NonFiniteLoss:
+        except NonFinite:
             return None  # of other images it may be finite; the training tells
         except UserError as error:
             return error

@@ -20,6 +20,7 @@ from torchmetrics.functional.classification import (
 )
 
 from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.errors import NonFinite
 
 # Rows of probabilities computed in bf16 sum to 1 within this; rows of logits do so by accident only.
 _SUM_TOLERANCE = 0.02
@@ -38,6 +39,9 @@ def predict_log_probabilities(
 
     Returns:
         Log-probabilities float32 (n, n_classes) and labels int64 (n,), both on the model's device.
+
+    Raises:
+        NonFinite: a prediction is NaN, which would be counted as the first class.
     """
     was_training = {module: module.training for module in model.modules()}
     model.eval()
@@ -48,7 +52,15 @@ def predict_log_probabilities(
             labels.append(batch_labels.to(model.device))
     for module, training in was_training.items():
         module.training = training
-    return as_log_probabilities(torch.cat(outputs)).clone(), torch.cat(labels)
+    log_probabilities = as_log_probabilities(torch.cat(outputs)).clone()
+    bad = log_probabilities.isnan().any(1).nonzero()[:, 0]
+    if len(bad):
+        first = int(getattr(batches, "indices", torch.arange(len(log_probabilities)))[bad[0]])
+        raise NonFinite(
+            f"the model predicts NaN for {len(bad)} of {len(log_probabilities)} images, the first of them number {first} "
+            "of its data set (counted from 0); lower the learning rate, or use --trainer.precision 32-true"
+        )
+    return log_probabilities, torch.cat(labels)
 
 
 def as_log_probabilities(outputs: Tensor) -> Tensor:
@@ -59,13 +71,18 @@ def as_log_probabilities(outputs: Tensor) -> Tensor:
             probabilities, told by `are_probabilities`.
     """
     if are_probabilities(outputs):
-        return outputs.clamp_min(torch.finfo(outputs.dtype).tiny).log()
+        return normalised(outputs).clamp_min(torch.finfo(outputs.dtype).tiny).log()
     return F.log_softmax(outputs, dim=1)
 
 
 def are_probabilities(outputs: Tensor) -> bool:
     """Whether all rows of what a network returned, float (n, n_classes), are non-negative and sum to 1."""
     return bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < _SUM_TOLERANCE).all())
+
+
+def normalised(probabilities: Tensor) -> Tensor:
+    """Probabilities (n, n_classes) whose rows sum to 1: of one a hair above 1, calibration and likelihood are nonsense."""
+    return probabilities / probabilities.sum(1, keepdim=True)
 
 
 def loss_and_accuracy(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +106,7 @@ def classification_report(probabilities: Tensor, labels: Tensor, class_names: tu
         score (mean squared distance to the one-hot label, 0 to 2), expected calibration error (15 bins); precision,
         recall, F1 and support per class; the confusion matrix with the true class in the row.
     """
-    n = len(class_names)
+    n, probabilities = len(class_names), normalised(probabilities)
     one_hot = F.one_hot(labels, n).to(probabilities.dtype)
 
     def per_class(metric: Any) -> list[float]:

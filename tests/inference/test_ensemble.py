@@ -16,7 +16,7 @@ from fmnist_cv import CrossValidationResult, SyntheticDataModule
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Network, Predictions, checkpoints, load_ensemble, scaling_of
+from fmnist_cv.inference.ensemble import Ensemble, Network, Predictions, checkpoints, load_ensemble, scaling_of
 from fmnist_cv.models import DenseNetwork
 from fmnist_cv.validation.run_folder import FoldFolder
 
@@ -206,3 +206,16 @@ def test_runs_that_are_no_use_are_refused_with_the_reason(own_run: Path, tmp_pat
     refused("was written by a newer version")
     (own_run / "results.json").unlink()
     refused("is unfinished: results.json is missing")
+
+
+def test_predictions_that_are_nan_are_refused() -> None:
+    class Broken(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1).masked_fill(images.flatten(1) > 0.5, torch.nan)
+
+    ensemble = Ensemble((Network("fold_2", Broken(), Scaling((0.0,), (255.0,)), (1, 1, 2)),), ("a", "b"), (1, 1, 2))
+    images = np.zeros((5, 1, 1, 2), dtype=np.uint8)
+    assert ensemble.predict(images).labels.tolist() == [0] * 5
+    images[3] = 200
+    with pytest.raises(UserError, match="fold_2 predicts NaN for image 3"):
+        ensemble.predict(images)

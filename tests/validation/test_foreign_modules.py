@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from running import outcome, read_json
 
 from fmnist_cv import SyntheticDataModule, cross_validate, fit
+from fmnist_cv.validation.cross_validation import FoldsFailed
 
 
 def images_and_labels(config: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,3 +166,11 @@ def test_one_that_views_colour_images_keeps_the_layout_it_knows(quick: dict[str,
     result = cross_validate(quick)
     assert result.summary["test"] is None
     assert not np.isnan(result.out_of_fold()).any()
+
+
+def test_a_fold_that_predicts_nan_fails_and_names_the_image(quick: dict[str, Any]) -> None:
+    quick["model"] = {"class_path": "users_modules.PredictsNaN"}
+    with pytest.raises(
+        FoldsFailed, match=r"fold_0: the model predicts NaN for \d+ of 100 images, the first .* number \d+"
+    ):
+        cross_validate(quick)

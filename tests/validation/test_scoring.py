@@ -15,6 +15,7 @@ from sklearn import metrics as sk
 from torch import nn
 
 from fmnist_cv import BatchNormCNN, SyntheticDataModule
+from fmnist_cv.errors import NonFinite
 from fmnist_cv.validation.scoring import (
     as_log_probabilities,
     classification_report,
@@ -101,7 +102,19 @@ def test_logits_log_probabilities_and_probabilities_mean_the_same(seed: int, sca
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_probabilities_of_low_precision_are_recognised(dtype: torch.dtype) -> None:
     probabilities = torch.randn(100, 10).softmax(1).to(dtype).float()
-    torch.testing.assert_close(as_log_probabilities(probabilities).exp(), probabilities)
+    expected = probabilities / probabilities.sum(1, keepdim=True)
+    torch.testing.assert_close(as_log_probabilities(probabilities).exp(), expected)
+
+
+def test_probabilities_a_hair_above_one_are_divided_by_their_sum() -> None:
+    labels = torch.arange(100) % 2
+    probabilities = (100.0 * torch.eye(2)[labels]).softmax(1) + 1e-6
+    report = classification_report(probabilities, labels, ("a", "b"))
+    assert report["calibration_error"] == pytest.approx(9.5e-7, abs=1e-6)  # it was 0.42
+    assert 0 <= report["nll"] < 2e-6
+    log_probabilities = as_log_probabilities(probabilities)
+    assert log_probabilities.max() <= 0
+    torch.testing.assert_close(log_probabilities.exp().sum(1), torch.ones(100))
 
 
 def test_logits_that_happen_to_be_positive_are_not_probabilities() -> None:
@@ -153,6 +166,19 @@ def test_prediction_is_in_order_and_without_dropout(data: SyntheticDataModule) -
     with torch.no_grad():
         expected = model.eval()(data.train_images.images[validation] / 255).log_softmax(1)
     torch.testing.assert_close(log_probabilities, expected)
+
+
+def test_predictions_that_are_nan_name_the_image(data: SyntheticDataModule) -> None:
+    bad = data.split.validation[3]
+
+    class Broken(L.LightningModule):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            outputs = nn.functional.pad(images.mean((1, 2, 3))[:, None], (0, 9))
+            broken = (images == data.scale(data.train_images.images[[bad]])).flatten(1).all(1)
+            return outputs.masked_fill(broken[:, None], torch.nan)
+
+    with pytest.raises(NonFinite, match=f"NaN for 1 of 20 images, the first of them number {bad} of its data set"):
+        predict_log_probabilities(Broken(), data, data.val_dataloader(), nullcontext())
 
 
 def test_prediction_scales_as_training_did(data: SyntheticDataModule) -> None:
