@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
@@ -246,7 +246,8 @@ class Experiment:
             raise
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise UserError(f"{name} cannot take images of shape {tuple(images.shape)}: {reason}") from None
+            hint = _other_sizes(self.config.model.get("init_args", {}), train.shape)
+            raise UserError(f"{name} cannot take images of shape {tuple(images.shape)}: {hint or reason}") from None
         expected = (2, len(data.class_names))
         if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
             got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
@@ -305,6 +306,20 @@ def identity(config: Any) -> dict[str, Any]:
     """The settings of a resolved config, by their dotted keys, that decide what is computed, not where."""
     elsewhere = re.compile(rf"({'|'.join(map(re.escape, NOT_IDENTITY))})(\.|$)")
     return {key: value for key, value in flatten(config) if not elsewhere.match(key)}
+
+
+def _other_sizes(model: Mapping[str, Any] | Namespace, shape: tuple[int, int, int]) -> str:
+    """What to set of a network's arguments where they fit images of another shape (channels, height, width)."""
+    channels, height, width = shape
+    fitting = {"in_channels": channels, "image_size": height, "in_features": channels * height * width}
+    given = {key: model[key] for key in fitting if key in model}
+    if "image_size" in given and height != width:
+        return f"it takes square images only, and these are {height} pixels high and {width} wide; make them square"
+    return " and ".join(
+        f"model.init_args.{key} is {value}, set it to {fitting[key]}"
+        for key, value in given.items()
+        if value != fitting[key]
+    )
 
 
 def _plain(value: Any) -> Any:

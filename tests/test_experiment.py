@@ -724,7 +724,7 @@ def test_values_that_a_part_refuses_are_told_in_one_line(tiny: Config, change: C
     ("change", "reason"),
     [
         ({"model__init_args__n_classes": 9}, r"= \(2, 10\) for this data, got \(2, 9\)"),
-        ({"model__init_args__in_features": 100}, r"DenseNetwork cannot take images of shape \(2, 1, 28, 28\): mat1"),
+        ({"model__init_args__in_features": 100}, r"DenseNetwork cannot take images of shape \(2, 1, 28, 28\): model.init_args.in_features is 100, set it to 784"),
         ({"model__init_args__l2": {"classifier.*": 1e-4}}, "model.l2 names 'classifier.*', which matches no parameter"),
         ({"data__init_args__n_train": 0}, "there are no images"),
         ({"data__init_args__n_train": -5}, "n_train"),
@@ -842,3 +842,26 @@ def test_help_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     for option in ("--config", "--name", "--seed", "--cv.n_splits", "--selection.patience", "--trainer.max_epochs"):
         assert option in text
     assert not any(f"--trainer.{option} " in text for option in RESERVED_TRAINER_OPTIONS)
+
+
+SIZES = {
+    ("BatchNormCNN", (28, 28, 3)): "model.init_args.in_channels is 1, set it to 3",
+    ("BatchNormCNN", (32, 32, 3)): "in_channels is 1, set it to 3 and model.init_args.image_size is 28, set it to 32",
+    ("BatchNormCNN", (20, 28)): "it takes square images only, and these are 20 pixels high and 28 wide",
+    ("BatchNormCNN", (32, 32)): "model.init_args.image_size is 28, set it to 32",
+    ("LogSoftmaxANN", (32, 32, 3)): "model.init_args.in_features is 784, set it to 3072",
+    ("LinearClassifier", (20, 28)): "model.init_args.in_features is 784, set it to 560",
+}
+
+
+@pytest.mark.parametrize(("name", "shape"), SIZES)
+def test_what_to_set_for_images_of_another_size_is_said(
+    tiny: Config, tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    np.savez(tmp_path / "pets.npz", images=np.zeros((30, *shape), dtype=np.uint8), labels=np.arange(30) % 3)
+    data = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "pets.npz")}}
+    model = {"class_path": f"fmnist_cv.models.{name}", "init_args": {"n_classes": 3}}
+    with pytest.raises(
+        UserError, match=f"fmnist_cv.models.{name} cannot take images of shape .*: .*{SIZES[name, shape]}"
+    ):
+        parsed(changed(tiny, model=model, data=data)).check_parts()
