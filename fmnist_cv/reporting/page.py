@@ -25,7 +25,7 @@ from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
 from fmnist_cv.user_text import for_csv
 from fmnist_cv.validation.finished_run import CrossValidationResult
 from fmnist_cv.validation.run_folder import RunFolder, locked, replace_file
-from fmnist_cv.validation.tables import fold_table, interval_of, percent
+from fmnist_cv.validation.tables import fold_table, interval_of, percent, untrained_lines
 
 LIMIT = 4_900_000  # bytes of the page
 MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
@@ -60,6 +60,7 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
         mean = mean_over_repeats(result.out_of_fold())
         issues = find_label_issues(train, mean, lambda what, share: now(what, 0.1 + 0.8 * share))
         predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
+        trust, is_weak = issues.trust(result.summary["out_of_fold_report"]["accuracy"])
         table = issues.table(train, predicted, result.data.left_out)
         now("drawing the page", 0.9)
         text = _page(result, parts, issues, mean, predicted, made_of)
@@ -69,6 +70,8 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
             replace_file(run.html_report, lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write the report into {run.path}: {error.strerror}") from None
+    if is_weak and console is not None:
+        console.print(trust, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return run.html_report
 
 
@@ -273,6 +276,8 @@ def _context(result: CrossValidationResult, parts: dict[str, Part], issues: Labe
             for name, part in parts.items()
         ],
         "issues": issues,
+        "trust": issues.trust(summary["out_of_fold_report"]["accuracy"]),
+        "untrained": untrained_lines(summary),
         "n_predicted": int(np.isfinite(issues.quality).sum()),
         "n_left_out": len(result.data.left_out),
     }

@@ -91,6 +91,11 @@ def write_results(
             ],
             "caveat": _caveat(experiment, folds),
         },
+        "untrained_classes": {
+            folder.name: absent
+            for folder, split in zip(folders, splits, strict=True)
+            if (absent := _absent_classes(train, split))
+        },
         "validation": {
             epoch: {
                 name: summarise([fold[epoch]["validation"][name] for fold in folds], ratio, bounds=bounds).as_dict()
@@ -268,6 +273,12 @@ def _caveat(experiment: Experiment, folds: list[dict[str, Any]]) -> str | None:
             "set cv.inner_holdout to choose the epoch on other images"
         )
     return None
+
+
+def _absent_classes(train: Images, split: Split) -> list[str]:
+    """The classes of which a fold holds images out and has none to train on."""
+    labels = train.labels.cpu().numpy()
+    return [train.class_names[label] for label in np.setdiff1d(labels[split.validation], labels[split.train])]
 
 
 def _optimism_note(experiment: Experiment) -> str:

@@ -41,6 +41,15 @@ def synthetic_lines(data_name: str, what: str = "these scores") -> list[str]:
     return [f"SYNTHETIC data: drawn garments, not Fashion-MNIST; {what} say nothing about real images."]
 
 
+def untrained_lines(results: dict[str, Any]) -> list[str]:
+    """A sentence for each fold whose training part lacks a class; of older runs it is not known."""
+    return [
+        f"Caveat: no training image of {fold} is of the class {', '.join(names)}: its model cannot learn it, and is wrong on "
+        "all images of it; lower cv.n_splits, set cv.stratify to true, or add images."
+        for fold, names in results.get("untrained_classes", {}).items()
+    ]
+
+
 def summary_lines(results: dict[str, Any]) -> list[str]:
     """The findings in sentences; accuracies in percent."""
     headline = results["headline"]
@@ -52,6 +61,7 @@ def summary_lines(results: dict[str, Any]) -> list[str]:
     lines.append(f"Validation accuracy, {headline['epoch']} epoch: {folds}")
     if headline["caveat"]:
         lines.append(f"Caveat: {headline['caveat']}.")
+    lines += untrained_lines(results)
     gap = results["optimism"]["accuracy"]
     lines.append(f"Best minus last epoch: {100 * gap:+.2f} points ({results['optimism']['what']}).")
     if results["test"]:

@@ -17,7 +17,7 @@ from fmnist_cv.data import Images
 from fmnist_cv.data.images import read_indices
 from fmnist_cv.data.synthetic_garments import draw_garments
 from fmnist_cv.reporting import near_duplicates, near_pairs
-from fmnist_cv.reporting.label_issues import find_label_issues
+from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues
 from fmnist_cv.reporting.near_duplicates import SHARE_OF_USUAL, find_near_duplicates
 from fmnist_cv.reporting.page import write_report
 
@@ -158,3 +158,17 @@ def test_the_file_counts_as_leave_out_does_and_holds_what_the_run_left_out(
     left_out = np.unique(read_indices(first.path / "label_issues.csv"))
     assert {3, 20, 39} <= set(left_out)
     assert second.summary["data"]["n_train"] == 40 - len(left_out)
+
+
+@pytest.mark.parametrize(
+    ("n_errors", "accuracy", "weak"), [(34, 0.6, True), (34, 0.89, True), (34, 0.91, False), (0, 0.6, False)]
+)
+def test_findings_of_a_model_that_is_often_wrong_are_not_to_be_believed(
+    n_errors: int, accuracy: float, weak: bool
+) -> None:
+    duplicates = find_near_duplicates(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+    nothing = np.empty(0, dtype=np.int64)
+    issues = LabelIssues(np.arange(n_errors), np.linspace(0, 1, 400), duplicates, nothing, np.ones(400))
+    sentence, is_weak = issues.trust(accuracy)
+    assert is_weak == weak and ("may be its own mistakes" in sentence) == weak
+    assert f"wrong on {100 * (1 - accuracy):.1f} % of the 400 images" in sentence
