@@ -60,7 +60,6 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
         mean = mean_over_repeats(result.out_of_fold())
         issues = find_label_issues(train, mean, lambda what, share: now(what, 0.1 + 0.8 * share))
         predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
-        trust, is_weak = issues.trust(result.summary["out_of_fold_report"]["accuracy"])
         table = issues.table(train, predicted, result.data.left_out)
         now("drawing the page", 0.9)
         text = _page(result, parts, issues, mean, predicted, made_of)
@@ -70,6 +69,7 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
             replace_file(run.html_report, lambda file: file.write(text.encode()))
     except OSError as error:
         raise UserError(f"cannot write the report into {run.path}: {error.strerror}") from None
+    trust, is_weak = issues.trust(result.summary["out_of_fold_report"]["accuracy"])
     if is_weak and console is not None:
         console.print(trust, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return run.html_report

@@ -44,8 +44,8 @@ def synthetic_lines(data_name: str, what: str = "these scores") -> list[str]:
 def untrained_lines(results: dict[str, Any]) -> list[str]:
     """A sentence for each fold whose training part lacks a class; of older runs it is not known."""
     return [
-        f"Caveat: no training image of {fold} is of the class {', '.join(names)}: its model cannot learn it, and is wrong on "
-        "all images of it; lower cv.n_splits, set cv.stratify to true, or add images."
+        f"Caveat: no training image of {fold} is of the class {', '.join(names)}: its model cannot learn it, and its "
+        "score counts these images; lower cv.n_splits, set cv.stratify to true, or add images."
         for fold, names in results.get("untrained_classes", {}).items()
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from fmnist_cv import CrossValidationResult, cross_validate
 from fmnist_cv.data.synthetic_garments import CLASS_NAMES
-from fmnist_cv.errors import UserError
+from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.reporting.tensorboard import SPRITE, _sprites, embed, write_tensorboard
 from fmnist_cv.runtime import prepare_process
 
@@ -187,6 +188,11 @@ def test_without_its_images_or_its_checkpoint_nothing_is_written(run: Path) -> N
     other = "data:\n  class_path: fmnist_cv.data.FashionMNISTDataModule\n  init_args:\n    root: nowhere\n    download: false\n"
     end = config.index("\ntrainer:", start)
     (run / "config.yaml").write_text(config[:start] + other + config[end:])
-    with pytest.raises(UserError, match="but the run was made with"):
+    with pytest.raises(UserError, match=r"data.class_path is .*FashionMNISTDataModule', but the run was made with"):
+        write_tensorboard(CrossValidationResult.load(run))
+    info = json.loads((run / "run.json").read_text())
+    del info["settings"], info["digest"]  # as in a run of an older version
+    (run / "run.json").write_text(json.dumps(info))
+    with pytest.raises(DataNotFound):
         write_tensorboard(CrossValidationResult.load(run))
     assert not (run / "tensorboard").exists() and not list(run.glob(".tensorboard-*"))

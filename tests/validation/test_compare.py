@@ -280,4 +280,5 @@ def test_mistakes_are_told_in_a_line(arguments: list[str], reason: str, capsys: 
 
 def test_a_file_that_cannot_be_written_is_told(compared: Path, tmp_path: Path, capsys: Any) -> None:
     assert main([*two(compared), "--json", str(tmp_path / "nowhere" / "comparison.json")]) == 2
-    assert "; choose another with --json" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"comparison.json: there is no folder {tmp_path / 'nowhere'}; choose another with --json" in error
