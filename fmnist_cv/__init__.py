@@ -13,6 +13,10 @@ make_torchvision_importable()  # before Lightning, whose metrics import torchvis
 __version__ = version("fmnist_cv")
 
 if TYPE_CHECKING:
+    from fmnist_cv.analysis.compared_runs import compare_runs as compare_runs
+    from fmnist_cv.analysis.finished_run import CrossValidationResult as CrossValidationResult
+    from fmnist_cv.config.experiment import Experiment as Experiment
+    from fmnist_cv.cross_validation import cross_validate as cross_validate
     from fmnist_cv.data import (
         ArrayDataModule as ArrayDataModule,
     )
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
     from fmnist_cv.data import (
         SyntheticDataModule as SyntheticDataModule,
     )
-    from fmnist_cv.experiment import Experiment as Experiment
     from fmnist_cv.inference import Ensemble as Ensemble
     from fmnist_cv.inference import evaluate_run as evaluate_run
     from fmnist_cv.inference import export_run as export_run
@@ -46,16 +49,13 @@ if TYPE_CHECKING:
     from fmnist_cv.reporting.page import write_report as write_report
     from fmnist_cv.search.tuning import SearchResult as SearchResult
     from fmnist_cv.search.tuning import tune as tune
-    from fmnist_cv.validation.compared_runs import compare_runs as compare_runs
-    from fmnist_cv.validation.cross_validation import cross_validate as cross_validate
-    from fmnist_cv.validation.finished_run import CrossValidationResult as CrossValidationResult
 
 # public name: where it lives; imported on first use, so that `import fmnist_cv` stays quick
 _PUBLIC = {
-    "compare_runs": "fmnist_cv.validation.compared_runs",
-    "cross_validate": "fmnist_cv.validation.cross_validation",
-    "CrossValidationResult": "fmnist_cv.validation.finished_run",
-    "Experiment": "fmnist_cv.experiment",
+    "compare_runs": "fmnist_cv.analysis.compared_runs",
+    "cross_validate": "fmnist_cv.cross_validation",
+    "CrossValidationResult": "fmnist_cv.analysis.finished_run",
+    "Experiment": "fmnist_cv.config.experiment",
     "SearchResult": "fmnist_cv.search.tuning",
     "tune": "fmnist_cv.search.tuning",
     "write_report": "fmnist_cv.reporting.page",

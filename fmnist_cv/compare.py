@@ -10,18 +10,18 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
+from fmnist_cv.analysis.compared_runs import Comparisons, compare_runs
+from fmnist_cv.analysis.comparison import Comparison, chance_in_words, p_value
+from fmnist_cv.analysis.statistics import McNemarResult
+from fmnist_cv.analysis.tables import percent, rich_table
+from fmnist_cv.config.options import HelpFormatter, parse
+from fmnist_cv.engine.run_folder import write_json
+from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.options import HelpFormatter, parse
-from fmnist_cv.paths import user_path
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.compared_runs import Comparisons, compare_runs
-from fmnist_cv.validation.comparison import Comparison, chance_in_words, p_value
-from fmnist_cv.validation.run_folder import write_json
-from fmnist_cv.validation.statistics import McNemarResult
-from fmnist_cv.validation.tables import percent, rich_table
-from fmnist_cv.validation.writable import check_file_writable
+from fmnist_cv.utils.paths import user_path
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
 Compare finished runs on the same data and splits, pair by pair: corrected resampled t-test on the shared folds, Bayesian
@@ -77,9 +77,12 @@ def make_parser(prog: str = "python -m fmnist_cv.compare") -> ArgumentParser:
         "runs", nargs="*", type=str, help="Folders of finished runs: lightning_logs/<experiment>/<run>."
     )
     parser.add_argument(
-        "--rope", type=float, default=0.5, metavar="POINTS",
+        "--rope",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
         help="Region of practical equivalence: differences up to so many points of accuracy do not matter.",
-    )  # fmt: skip
+    )
     parser.add_argument("--json", type=str, metavar="FILE", help="Write all figures to this new file.")
     return parser
 
@@ -87,10 +90,17 @@ def make_parser(prog: str = "python -m fmnist_cv.compare") -> ArgumentParser:
 def show(found: Comparisons, console: Console) -> None:
     """Print the runs, the pairs, what to know of them, and the finding."""
     rows = [
-        [str(i), run["name"], run["epoch"], percent(run["accuracy"]["mean"]), percent(run["accuracy"]["sd"]),
-         _interval(run["accuracy"]["low"], run["accuracy"]["high"], ".2f"), percent(run["test_vote"])]
+        [
+            str(i),
+            run["name"],
+            run["epoch"],
+            percent(run["accuracy"]["mean"]),
+            percent(run["accuracy"]["sd"]),
+            _interval(run["accuracy"]["low"], run["accuracy"]["high"], ".2f"),
+            percent(run["test_vote"]),
+        ]
         for i, run in enumerate(found.runs, 1)
-    ]  # fmt: skip
+    ]
     columns = ["", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set"]
     if all(run["test_vote"] is None for run in found.runs):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
@@ -146,9 +156,14 @@ def _mcnemars(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
 
 def _mcnemar_cells(test: McNemarResult) -> list[str]:
     return [
-        f"{test.n:,}", f"{test.only_a:,}", f"{test.only_b:,}", f"{100 * test.difference:+.2f}",
-        _interval(test.low, test.high), p_value(test.p), "" if test.g is None else f"{test.g:+.3f}",
-    ]  # fmt: skip
+        f"{test.n:,}",
+        f"{test.only_a:,}",
+        f"{test.only_b:,}",
+        f"{100 * test.difference:+.2f}",
+        _interval(test.low, test.high),
+        p_value(test.p),
+        "" if test.g is None else f"{test.g:+.3f}",
+    ]
 
 
 def _interval(low: float | None, high: float | None, form: str = "+.2f") -> str:

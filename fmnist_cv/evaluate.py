@@ -10,15 +10,15 @@ from typing import Any, get_args
 
 from rich.console import Console
 
-from fmnist_cv import paths
+from fmnist_cv.analysis.tables import CLASS_COLUMNS, class_rows, rich_table
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
 from fmnist_cv.inference.evaluation import SCORE_COLUMNS, Part, evaluate_run, score_rows, sentences
 from fmnist_cv.runtime import prepare_process
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.tables import CLASS_COLUMNS, class_rows, rich_table
+from fmnist_cv.utils import paths
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
 
@@ -80,10 +80,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
-    parser.add_argument("--part", choices=get_args(Part),
-                        help="their test or training images (default: test, where there are any)")  # fmt: skip
-    parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
-                        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--part", choices=get_args(Part), help="their test or training images (default: test, where there are any)"
+    )
+    parser.add_argument(
+        "--model",
+        choices=get_args(Choice),
+        default="ensemble",
+        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
+    )
     parser.add_argument(
         "--out", type=paths.argument, metavar="FOLDER", help="where evaluation.json and evaluation.md go"
     )
@@ -94,8 +99,13 @@ def _parser() -> argparse.ArgumentParser:
 def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> None:
     """Print scores, per-class report, confusion matrix, and where the files are."""
     n, report = evaluation["n"], evaluation["report"]
-    console.print(rich_table(f"{evaluation['data']}, {evaluation['part']} images: {n:,}; accuracies in %",
-                         SCORE_COLUMNS, score_rows(evaluation)))  # fmt: skip
+    console.print(
+        rich_table(
+            f"{evaluation['data']}, {evaluation['part']} images: {n:,}; accuracies in %",
+            SCORE_COLUMNS,
+            score_rows(evaluation),
+        )
+    )
     console.print(rich_table(evaluation["voted"], CLASS_COLUMNS, class_rows(report)))
     names = list(report["per_class"])
     if len(names) <= WIDEST_MATRIX:
@@ -105,8 +115,11 @@ def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> N
     for line in sentences(evaluation):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if folder is None:
-        console.print("The run's folder cannot be written: for evaluation.json and .md give another with --out.",
-                      highlight=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            "The run's folder cannot be written: for evaluation.json and .md give another with --out.",
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     for title, file in (("Report:", "evaluation.md"), ("Numbers:", "evaluation.json")):
         console.print(f"{title:12} {folder / file}", highlight=False, markup=False, soft_wrap=True)

@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from typing import get_args
 
-from fmnist_cv import paths
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice
 from fmnist_cv.inference.export import export_run
 from fmnist_cv.runtime import prepare_process
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
+from fmnist_cv.utils import paths
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
 Write the networks of a finished run for use elsewhere, with their preprocessing: uint8 images in, probabilities out.
@@ -68,14 +68,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--format", choices=("onnx", "safetensors"), required=True)
-    parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
-                        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--out", type=paths.argument, metavar="FOLDER",
-                        help="where the files go (default: exports/<model> in the run's folder)")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        choices=get_args(Choice),
+        default="ensemble",
+        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out",
+        type=paths.argument,
+        metavar="FOLDER",
+        help="where the files go (default: exports/<model> in the run's folder)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
-    parser.add_argument("--check_on", metavar="DATA",
-                        help="check the ONNX file on these images, named as for --data of fmnist_cv.evaluate (default: "
-                        "the run's test images, of a run without any its training images)")  # fmt: skip
+    parser.add_argument(
+        "--check_on",
+        metavar="DATA",
+        help="check the ONNX file on these images, named as for --data of fmnist_cv.evaluate (default: "
+        "the run's test images, of a run without any its training images)",
+    )
     return parser
 
 

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.tables import fold_table, rich_table, summary_lines
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.options import add_run_options, make_parser, parse
+from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
+from fmnist_cv.engine.run_folder import RunFolder
+from fmnist_cv.engine.writable import is_writable
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
-from fmnist_cv.options import add_run_options, make_parser, parse
-from fmnist_cv.paths import user_path
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.cross_validation import FoldsFailed, FoldsMissing, cross_validate
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import RunFolder
-from fmnist_cv.validation.tables import fold_table, rich_table, summary_lines
-from fmnist_cv.validation.writable import is_writable
+from fmnist_cv.utils.paths import user_path
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -44,8 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except FoldsMissing as error:
-        console.print(f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all with "
-                      f"--resume {error.run.name}", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+        console.print(
+            f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all with "
+            f"--resume {error.run.name}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
         return OK
     except FoldsFailed as error:
         for name, (reason, traceback) in error.failures.items():
@@ -100,8 +105,11 @@ def report(result: CrossValidationResult, console: Console) -> None:
     try:
         write_report(result, console)
     except Exception as error:
-        print(f"the run is finished, but its report.html could not be made: {error}; try again with python -m "
-              f"fmnist_cv.report {result.path}", file=sys.stderr)  # fmt: skip
+        print(
+            f"the run is finished, but its report.html could not be made: {error}; try again with python -m "
+            f"fmnist_cv.report {result.path}",
+            file=sys.stderr,
+        )
 
 
 def show_files(result: CrossValidationResult, console: Console) -> None:
@@ -109,10 +117,13 @@ def show_files(result: CrossValidationResult, console: Console) -> None:
     run = RunFolder(result.path)
     console.print()
     for title, what in (
-        ("Run:", run.path), ("Report:", run.html_report), ("As text:", run.report),
-        ("Labels:", run.label_issues), ("Best model:", run.best_checkpoint),
+        ("Run:", run.path),
+        ("Report:", run.html_report),
+        ("As text:", run.report),
+        ("Labels:", run.label_issues),
+        ("Best model:", run.best_checkpoint),
         ("Look at it:", f"tensorboard --logdir {run.path.parents[1]}"),
-    ):  # fmt: skip
+    ):
         if isinstance(what, str) or what.exists():
             console.print(f"{title:12} {what}", highlight=False, markup=False, soft_wrap=True)
 

@@ -14,18 +14,18 @@ from typing import get_args
 from rich.console import Console
 from rich.table import Table
 
-from fmnist_cv import paths
+from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.data.photos import MAX_PIXELS
+from fmnist_cv.engine.run_folder import replace_file
+from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.inference.ensemble import Choice, load_ensemble
 from fmnist_cv.inference.files import FilePredictions, Preprocessing, predict_files
 from fmnist_cv.runtime import prepare_process
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import for_csv, make_console, plain
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import replace_file
-from fmnist_cv.validation.writable import check_file_writable
+from fmnist_cv.utils import paths
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import for_csv, make_console, plain
 
 SKIPPED = 1
 FORMATS = ("table", "csv", "json")
@@ -63,11 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_process()
         run = CrossValidationResult.load(options.run)
         if "SYNTHETIC" in run.summary["data"]["name"]:
-            print("SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
-                  file=sys.stderr)  # fmt: skip
+            print(
+                "SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
+                file=sys.stderr,
+            )
         ensemble = load_ensemble(run, options.model, options.accelerator)
-        found = predict_files(ensemble, options.paths, options.preprocessing, make_console(stderr=True),
-                              options.max_pixels)  # fmt: skip
+        found = predict_files(
+            ensemble, options.paths, options.preprocessing, make_console(stderr=True), options.max_pixels
+        )
         _write(found, form, options.out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -78,8 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for reason in found.unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
     if found.unreadable:
-        print(f"{len(found.unreadable)} of {len(found.files) + len(found.unreadable)} files were skipped",
-              file=sys.stderr)  # fmt: skip
+        print(
+            f"{len(found.unreadable)} of {len(found.files) + len(found.unreadable)} files were skipped", file=sys.stderr
+        )
     return SKIPPED if found.unreadable else OK
 
 
@@ -92,16 +96,35 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("paths", nargs="+", type=paths.argument, metavar="FILE|FOLDER",
-                        help="image files; of a folder, those in it and its subfolders, also linked ones")  # fmt: skip
-    parser.add_argument("--model", choices=get_args(Choice), default="ensemble",
-                        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--preprocessing", choices=get_args(Preprocessing), default="auto",
-                        help="what is done to each image, see below (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--max_pixels", type=int, default=MAX_PIXELS, metavar="N",
-                        help="skip images of more pixels; each takes up to 16 bytes of memory (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--format", choices=FORMATS,
-                        help="default: as the file --out ends (.csv, .json, .txt), else a table")  # fmt: skip
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=paths.argument,
+        metavar="FILE|FOLDER",
+        help="image files; of a folder, those in it and its subfolders, also linked ones",
+    )
+    parser.add_argument(
+        "--model",
+        choices=get_args(Choice),
+        default="ensemble",
+        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--preprocessing",
+        choices=get_args(Preprocessing),
+        default="auto",
+        help="what is done to each image, see below (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="skip images of more pixels; each takes up to 16 bytes of memory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format", choices=FORMATS, help="default: as the file --out ends (.csv, .json, .txt), else a table"
+    )
     parser.add_argument("--out", type=paths.argument, metavar="FILE", help="write there instead of printing")
     parser.add_argument("--overwrite", action="store_true", help="replace the file --out")
     parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
@@ -174,8 +197,11 @@ def _table(found: FilePredictions) -> Table:
     folder = _common_folder([row["file"] for row in rows])
     table = Table(title=plain(f"files in {folder}") if folder else None, title_justify="left")
     for i, column in enumerate(("file", "label", "%", "folds that agree", "next", "%", "prepared")):
-        table.add_column(column, justify="right" if column in ("%", "folds that agree") else "left",
-                         overflow="fold" if i == 0 else "ellipsis")  # fmt: skip
+        table.add_column(
+            column,
+            justify="right" if column in ("%", "folds that agree") else "left",
+            overflow="fold" if i == 0 else "ellipsis",
+        )
     mean, agreement, n = found.mean, found.agreement, len(found.probabilities)
     for i, row in enumerate(rows):
         second = mean[i].argsort()[-2:][0]

@@ -8,16 +8,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fmnist_cv import paths
+from fmnist_cv.engine.writable import check_writable, disk_errors_told
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.paths import shortened
 from fmnist_cv.replication.rows import Row, choose_rows, load_rows
 from fmnist_cv.replication.runs import RowsFailed, run_rows
 from fmnist_cv.replication.tables import write_tables
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.writable import check_writable, disk_errors_told
+from fmnist_cv.utils import paths
+from fmnist_cv.utils.paths import shortened
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 
 @works_without_output

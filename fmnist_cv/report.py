@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 from jsonargparse import ArgumentParser
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.config.options import HelpFormatter, parse
+from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.options import HelpFormatter, parse
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.reporting.tensorboard import write_tensorboard
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import RunFolder
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
 Build a finished run's report anew: one HTML file that needs no network, with scores and intervals, curves, a confusion
@@ -56,14 +56,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     prog = "python -m fmnist_cv.report"
     parser = ArgumentParser(
-        prog=prog, usage=f"{prog} RUN [--tensorboard]", description=DESCRIPTION, formatter_class=HelpFormatter, exit_on_error=False,
+        prog=prog,
+        usage=f"{prog} RUN [--tensorboard]",
+        description=DESCRIPTION,
+        formatter_class=HelpFormatter,
+        exit_on_error=False,
         allow_abbrev=False,
-    )  # fmt: skip
+    )
     parser.add_argument("run", metavar="RUN", type=str, help="Folder of a finished run.")
     parser.add_argument(
-        "--tensorboard", action="store_true",
+        "--tensorboard",
+        action="store_true",
         help="Also write confusion matrices, precision-recall curves and a projector of embeddings for TensorBoard.",
-    )  # fmt: skip
+    )
     return parser
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from fmnist_cv.analysis.tables import difference_of, interval_cell, interval_of, percent, rich_table
+from fmnist_cv.cross_validation import FoldsFailed
+from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.streams import works_without_output
-from fmnist_cv.user_text import make_console
-from fmnist_cv.validation.cross_validation import FoldsFailed
-from fmnist_cv.validation.tables import difference_of, interval_cell, interval_of, percent, rich_table, synthetic_lines
+from fmnist_cv.utils.streams import works_without_output
+from fmnist_cv.utils.user_text import make_console
 
 if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 @works_without_output
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
-    from fmnist_cv.options import parse  # here, since each fold's process imports this module and needs none of it
+    from fmnist_cv.config.options import (
+        parse,  # here, since each fold's process imports this module and needs none of it
+    )
     from fmnist_cv.search.search import Search
     from fmnist_cv.search.settings import add_run_options, make_parser
     from fmnist_cv.search.storage import AWAY
@@ -59,7 +62,7 @@ def show(result: SearchResult, console: Console) -> None:
     summary = result.summary
     trials = summary["trials"]
     console.print()
-    for line in synthetic_lines(summary["data"]["name"]):
+    for line in synthetic_warning(summary["data"]["name"]):
         console.print(line, highlight=False, markup=False, soft_wrap=True, style="yellow")
     console.print(
         f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were run to their end",
@@ -71,15 +74,23 @@ def show(result: SearchResult, console: Console) -> None:
         drawn = ", ".join(f"{name} = {value}" for name, value in trial["parameters"].items())
         console.print(
             f"trial {trial['trial']} {what}: {trial['reason']} ({drawn})",
-            highlight=False, markup=False, soft_wrap=True, style="yellow",
-        )  # fmt: skip
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+            style="yellow",
+        )
     if confirmed := summary.get("confirmed"):
         columns = ("", "search", "fresh splits", "95 % interval", "gap")
         rows = [
-            [f"trial {entry['trial']}" + (" (winner)" if i == 0 else ""), percent(entry["search"]["mean"]),
-             percent(entry["fresh"]["mean"]), interval_cell(entry["fresh"]), f"{100 * entry['gap']:+.2f}"]
+            [
+                f"trial {entry['trial']}" + (" (winner)" if i == 0 else ""),
+                percent(entry["search"]["mean"]),
+                percent(entry["fresh"]["mean"]),
+                interval_cell(entry["fresh"]),
+                f"{100 * entry['gap']:+.2f}",
+            ]
             for i, entry in enumerate(confirmed["configurations"])
-        ]  # fmt: skip
+        ]
         if baseline := confirmed.get("baseline"):
             rows.append(["baseline", "", percent(baseline["fresh"]["mean"]), interval_cell(baseline["fresh"]), ""])
         console.print(rich_table(f"{summary['study']}: accuracy in %", columns, rows))
@@ -89,8 +100,9 @@ def show(result: SearchResult, console: Console) -> None:
         if test := confirmed.get("winner_against_baseline"):
             console.print(
                 f"Winner against the baseline (the config with the search's overrides): {difference_of(test)}",
-                highlight=False, soft_wrap=True,
-            )  # fmt: skip
+                highlight=False,
+                soft_wrap=True,
+            )
     else:
         console.print(
             f"winner: trial {result.winner.number}, {percent(summary['winner']['accuracy'])} %", highlight=False
@@ -100,8 +112,9 @@ def show(result: SearchResult, console: Console) -> None:
         console.print(
             f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, {interval_of(nested['accuracy'])}; the "
             "search and all, on images that no choice has seen",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
     for name, value in summary["winner"]["parameters"].items():
         console.print(f"  {name} = {value}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"\nStudy:       {result.path}", highlight=False, markup=False, soft_wrap=True)

@@ -15,10 +15,9 @@ import pytest
 import torch
 import yaml
 
-from fmnist_cv import fit
+from fmnist_cv import cross_validation, fit
 from fmnist_cv.data import datasets
-from fmnist_cv.data.synthetic_garments import draw_garments
-from fmnist_cv.validation import cross_validation
+from fmnist_cv.data.synthetic_images import draw_garments
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,10 +26,8 @@ Change = Callable[[dict[str, Any], Path], list[str]]  # changes the config in pl
 
 
 @pytest.fixture(autouse=True)
-def _one_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folds of one thread: two test processes on two cores would otherwise wait for each other."""
-    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
-    monkeypatch.setattr(cross_validation, "warm_up", lambda: None)  # folds run in this process, which needs no other
+def _one_core(one_core: None) -> None:
+    """See `one_core`."""
 
 
 @pytest.fixture
@@ -64,8 +61,11 @@ def command(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """The command as a user starts it."""
     return subprocess.run(
         [sys.executable, "-m", "fmnist_cv.fit", *map(str, arguments)],
-        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
 
 
 def files_under(folder: Path) -> set[Path]:
@@ -180,10 +180,16 @@ def no_data(tmp_path: Path) -> list[str]:
     """Arguments with which quickstart finds none."""
     (tmp_path / "empty").mkdir()
     return [
-        "--config=quickstart", f"--data.root={tmp_path / 'empty'}", "--data.download=false", "--cv.workers=1",
-        f"--log_dir={tmp_path / 'logs'}", "--trainer.max_epochs=1", "--trainer.precision=32-true",
-        "--trainer.logger=false", "--model.widths=[16, 12]",
-    ]  # fmt: skip
+        "--config=quickstart",
+        f"--data.root={tmp_path / 'empty'}",
+        "--data.download=false",
+        "--cv.workers=1",
+        f"--log_dir={tmp_path / 'logs'}",
+        "--trainer.max_epochs=1",
+        "--trainer.precision=32-true",
+        "--trainer.logger=false",
+        "--model.widths=[16, 12]",
+    ]
 
 
 @pytest.mark.usefixtures("few_garments")
@@ -288,8 +294,14 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     "no_patience": (put("selection", "patience", value=0), "selection.patience is 0"),
     "fold_that_is_not": (options("--cv.fold", "7"), "cv.fold is 7"),
     "schedulers_that_yaml_cannot_make": (
-        put(*MODEL, "lr_scheduler", value={"class_path": "torch.optim.lr_scheduler.SequentialLR", "init_args": {
-            "schedulers": [{"class_path": "torch.optim.lr_scheduler.ConstantLR"}], "milestones": []}}),
+        put(
+            *MODEL,
+            "lr_scheduler",
+            value={
+                "class_path": "torch.optim.lr_scheduler.SequentialLR",
+                "init_args": {"schedulers": [{"class_path": "torch.optim.lr_scheduler.ConstantLR"}], "milestones": []},
+            },
+        ),
         "model.init_args.lr_scheduler: SequentialLR takes schedulers that are made already, which YAML cannot write; "
         "use fmnist_cv.models.schedules.SequentialSchedule",
     ),
@@ -310,7 +322,8 @@ MISTAKES: dict[str, tuple[Change, str]] = {
     # data
     "truncated_data": (own_data(arrays(images=IMAGES, labels=LABELS)[:1500]), "own.npz"),
     "damaged_data": (
-        own_data(arrays(images=IMAGES, labels=LABELS).replace(bytes(64), b"\x55" * 64, 5)), "own.npz",
+        own_data(arrays(images=IMAGES, labels=LABELS).replace(bytes(64), b"\x55" * 64, 5)),
+        "own.npz",
     ),
     "data_of_text": (own_data(b"images, labels\n1, 2\n"), "own.npz"),
     "empty_data_file": (own_data(b""), "own.npz"),
@@ -339,7 +352,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
         put(*MODEL, "optimizer", value={"class_path": "torch.optim.Adam", "init_args": {"lr": -1.0}}),
         "learning rate",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

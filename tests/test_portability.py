@@ -20,18 +20,67 @@ import yaml
 from PIL import Image
 
 from fmnist_cv import compare, cross_validate, evaluate, fit, predict, report, runtime
-from fmnist_cv.validation import processes
+from fmnist_cv.engine import processes
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("fmnist_cv", "experiments") for path in (ROOT / folder).rglob("*.py"))
 PACKAGE = [path for path in SOURCES if path.is_relative_to(ROOT / "fmnist_cv")]
-UNIX_MODULES = {"crypt", "fcntl", "grp", "nis", "posix", "pty", "pwd", "readline", "resource", "spwd", "syslog",
-                "termios", "tty"}  # fmt: skip
-UNIX_NAMES = {"os": {"fchmod", "fork", "forkpty", "geteuid", "getgid", "getloadavg", "getpgid", "getpriority", "getuid",
-                     "killpg", "mkfifo", "nice", "O_NONBLOCK", "openpty", "sched_getaffinity", "setsid", "statvfs",
-                     "sysconf", "uname", "wait", "WNOHANG"},
-              "signal": {"SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGPIPE", "SIGQUIT", "SIGSTOP", "SIGTSTP",
-                         "SIGUSR1", "SIGUSR2", "alarm", "pause", "setitimer", "sigwait"}}  # fmt: skip
+UNIX_MODULES = {
+    "crypt",
+    "fcntl",
+    "grp",
+    "nis",
+    "posix",
+    "pty",
+    "pwd",
+    "readline",
+    "resource",
+    "spwd",
+    "syslog",
+    "termios",
+    "tty",
+}
+UNIX_NAMES = {
+    "os": {
+        "fchmod",
+        "fork",
+        "forkpty",
+        "geteuid",
+        "getgid",
+        "getloadavg",
+        "getpgid",
+        "getpriority",
+        "getuid",
+        "killpg",
+        "mkfifo",
+        "nice",
+        "O_NONBLOCK",
+        "openpty",
+        "sched_getaffinity",
+        "setsid",
+        "statvfs",
+        "sysconf",
+        "uname",
+        "wait",
+        "WNOHANG",
+    },
+    "signal": {
+        "SIGALRM",
+        "SIGCHLD",
+        "SIGHUP",
+        "SIGKILL",
+        "SIGPIPE",
+        "SIGQUIT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGUSR1",
+        "SIGUSR2",
+        "alarm",
+        "pause",
+        "setitimer",
+        "sigwait",
+    },
+}
 
 
 def calls(path: Path) -> Iterator[tuple[ast.Call, str, dict[str, ast.expr]]]:
@@ -133,8 +182,14 @@ def photos(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     rng = np.random.default_rng(0)
     labels = np.arange(36) % 3
     images = (rng.integers(0, 60, (36, 8, 8)) + 90 * labels[:, None, None]).astype(np.uint8)
-    np.savez(tmp_path / "ärmel.npz", images=images, labels=labels, class_names=np.array(["Mantel", "чулок", "靴"]),
-             test_images=images[:9], test_labels=labels[:9])  # fmt: skip
+    np.savez(
+        tmp_path / "ärmel.npz",
+        images=images,
+        labels=labels,
+        class_names=np.array(["Mantel", "чулок", "靴"]),
+        test_images=images[:9],
+        test_labels=labels[:9],
+    )
     Image.fromarray(images[0]).save(tmp_path / "été.png")
     return lambda **cv: {
         "name": "größe",
@@ -146,7 +201,7 @@ def photos(tmp_path: Path) -> Callable[..., dict[str, Any]]:
             "init_args": {"path": str(tmp_path / "ärmel.npz"), "batch_size": 6},
         },
         "trainer": {"max_epochs": 1, "accelerator": "cpu", "precision": "32-true", "logger": False},
-    }  # fmt: skip
+    }
 
 
 def test_every_command_works_without_unix_and_without_utf8(
@@ -176,10 +231,13 @@ def test_every_command_works_without_unix_and_without_utf8(
 def test_folds_run_in_spawned_processes_where_there_is_no_fork(
     photos: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "sitecustomize.py").write_text(f"{WITHOUT_UNIX}\nfrom fmnist_cv import runtime\n"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"{WITHOUT_UNIX}\nfrom fmnist_cv import runtime\n"
         "from types import SimpleNamespace\nimport psutil, sys\n"
         "runtime.sys = SimpleNamespace(platform='win32', modules=sys.modules)\n"
-        "psutil.Process.memory_info = lambda self: SimpleNamespace(peak_wset=300 * 2**20)\n", encoding="utf-8")  # fmt: skip
+        "psutil.Process.memory_info = lambda self: SimpleNamespace(peak_wset=300 * 2**20)\n",
+        encoding="utf-8",
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
     monkeypatch.setattr(processes, "METHOD", "spawn")
     result = cross_validate(photos(workers=2, holdout=0.3))

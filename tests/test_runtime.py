@@ -106,8 +106,17 @@ def test_without_a_gpu_it_is_the_processor(accelerator: str, devices: object) ->
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize(
     ("devices", "indices"),
-    [("auto", (0, 1)), (-1, (0, 1)), (2, (0, 1)), (1, (0,)), ([1], (1,)), ("1,0", (1, 0)), ("0,", (0,)), ((0, 1), (0, 1))],
-)  # fmt: skip
+    [
+        ("auto", (0, 1)),
+        (-1, (0, 1)),
+        (2, (0, 1)),
+        (1, (0,)),
+        ([1], (1,)),
+        ("1,0", (1, 0)),
+        ("0,", (0,)),
+        ((0, 1), (0, 1)),
+    ],
+)
 @pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])
 def test_gpus_are_counted_or_listed(accelerator: str, devices: object, indices: tuple[int, ...]) -> None:
     assert find_devices(accelerator, devices) == Devices("cuda", indices)
@@ -208,13 +217,23 @@ QUOTAS: dict[str, tuple[str, dict[str, str], float]] = {
     "v2, of a group above": ("0::/a/b\n", {"a/cpu.max": "50000 100000\n", "a/b/cpu.max": "400000 100000\n"}, 0.5),
     "v2, seen from inside": ("0::/../other\n", {"cpu.max": "300000 100000\n"}, 3),
     "v2, no limit": ("0::/\n", {"cpu.max": "max 100000\n"}, math.inf),
-    "v1": (V1.format(group="/docker/x"), {"cpu/docker/x/cpu.cfs_quota_us": "250000\n",
-                                          "cpu/docker/x/cpu.cfs_period_us": "100000\n"}, 2.5),
-    "v1, seen from inside": (V1.format(group="/docker/x"), {"cpu/cpu.cfs_quota_us": "100000\n",
-                                                            "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-    "v1, no limit": (V1.format(group="/"), {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, math.inf),
+    "v1": (
+        V1.format(group="/docker/x"),
+        {"cpu/docker/x/cpu.cfs_quota_us": "250000\n", "cpu/docker/x/cpu.cfs_period_us": "100000\n"},
+        2.5,
+    ),
+    "v1, seen from inside": (
+        V1.format(group="/docker/x"),
+        {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        1,
+    ),
+    "v1, no limit": (
+        V1.format(group="/"),
+        {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"},
+        math.inf,
+    ),
     "none": ("", {}, math.inf),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("where", QUOTAS)

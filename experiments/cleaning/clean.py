@@ -28,14 +28,15 @@ import pandas as pd
 from rich.console import Console
 from scipy import stats
 
-from fmnist_cv import CrossValidationResult, cross_validate, paths
+from fmnist_cv import CrossValidationResult, cross_validate
+from fmnist_cv.analysis.statistics import mcnemar
+from fmnist_cv.cross_validation import as_experiment
+from fmnist_cv.engine.preparation import run_or_resume
+from fmnist_cv.engine.run_folder import RunFolder, replace_file, write_json
+from fmnist_cv.engine.writable import check_writable
 from fmnist_cv.reporting.label_issues import LABEL_ERROR, LEFT_OUT, numbers_in_whole_set
 from fmnist_cv.reporting.page import write_report
-from fmnist_cv.validation.cross_validation import as_experiment
-from fmnist_cv.validation.preparation import run_or_resume
-from fmnist_cv.validation.run_folder import RunFolder, replace_file, write_json
-from fmnist_cv.validation.statistics import mcnemar
-from fmnist_cv.validation.writable import check_writable
+from fmnist_cv.utils import paths
 
 HERE = Path(__file__).parent
 ARMS = {
@@ -214,7 +215,8 @@ def page(results: dict[str, Any]) -> str:
     lines += [
         "",
         "Left out per class, mean over the seeds: "
-        + ", ".join(f"{name} {n:.0f}" for name, n in sorted(classes.items(), key=lambda item: -item[1])) + ".",
+        + ", ".join(f"{name} {n:.0f}" for name, n in sorted(classes.items(), key=lambda item: -item[1]))
+        + ".",
         "",
         "Held-out scores of the arms are not compared: each holds out other images, and leaving out what a model gets "
         "wrong raises them whatever it does for new images "
@@ -225,7 +227,7 @@ def page(results: dict[str, Any]) -> str:
         f"{environment['device']}, {environment['precision']}; "
         + ", ".join(f"{name} {number}" for name, number in environment["versions"].items())
         + f"; commit {environment['commit']}.",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -244,8 +246,10 @@ def verdict(results: dict[str, Any]) -> list[str]:
             told.append(text)
         lines.append(f"- **{arm}** ({ARMS[arm]}) minus all: {', '.join(told)}.")
     against = [s["arms"]["cleaned"]["vote"] - s["arms"]["random"]["vote"] for s in results["seeds"]]
-    lines.append(f"- **cleaned** minus random, which tells cleaning from fewer images: the vote {100 * np.mean(against):+.2f} "
-                 "points.")  # fmt: skip
+    lines.append(
+        f"- **cleaned** minus random, which tells cleaning from fewer images: the vote {100 * np.mean(against):+.2f} "
+        "points."
+    )
     d = results["differences"]["cleaned"]["vote"]
     if len(d["per_seed"]) < 3:
         lines.append("- **No effect is shown**: one or two seeds say nothing about how much of this is chance.")

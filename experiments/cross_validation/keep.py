@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fmnist_cv import paths
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.statistics import within_bounds
-from fmnist_cv.validation.tables import interval_cell, percent
-from fmnist_cv.validation.tensorboard import draw_confusion
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.statistics import within_bounds
+from fmnist_cv.analysis.tables import interval_cell, percent
+from fmnist_cv.engine.tensorboard import draw_confusion
+from fmnist_cv.utils import paths
 
 HERE = Path(__file__).parent
 

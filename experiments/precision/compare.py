@@ -15,8 +15,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.statistics import corrected_t_test
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.statistics import corrected_t_test
 
 HERE = Path(__file__).parent
 MARGIN = 0.003  # 0.3 points of accuracy

@@ -49,8 +49,10 @@ def steps(found: dict[str, Any], other: dict[str, Any]) -> list[str]:
     ]
     for step in found["steps"]:
         name = f"**{step['step']}**" if step["step"] == found["chosen"] else step["step"]
-        lines.append(f"| {name} | {step['what']} | {cells(step['development'])} | {cells(step.get('rest'))} | "
-                     f"{100 * step['fashion_mnist']['mean']:.2f} |")  # fmt: skip
+        lines.append(
+            f"| {name} | {step['what']} | {cells(step['development'])} | {cells(step.get('rest'))} | "
+            f"{100 * step['fashion_mnist']['mean']:.2f} |"
+        )
     chosen = next(step for step in found["steps"] if step["step"] == found["chosen"])
     recalls = ["| | " + " | ".join(found["class_names"]) + " |", "|---|" + "---:|" * len(found["class_names"])]
     for step in (first, chosen):

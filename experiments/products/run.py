@@ -20,14 +20,14 @@ from rich.console import Console
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
 from fmnist_cv import CrossValidationResult, cross_validate
+from fmnist_cv.analysis.statistics import corrected_t_test
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.data import Images, ProductImagesDataModule
 from fmnist_cv.data.photos import Preprocessing
+from fmnist_cv.engine.preparation import run_or_resume
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
 from fmnist_cv.inference.ensemble import load_ensemble
-from fmnist_cv.validation.cross_validation import as_experiment
-from fmnist_cv.validation.preparation import run_or_resume
-from fmnist_cv.validation.statistics import corrected_t_test
 
 HERE = Path(__file__).parent
 CONSOLE = Console()
@@ -46,23 +46,52 @@ MIRRORED_VOTE = "both ways"
 # (name, what is new, preprocessing, run that is trained, its config, values of the config's keys)
 Step = tuple[str, str, Preprocessing, str, str, dict[str, Any]]
 STEPS: list[Step] = [
-    ("as published", "the account's network and preprocessing, done correctly", "as-published", "sharifi", "sharifi-cnn", {}),
+    (
+        "as published",
+        "the account's network and preprocessing, done correctly",
+        "as-published",
+        "sharifi",
+        "sharifi-cnn",
+        {},
+    ),
     ("made alike", "photos brought to how Fashion-MNIST was made", "fashion-mnist", "sharifi", "sharifi-cnn", {}),
-    ("trained", "batch 250, ReLU between linear layers, cosine", "fashion-mnist", "plain", "photos", {**SHORT, "data.augment": None}),
+    (
+        "trained",
+        "batch 250, ReLU between linear layers, cosine",
+        "fashion-mnist",
+        "plain",
+        "photos",
+        {**SHORT, "data.augment": None},
+    ),
     ("mirrored", "shoes point either way", "fashion-mnist", "mirrored", "photos", {**SHORT, "data.augment": [FLIP]}),
     ("worn", "garments as someone wears them", "fashion-mnist", "worn", "photos", SHORT),
     ("longer", "10 epochs instead of 5", "fashion-mnist", "longer", "photos", {}),
     ("both ways", "the photo and its mirror image vote", "fashion-mnist", "longer", "photos", {}),
-    ("moved", "turned, moved, sheared, smaller", "fashion-mnist", "moved", "photos", {**SHORT, "data.augment": [FLIP, WORN, AFFINE]}),
     (
-        "lighter and darker", "moved, and another gamma for each image", "fashion-mnist", "photos", "photos",
+        "moved",
+        "turned, moved, sheared, smaller",
+        "fashion-mnist",
+        "moved",
+        "photos",
+        {**SHORT, "data.augment": [FLIP, WORN, AFFINE]},
+    ),
+    (
+        "lighter and darker",
+        "moved, and another gamma for each image",
+        "fashion-mnist",
+        "photos",
+        "photos",
         {**SHORT, "data.augment": [FLIP, WORN, AFFINE, GAMMA]},
     ),
     (
-        "from above", "all this, and shoes seen from above", "fashion-mnist", "above", "photos",
+        "from above",
+        "all this, and shoes seen from above",
+        "fashion-mnist",
+        "above",
+        "photos",
         {**SHORT, "data.augment": [FLIP, WORN, ABOVE, AFFINE, GAMMA]},
     ),
-]  # fmt: skip
+]
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ from typing import Any
 import pandas as pd
 
 from fmnist_cv import tune
-from fmnist_cv.paths import user_path
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.statistics import corrected_t_test
 from fmnist_cv.search.outcomes import RUN, finished
 from fmnist_cv.search.outcomes import seconds as seconds_of
 from fmnist_cv.search.tuning import SearchResult
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.statistics import corrected_t_test
+from fmnist_cv.utils.paths import user_path
 
 HERE = Path(__file__).parent
 ROUNDS, SEEDS = 3, (0,)
@@ -35,13 +35,17 @@ WORKERS = {
     "name": "workers",
     "experiment": "patel-ann",
     "overrides": {
-        "cv.holdout": None, "cv.n_splits": 3, "cv.stratify": True, "selection.patience": None, "trainer.max_epochs": 3,
+        "cv.holdout": None,
+        "cv.n_splits": 3,
+        "cv.stratify": True,
+        "selection.patience": None,
+        "trainer.max_epochs": 3,
     },
     "space": {"model.optimizer.init_args.lr": {"float": [3e-4, 3e-3], "log": True}},
     "sampler": "RandomSampler",
     "trials": 4,
     "confirm": {"top": 0},
-}  # fmt: skip
+}
 
 
 def main() -> None:

@@ -27,8 +27,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fmnist_cv import paths
-from fmnist_cv.validation.writable import check_file_writable
+from fmnist_cv.engine.writable import check_file_writable
+from fmnist_cv.utils import paths
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -59,8 +59,11 @@ def main() -> None:
             continue
         run = {"part": part, "system": system, "program": program, "round": turn, "commit": git_commit()}
         run |= measure(part, program, system, options)
-        print(f"{part}, round {turn}, {system}, {program}: {run['images_per_second']:,.0f} images/s, "
-              f"{run['wall_seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB", flush=True)  # fmt: skip
+        print(
+            f"{part}, round {turn}, {system}, {program}: {run['images_per_second']:,.0f} images/s, "
+            f"{run['wall_seconds']:.1f} s, {run['peak_memory_mb']:,.0f} MB",
+            flush=True,
+        )
         results["runs"].append(run)
         results["machine"] = machine()
         options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -106,14 +109,39 @@ def measure(part: str, program: str, system: str, options: argparse.Namespace) -
     epochs = options.epochs if part == "whole" else THROUGHPUT_EPOCHS[system]
     with tempfile.TemporaryDirectory() as scratch:
         if program == OURS:
-            command = [sys.executable, "-m", "fmnist_cv.fit", "--config", f"configs/{system}.yaml",
-                       "--cv.holdout", "null", "--cv.n_splits", str(options.folds), "--selection.patience", "null",
-                       "--trainer.max_epochs", str(epochs),
-                       "--log_dir", scratch, "--run", "bench"]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "fmnist_cv.fit",
+                "--config",
+                f"configs/{system}.yaml",
+                "--cv.holdout",
+                "null",
+                "--cv.n_splits",
+                str(options.folds),
+                "--selection.patience",
+                "null",
+                "--trainer.max_epochs",
+                str(epochs),
+                "--log_dir",
+                scratch,
+                "--run",
+                "bench",
+            ]
         else:
-            command = [str(options.peer_python.absolute()), str(HERE / PEERS[program]), "--system", system,
-                       "--folds", str(options.folds), "--epochs", str(epochs), "--out", f"{scratch}/out.json",
-                       *(["--max-folds", "1"] if part == "throughput" else [])]  # fmt: skip
+            command = [
+                str(options.peer_python.absolute()),
+                str(HERE / PEERS[program]),
+                "--system",
+                system,
+                "--folds",
+                str(options.folds),
+                "--epochs",
+                str(epochs),
+                "--out",
+                f"{scratch}/out.json",
+                *(["--max-folds", "1"] if part == "throughput" else []),
+            ]
         began = time.perf_counter()
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
@@ -185,8 +213,13 @@ def _pss_mb(pid: int) -> float:
 
 def machine() -> dict[str, Any]:
     cpu = next(
-        (line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-         if line.startswith("model name")), platform.machine())  # fmt: skip
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     return {
         "cpu": cpu,

@@ -26,11 +26,21 @@ def sharifi_cnn():
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 3, padding="same"), normalise(), layers.ReLU(), layers.MaxPooling2D(),
-            layers.Conv2D(64, 3), normalise(), layers.ReLU(), layers.MaxPooling2D(),
-            layers.Flatten(), layers.Dense(600), layers.Dropout(0.25), layers.Dense(120), layers.Dense(10),
+            layers.Conv2D(32, 3, padding="same"),
+            normalise(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3),
+            normalise(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dense(600),
+            layers.Dropout(0.25),
+            layers.Dense(120),
+            layers.Dense(10),
         ]
-    )  # fmt: skip
+    )
     # Keras's weight_decay is decoupled (as in AdamW); torch.optim.Adam adds it to the gradient (L2).
     optimizer = keras.optimizers.Adam(learning_rate=1e-3, weight_decay=1e-5)
     return model, optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -41,11 +51,13 @@ def patel_ann():
         [
             keras.Input((28, 28, 1)),
             layers.Flatten(),
-            layers.Dense(128, activation="relu"), layers.Dropout(0.25),
-            layers.Dense(64, activation="relu"), layers.Dropout(0.25),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.25),
+            layers.Dense(64, activation="relu"),
+            layers.Dropout(0.25),
             layers.Dense(10, activation="softmax"),
         ]
-    )  # fmt: skip
+    )
     return model, keras.optimizers.Adam(learning_rate=3e-3), keras.losses.SparseCategoricalCrossentropy()
 
 

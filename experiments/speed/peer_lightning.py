@@ -32,19 +32,34 @@ WORKERS = {"sharifi-cnn": 0, "patel-ann": 0}
 
 def sharifi_cnn():
     return nn.Sequential(
-        nn.Conv2d(1, 32, kernel_size=3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, kernel_size=3), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64 * 6 * 6, 600), nn.Dropout(0.25), nn.Linear(600, 120), nn.Linear(120, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, 32, kernel_size=3, padding=1),
+        nn.BatchNorm2d(32),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, kernel_size=3),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 6 * 6, 600),
+        nn.Dropout(0.25),
+        nn.Linear(600, 120),
+        nn.Linear(120, 10),
+    )
 
 
 def patel_ann():
     return nn.Sequential(
         nn.Flatten(),
-        nn.Linear(784, 128), nn.ReLU(), nn.Dropout(0.25),
-        nn.Linear(128, 64), nn.ReLU(), nn.Dropout(0.25),
-        nn.Linear(64, 10), nn.LogSoftmax(dim=1),
-    )  # fmt: skip
+        nn.Linear(784, 128),
+        nn.ReLU(),
+        nn.Dropout(0.25),
+        nn.Linear(128, 64),
+        nn.ReLU(),
+        nn.Dropout(0.25),
+        nn.Linear(64, 10),
+        nn.LogSoftmax(dim=1),
+    )
 
 
 class Classifier(L.LightningModule):

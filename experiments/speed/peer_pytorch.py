@@ -46,10 +46,15 @@ class PatelANN(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(784, 128), nn.ReLU(), nn.Dropout(0.25),
-            nn.Linear(128, 64), nn.ReLU(), nn.Dropout(0.25),
-            nn.Linear(64, 10), nn.LogSoftmax(dim=1),
-        )  # fmt: skip
+            nn.Linear(784, 128),
+            nn.ReLU(),
+            nn.Dropout(0.25),
+            nn.Linear(128, 64),
+            nn.ReLU(),
+            nn.Dropout(0.25),
+            nn.Linear(64, 10),
+            nn.LogSoftmax(dim=1),
+        )
 
     def forward(self, x):
         return self.layers(x)

@@ -13,10 +13,10 @@ from torch import Tensor
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.sources import load_emnist, load_source
-from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
+from fmnist_cv.data.synthetic_images import CLASS_NAMES, draw_garments
 from fmnist_cv.errors import UserError
-from fmnist_cv.files import regular_file
-from fmnist_cv.paths import user_path
+from fmnist_cv.utils.files import regular_file
+from fmnist_cv.utils.paths import user_path
 
 
 class FashionMNISTDataModule(KFoldDataModule):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.files import regular_file
+from fmnist_cv.utils.files import regular_file
 
 
 @dataclass(frozen=True)

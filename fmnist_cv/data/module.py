@@ -16,8 +16,8 @@ from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.images import Images, read_indices
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 from fmnist_cv.errors import UserError
-from fmnist_cv.paths import user_path
 from fmnist_cv.runtime import derive_seed
+from fmnist_cv.utils.paths import user_path
 
 # What says which split a module used alone draws; an experiment sets these in its `cv` section instead.
 SPLIT_ARGUMENTS = ("n_splits", "fold", "repeat", "stratify", "holdout", "inner_holdout", "seed")

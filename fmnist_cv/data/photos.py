@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.files import regular_file
+from fmnist_cv.utils.files import regular_file
 
 SIZE = 28
 # Pillow tells formats by content, and hands some (EPS) to other programs: only these are opened, whatever a file's name.

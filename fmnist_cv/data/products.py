@@ -20,6 +20,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from fmnist_cv.config.yaml_files import read_yaml
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.photos import (
@@ -34,14 +35,23 @@ from fmnist_cv.data.photos import (
 )
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
-from fmnist_cv.paths import user_path
-from fmnist_cv.user_text import make_console
-from fmnist_cv.yaml_files import read_yaml
+from fmnist_cv.utils.paths import user_path
+from fmnist_cv.utils.user_text import make_console
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
 FOLDERS = ("fashion-product-images", "fashion-product-images-small", ".")
-COLUMNS = ("id", "gender", "masterCategory", "subCategory", "articleType", "baseColour", "season", "year", "usage",
-           "productDisplayName")  # fmt: skip
+COLUMNS = (
+    "id",
+    "gender",
+    "masterCategory",
+    "subCategory",
+    "articleType",
+    "baseColour",
+    "season",
+    "year",
+    "usage",
+    "productDisplayName",
+)
 N_DEVELOPMENT = 1_000
 _CACHE_FORMAT = 1  # raised when preprocessing changes
 
@@ -81,8 +91,10 @@ class ReadingReport:
         if self.repeated:
             found.append(f"{self.repeated} rows left out whose id came before")
         if self.unreadable:
-            found.append(f"{len(self.unreadable)} images left out that cannot be read: {'; '.join(self.unreadable[:3])}"
-                         + ("; ..." if len(self.unreadable) > 3 else ""))  # fmt: skip
+            found.append(
+                f"{len(self.unreadable)} images left out that cannot be read: {'; '.join(self.unreadable[:3])}"
+                + ("; ..." if len(self.unreadable) > 3 else "")
+            )
         return found
 
 

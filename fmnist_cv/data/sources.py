@@ -24,7 +24,7 @@ import torchvision.datasets as tv
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.errors import DataNotFound, UserError
-from fmnist_cv.paths import user_path
+from fmnist_cv.utils.paths import user_path
 
 DATA_VARIABLE = "FMNIST_CV_DATA"
 DOWNLOAD_TIMEOUT_S = 20.0

@@ -20,8 +20,8 @@ from sklearn.model_selection import (
 )
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.files import regular_file
 from fmnist_cv.runtime import derive_seed
+from fmnist_cv.utils.files import regular_file
 
 Indices = NDArray[np.int64]
 

@@ -14,17 +14,17 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.config.experiment import Experiment, FoldParts
 from fmnist_cv.data import Images, KFoldDataModule
+from fmnist_cv.engine.fold_scoring import load_checkpoint
+from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
+from fmnist_cv.engine.scoring import are_probabilities, normalised
+from fmnist_cv.engine.trainer import make_trainer, quiet_lightning
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment, FoldParts
 from fmnist_cv.inference.progress import tracked
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import find_devices
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.fold_scoring import load_checkpoint
-from fmnist_cv.validation.run_folder import FoldFolder, RunFolder
-from fmnist_cv.validation.scoring import are_probabilities, normalised
-from fmnist_cv.validation.trainer import make_trainer, quiet_lightning
 
 Choice = Literal["ensemble", "best", "refit"]
 
@@ -129,8 +129,10 @@ class Ensemble:
         images = images.cpu() if isinstance(images, Tensor) else np.asarray(images)
         checked = Images.from_arrays(images, np.zeros(len(images), dtype=np.int64))
         if checked.shape != self.image_shape:
-            raise UserError(f"the images have the shape {checked.shape}, but the networks take {self.image_shape} "
-                            "(channels, height, width)")  # fmt: skip
+            raise UserError(
+                f"the images have the shape {checked.shape}, but the networks take {self.image_shape} "
+                "(channels, height, width)"
+            )
         batches = checked.images.split(self.batch_size)
         steps = [(network, batch) for network in self.networks for batch in batches]
         outputs = []
@@ -141,8 +143,10 @@ class Ensemble:
         bad = np.argwhere(np.isnan(probabilities).any(2))
         if len(bad):
             name, image = self.networks[bad[0, 0]].name, bad[0, 1]
-            raise UserError(f"{name} predicts NaN for image {image} (counted from 0), so that it has no class; use "
-                            "precision 32-true, or leave this network out (model='best' or 'refit')")  # fmt: skip
+            raise UserError(
+                f"{name} predicts NaN for image {image} (counted from 0), so that it has no class; use "
+                "precision 32-true, or leave this network out (model='best' or 'refit')"
+            )
         return Predictions(probabilities, self.class_names)
 
 
@@ -205,8 +209,10 @@ def checkpoints(result: CrossValidationResult, model: Choice) -> list[tuple[str,
             return [headline(FoldFolder(result.path / result.summary["best_fold"]["name"]))]
         case "refit":
             if result.summary["refit"] is None:
-                raise UserError(f"run {result.path} has no refit; make it with python -m fmnist_cv.fit "
-                                f"--resume {result.path} --refit")  # fmt: skip
+                raise UserError(
+                    f"run {result.path} has no refit; make it with python -m fmnist_cv.fit "
+                    f"--resume {result.path} --refit"
+                )
             return [("refit", RunFolder(result.path).refit.last_checkpoint)]
     raise UserError(f"model is '{model}'; it is one of {', '.join(get_args(Choice))}")
 
@@ -218,8 +224,10 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         UserError: the checkpoint is missing or damaged, or does not fit the experiment.
     """
     if not path.is_file():
-        raise UserError(f"{path} is not there; a search keeps the checkpoints of its best trial alone; otherwise "
-                        f"{FoldFolder(path.parent).train_anew}")  # fmt: skip
+        raise UserError(
+            f"{path} is not there; a search keeps the checkpoints of its best trial alone; otherwise "
+            f"{FoldFolder(path.parent).train_anew}"
+        )
     parts = experiment.build(experiment.seed)
     checkpoint = load_checkpoint(path)
     try:
@@ -230,8 +238,9 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         parts.model.eval()(parts.data.scale(torch.zeros((1, *image_shape), dtype=torch.uint8)))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise UserError(f"the checkpoint {path} does not fit the run's config.yaml ({reason}); "
-                        f"{FoldFolder(path.parent).train_anew}") from None  # fmt: skip
+        raise UserError(
+            f"the checkpoint {path} does not fit the run's config.yaml ({reason}); {FoldFolder(path.parent).train_anew}"
+        ) from None
     return parts, state
 
 
@@ -251,8 +260,10 @@ def _device_and_precision(
         devices = find_devices(accelerator or config.accelerator, "auto" if accelerator else config.devices)
     except UserError:
         asked = f"'{accelerator}'" if accelerator else f"'{config.accelerator}', devices {config.devices}, of the run"
-        raise UserError(f"the networks cannot be put on {asked}: there is no such device here; choose another with "
-                        "--accelerator, e.g. cpu") from None  # fmt: skip
+        raise UserError(
+            f"the networks cannot be put on {asked}: there is no such device here; choose another with "
+            "--accelerator, e.g. cpu"
+        ) from None
     with quiet_lightning():
         trainer = make_trainer(
             accelerator=devices.accelerator,

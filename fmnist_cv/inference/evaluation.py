@@ -13,23 +13,24 @@ import torch.nn.functional as F
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.statistics import wilson_interval
+from fmnist_cv.analysis.tables import markdown, percent, report_lines
+from fmnist_cv.config.options import read_config
+from fmnist_cv.config.parser_messages import explain
+from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
+from fmnist_cv.data.synthetic_images import synthetic_warning
+from fmnist_cv.engine.environment import describe_environment
+from fmnist_cv.engine.run_folder import RunFolder, inside, replace_file, write_json
+from fmnist_cv.engine.scoring import classification_report
+from fmnist_cv.engine.writable import check_writable, is_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Choice, Predictions, load_ensemble
-from fmnist_cv.options import read_config
-from fmnist_cv.parser_messages import explain
-from fmnist_cv.paths import user_path
 from fmnist_cv.runtime import Devices
-from fmnist_cv.user_text import for_markdown
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import RunFolder, inside, replace_file, write_json
-from fmnist_cv.validation.scoring import classification_report
-from fmnist_cv.validation.statistics import wilson_interval
-from fmnist_cv.validation.tables import markdown, percent, report_lines, synthetic_lines
-from fmnist_cv.validation.writable import check_writable, is_writable
-from fmnist_cv.yaml_files import load_yaml
+from fmnist_cv.utils.paths import user_path
+from fmnist_cv.utils.user_text import for_markdown
 
 Part = Literal["test", "train"]
 DATA = (
@@ -70,8 +71,10 @@ def evaluate_run(
     images, name, part = images_to_score(result, data, part)
     fingerprint = images.fingerprint()
     if fingerprint == result.summary["data"]["fingerprint"]:
-        raise UserError(f"these are the images that run {result.path} was trained on, of which its networks know the "
-                        "answers; the honest scores of them are in its report.md, out of fold")  # fmt: skip
+        raise UserError(
+            f"these are the images that run {result.path} was trained on, of which its networks know the "
+            "answers; the honest scores of them are in its report.md, out of fold"
+        )
     is_runs_test_set = data is None or fingerprint == result.summary["data"].get("test_fingerprint")
     what = {"data": name, "part": part, "fingerprint": fingerprint, "model": model}
     folder = None
@@ -82,8 +85,10 @@ def evaluate_run(
 
     ensemble = load_ensemble(result, model, accelerator)
     if images.shape != ensemble.image_shape:
-        raise UserError(f"the images of {name} have the shape {images.shape}, but the run's networks take "
-                        f"{ensemble.image_shape} (channels, height, width)")  # fmt: skip
+        raise UserError(
+            f"the images of {name} have the shape {images.shape}, but the run's networks take "
+            f"{ensemble.image_shape} (channels, height, width)"
+        )
     labels = match_labels(images, ensemble.class_names)
     predictions = ensemble.predict(images.images, console)
     reports = _reports(predictions, labels, [network.name for network in ensemble.networks])
@@ -136,8 +141,9 @@ def images_to_score(
     if test is not None:
         return test, module.data_name, "test"
     if data is None and part is None:
-        raise UserError(f"{module.data_name}, on which run {result.path} was made, has no test images; name others "
-                        "with --data")  # fmt: skip
+        raise UserError(
+            f"{module.data_name}, on which run {result.path} was made, has no test images; name others with --data"
+        )
     if part == "test":
         raise UserError(f"{module.data_name} has no test images; leave out --part test")
     return module.train_images, module.data_name, "train"
@@ -189,8 +195,10 @@ def match_labels(images: Images, class_names: tuple[str, ...]) -> torch.Tensor:
         UserError: a class that the networks do not know.
     """
     if unknown := [name for name in images.class_names if name not in class_names]:
-        raise UserError(f"the images' classes {', '.join(unknown)} are unknown to the networks, which know "
-                        f"{', '.join(class_names)}; name the classes (class_names in an .npz) as these are")  # fmt: skip
+        raise UserError(
+            f"the images' classes {', '.join(unknown)} are unknown to the networks, which know "
+            f"{', '.join(class_names)}; name the classes (class_names in an .npz) as these are"
+        )
     return torch.tensor([class_names.index(name) for name in images.class_names])[images.labels]
 
 
@@ -262,7 +270,7 @@ def score_rows(evaluation: dict[str, Any]) -> list[list[str]]:
 
 def sentences(evaluation: dict[str, Any]) -> list[str]:
     """What is to be known of the scores."""
-    lines = synthetic_lines(evaluation["data"])
+    lines = synthetic_warning(evaluation["data"])
     if evaluation["seen_in_training"] is None:
         lines.append("Whether some of these images were trained on could not be checked: the run's own are not there.")
     elif n := evaluation["seen_in_training"]:

@@ -13,18 +13,18 @@ import torch
 import yaml
 from rich.console import Console
 
-from fmnist_cv.class_paths import load_class
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.config.class_paths import load_class
 from fmnist_cv.data import Images, KFoldDataModule
+from fmnist_cv.engine.run_folder import inside
+from fmnist_cv.engine.writable import check_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import safetensors_export
 from fmnist_cv.inference.ensemble import Choice, Ensemble, load_ensemble
 from fmnist_cv.inference.evaluation import read_data
 from fmnist_cv.inference.onnx_export import export_onnx
 from fmnist_cv.inference.safetensors_export import OWN, export_safetensors, load_exported
-from fmnist_cv.paths import user_path
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import inside
-from fmnist_cv.validation.writable import check_writable
+from fmnist_cv.utils.paths import user_path
 
 Format = Literal["onnx", "safetensors"]
 FILES = {"onnx": ("model.onnx",), "safetensors": (safetensors_export.WEIGHTS, safetensors_export.DESCRIPTION)}
@@ -88,8 +88,10 @@ def _onnx(
     ties = (
         f", but for {found['ties']} ties, whose two most probable classes are nearer than 1e-5" if found["ties"] else ""
     )
-    return [f"onnxruntime gives the same predictions for {found['images']:,} images{ties}; probabilities differ by up to "
-            f"{found['largest_difference']:.0e}"]  # fmt: skip
+    return [
+        f"onnxruntime gives the same predictions for {found['images']:,} images{ties}; probabilities differ by up to "
+        f"{found['largest_difference']:.0e}"
+    ]
 
 
 def _safetensors(result: CrossValidationResult, ensemble: Ensemble, folder: Path) -> list[str]:
@@ -103,8 +105,10 @@ def _safetensors(result: CrossValidationResult, ensemble: Ensemble, folder: Path
         if own:
             raise
         lacks = f"does not hold {', '.join(objects)}, objects themselves" if objects else f"is not enough: {error}"
-        return [f"network.json {lacks}; give load_exported a function that makes the network from the other init_args: "
-                "load_exported(FOLDER, network=...)"]  # fmt: skip
+        return [
+            f"network.json {lacks}; give load_exported a function that makes the network from the other init_args: "
+            "load_exported(FOLDER, network=...)"
+        ]
     noise = torch.randint(
         256, (64, *ensemble.image_shape), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
     )

@@ -26,7 +26,7 @@ from fmnist_cv.data.photos import (
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
-from fmnist_cv.paths import user_path
+from fmnist_cv.utils.paths import user_path
 
 Preprocessing = Literal["auto", "fashion-mnist", "as-published", "none"]
 
@@ -158,8 +158,10 @@ def prepare(path: Path, image_shape: tuple[int, int, int], preprocessing: Prepro
     channels, height, width = image_shape
     garments = image_shape == (1, SIZE, SIZE)
     if preprocessing in ("fashion-mnist", "as-published") and not garments:
-        raise UserError(f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the networks take "
-                        f"{channels} channel(s) of {height}x{width}; use none")  # fmt: skip
+        raise UserError(
+            f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the networks take "
+            f"{channels} channel(s) of {height}x{width}; use none"
+        )
     photo = read_photo(path)
     fits = photo.size == (width, height)
     if preprocessing in ("fashion-mnist", "as-published") or (preprocessing == "auto" and garments and not fits):

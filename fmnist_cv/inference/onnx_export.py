@@ -18,10 +18,10 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from fmnist_cv.data import Images
+from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Network
 from fmnist_cv.inference.progress import tracked
-from fmnist_cv.validation.run_folder import replace_file
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TIE = 1e-5  # nearer than this, rounding may put the two most probable classes of an image the other way round

@@ -14,11 +14,11 @@ from torch import nn
 
 from fmnist_cv import models
 from fmnist_cv.data.batches import Scaling
+from fmnist_cv.engine.run_folder import replace_file, write_json
 from fmnist_cv.errors import UserError
-from fmnist_cv.files import regular_file
 from fmnist_cv.inference.ensemble import Ensemble, Network
-from fmnist_cv.paths import user_path
-from fmnist_cv.validation.run_folder import replace_file, write_json
+from fmnist_cv.utils.files import regular_file
+from fmnist_cv.utils.paths import user_path
 
 FORMAT = 1  # of network.json
 LARGEST_IMAGE = 2**24  # channels * height * width: one of 4096 x 4096 grey pixels
@@ -108,8 +108,10 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
     class_path = description.get("class_path")
     make = network or OWN.get(str(class_path))
     if make is None:
-        raise UserError(f"{folder / DESCRIPTION} names the network {class_path}, which is none of {', '.join(OWN)}, and is "
-                        "not imported at a file's word; pass what makes it, load_exported(..., network=MyNet)")  # fmt: skip
+        raise UserError(
+            f"{folder / DESCRIPTION} names the network {class_path}, which is none of {', '.join(OWN)}, and is "
+            "not imported at a file's word; pass what makes it, load_exported(..., network=MyNet)"
+        )
     try:
         init_args = _plain_arguments(description["init_args"])
         channels, height, width = map(int, description["image_shape"])
@@ -160,8 +162,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise UserError(f"{path} describes no network")
     if description["format"] > FORMAT:
-        raise UserError(f"{path} was written by a newer version, {description.get('fmnist_cv')}; read it with that one: "
-                        "pip install --upgrade fmnist_cv")  # fmt: skip
+        raise UserError(
+            f"{path} was written by a newer version, {description.get('fmnist_cv')}; read it with that one: "
+            "pip install --upgrade fmnist_cv"
+        )
     return description
 
 

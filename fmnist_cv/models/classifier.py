@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from fmnist_cv.checkpoints import read_checkpoint
 from fmnist_cv.errors import UserError
 from fmnist_cv.models.layers import check_size
 from fmnist_cv.models.schedules import make_scheduler, needs_length, training_length
-from fmnist_cv.paths import user_path
+from fmnist_cv.utils.checkpoints import read_checkpoint
+from fmnist_cv.utils.paths import user_path
 
 
 class ImageClassifier(L.LightningModule):
@@ -211,8 +211,10 @@ class ImageClassifier(L.LightningModule):
         length = None
         if needs_length(self.lr_scheduler):
             if math.isinf(training := training_length(self.trainer, interval)):
-                raise UserError("model.lr_scheduler leaves its length out, which is then the training's, but only time "
-                                "limits that; set trainer.max_epochs or trainer.max_steps")  # fmt: skip
+                raise UserError(
+                    "model.lr_scheduler leaves its length out, which is then the training's, but only time "
+                    "limits that; set trainer.max_epochs or trainer.max_steps"
+                )
             length = int(training)
         return {
             "optimizer": optimizer,

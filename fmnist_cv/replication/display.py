@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import TaskID
 
-from fmnist_cv.validation.progress import LiveDisplay, time_left
+from fmnist_cv.engine.progress import LiveDisplay, time_left
 
 
 class RunDisplay(LiveDisplay):

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fmnist_cv.engine.tensorboard import draw_confusion
 from fmnist_cv.replication.scores import RowResults
-from fmnist_cv.validation.tensorboard import draw_confusion
 
 SMITH_BASE = 87.0  # "about": the validation accuracy, in %, from which smith-dense's account tells its sensitivities
 
@@ -103,12 +103,21 @@ def draw_sensitivity(results: dict[str, RowResults], path: Path) -> None:
             points = [(float(name.split()[-1]), study.accuracy(name, "validation", "last")) for name in names]
             points = sorted([(1e-4, base.accuracy(own, "validation", "last")), *points], key=lambda point: point[0])
             axes.errorbar(
-                [x for x, _ in points], [s.mean for _, s in points], [s.sd or 0 for _, s in points],
-                marker="o", capsize=3, color=colour, label=f"ours, {own}",
-            )  # fmt: skip
+                [x for x, _ in points],
+                [s.mean for _, s in points],
+                [s.sd or 0 for _, s in points],
+                marker="o",
+                capsize=3,
+                color=colour,
+                label=f"ours, {own}",
+            )
         reported = {1e-4: SMITH_BASE} | {float(n.split()[-1]): study.row.reported_of(n) for n in study.variants}
-        axes.plot(*zip(*((x, y) for x, y in reported.items() if y is not None), strict=True), "s", color="tab:orange",
-                  label="reported (about)")  # fmt: skip
+        axes.plot(
+            *zip(*((x, y) for x, y in reported.items() if y is not None), strict=True),
+            "s",
+            color="tab:orange",
+            label="reported (about)",
+        )
         axes.set_xscale("log")
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)

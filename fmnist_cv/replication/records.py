@@ -11,14 +11,14 @@ from typing import Any
 import torch
 import yaml
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.cross_validation import fold_folders
+from fmnist_cv.engine.preparation import PreparedRun
+from fmnist_cv.engine.run_folder import locked, replace_file
+from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
 from fmnist_cv.replication.rows import Row
-from fmnist_cv.validation.cross_validation import fold_folders
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.preparation import PreparedRun
-from fmnist_cv.validation.run_folder import locked, replace_file
-from fmnist_cv.validation.scoring import classification_report
 
 CURVE_POINTS = 100  # epochs kept of a longer history
 

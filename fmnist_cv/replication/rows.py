@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.options import as_arguments, config_folders
+from fmnist_cv.config.yaml_files import read_yaml
 from fmnist_cv.errors import UserError, did_you_mean
-from fmnist_cv.experiment import Experiment
-from fmnist_cv.options import as_arguments, config_folders
-from fmnist_cv.yaml_files import read_yaml
 
 PUBLISHED, STUDIES = "published", "studies"
 
@@ -106,8 +106,10 @@ def choose_rows(names: Iterable[str]) -> list[Row]:
         if name not in rows:
             raise UserError(f"there is no row '{name}'{did_you_mean(name, rows, 'there are ' + ', '.join(rows))}")
         if rows[name].measured:
-            raise UserError(f"row {name} is measured by another experiment, whose page is {rows[name].measured['page']} "
-                            "(from experiments/replication); --tables takes its number from there")  # fmt: skip
+            raise UserError(
+                f"row {name} is measured by another experiment, whose page is {rows[name].measured['page']} "
+                "(from experiments/replication); --tables takes its number from there"
+            )
     return [rows[name] for name in dict.fromkeys(names)]
 
 

@@ -10,19 +10,19 @@ from typing import Any
 
 from rich.console import Console
 
+from fmnist_cv.analysis.results import write_results
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.cross_validation import fold_folders, fold_job
+from fmnist_cv.engine.fold import FoldJob
+from fmnist_cv.engine.preparation import PreparedRun, prepare, run_or_resume
+from fmnist_cv.engine.processes import warm_up
+from fmnist_cv.engine.run_folder import RunFolder
+from fmnist_cv.engine.workers import default_workers, run_jobs
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
 from fmnist_cv.replication.display import RunDisplay
 from fmnist_cv.replication.records import RowRecords
 from fmnist_cv.replication.rows import Row
 from fmnist_cv.runtime import find_devices
-from fmnist_cv.validation.cross_validation import fold_folders, fold_job
-from fmnist_cv.validation.fold import FoldJob
-from fmnist_cv.validation.preparation import PreparedRun, prepare, run_or_resume
-from fmnist_cv.validation.processes import warm_up
-from fmnist_cv.validation.results import write_results
-from fmnist_cv.validation.run_folder import RunFolder
-from fmnist_cv.validation.workers import default_workers, run_jobs
 
 
 @dataclass(frozen=True)

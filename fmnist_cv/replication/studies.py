@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from fmnist_cv.analysis.statistics import corrected_t_test, holm, within_bounds
+from fmnist_cv.analysis.tables import interval_cell
 from fmnist_cv.replication import figures
 from fmnist_cv.replication.scores import RowResults, score_of
-from fmnist_cv.validation.statistics import corrected_t_test, holm, within_bounds
-from fmnist_cv.validation.tables import interval_cell
 
 
 def sections(results: dict[str, RowResults], pictures: Path) -> list[str]:
@@ -122,11 +122,15 @@ def cross_validation(results: RowResults) -> str:
             predictors["vote"] = (len(folds), results.test_of_ensemble(name))
         for what, (n_models, scores) in predictors.items():
             cells = [
-                name if what == "one model" else "", what, f"{folds[0]['n_train']:,}", n_models, len(scores),
+                name if what == "one model" else "",
+                what,
+                f"{folds[0]['n_train']:,}",
+                n_models,
+                len(scores),
                 score_of([*scores.values()]),
                 _difference(scores, hold_out) if name != "hold-out" else "",
                 _difference(scores, alone) if what != "one model" else "",
-            ]  # fmt: skip
+            ]
             lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", *answer(results), "", *bias_and_spread(results), "", _all_numbers(results)]
     return "\n".join([*lines, "", "![k, bias and spread](figures/cross-validation.png)"])
@@ -197,9 +201,14 @@ def bias_and_spread(results: RowResults) -> list[str]:
         sds = [100 * s for run in runs if (s := run["headline"]["accuracy"]["sd"]) is not None]
         share, n_validation = mean(validation.values()), runs[0]["folds"][0]["n_validation"]
         cells = [
-            name, len(runs), score_of([*validation.values()]), score_of(gaps), _difference(tests, refit),
-            f"{mean(sds):.2f}" if sds else "", f"{100 * sqrt(share * (1 - share) / n_validation):.2f}",
-        ]  # fmt: skip
+            name,
+            len(runs),
+            score_of([*validation.values()]),
+            score_of(gaps),
+            _difference(tests, refit),
+            f"{mean(sds):.2f}" if sds else "",
+            f"{100 * sqrt(share * (1 - share) / n_validation):.2f}",
+        ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return lines
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.replication import figures, studies
 from fmnist_cv.replication.rows import PUBLISHED, Row, load_rows
 from fmnist_cv.replication.scores import Measured, RowResults, Score, load_measured, load_results, score_of
-from fmnist_cv.validation.run_folder import replace_file
 
 MARGIN = 1.0  # points within which a number counts as reproduced
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from fmnist_cv.validation.statistics import wilson_interval
+from fmnist_cv.analysis.statistics import wilson_interval
 
 BINS = 15  # as torchmetrics' calibration error in the results
 
@@ -104,9 +104,13 @@ def learning_curves(histories: list[list[dict[str, float]]], held_out: str) -> l
         n_epochs = max(map(len, histories))
         margin = 0.05 * float(np.ptp(values)) or 0.05 * abs(float(values[0])) or 1.0
         chart = Chart(
-            title=metric.capitalize(), summary="", x_title="epoch", y_title=unit,
-            x=(1, n_epochs) if n_epochs > 1 else (0.5, 1.5), y=(float(values.min()) - margin, float(values.max()) + margin),
-        )  # fmt: skip
+            title=metric.capitalize(),
+            summary="",
+            x_title="epoch",
+            y_title=unit,
+            x=(1, n_epochs) if n_epochs > 1 else (0.5, 1.5),
+            y=(float(values.min()) - margin, float(values.max()) + margin),
+        )
         told = []
         for part, folds in curves.items():
             table = np.full((len(folds), n_epochs), np.nan)
@@ -142,9 +146,15 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, title: str, error
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     chart = Chart(
-        title=title, summary=f"{title}: expected calibration error {100 * error:.1f} points",
-        x=(0, 100), y=(0, 100), x_title="confidence, %", y_title="right, %", width=380, height=330,
-    )  # fmt: skip
+        title=title,
+        summary=f"{title}: expected calibration error {100 * error:.1f} points",
+        x=(0, 100),
+        y=(0, 100),
+        x_title="confidence, %",
+        y_title="right, %",
+        width=380,
+        height=330,
+    )
     # bins as torchmetrics has them: open to the left
     place = np.clip(np.ceil(confidence.astype(np.float64) * BINS).astype(int) - 1, 0, BINS - 1)
     counts = np.bincount(place, minlength=BINS)
@@ -179,12 +189,16 @@ def fold_spread(
     margin = 0.04 * (max(bounds) - min(bounds)) or 1.0
     n = len(folds)
     chart = Chart(
-        title="Validation accuracy", summary="Validation accuracy by fold: "
+        title="Validation accuracy",
+        summary="Validation accuracy by fold: "
         + ", ".join(f"{name} {100 * accuracy:.2f} %" for name, accuracy, _ in folds),
-        x=(min(bounds) - margin, max(bounds) + margin), y=(n - 0.4, -0.6), x_title="accuracy, %",
-        height=56 + 24 * max(n, 3), left=14 + 7.5 * max(len(name) for name, _, _ in folds),
+        x=(min(bounds) - margin, max(bounds) + margin),
+        y=(n - 0.4, -0.6),
+        x_title="accuracy, %",
+        height=56 + 24 * max(n, 3),
+        left=14 + 7.5 * max(len(name) for name, _, _ in folds),
         y_ticks=[(i, name) for i, (name, _, _) in enumerate(folds)],
-    )  # fmt: skip
+    )
     if interval:
         low, mean, high = (100 * v for v in interval)
         chart.box(

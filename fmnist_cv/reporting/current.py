@@ -6,8 +6,8 @@ import hashlib
 from importlib.metadata import version
 from pathlib import Path
 
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import RunFolder
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.engine.run_folder import RunFolder
 
 NAME = "fmnist_cv-inputs"  # of the page's <meta> element
 HEAD = 4096  # bytes of the page that hold it
@@ -18,10 +18,12 @@ def inputs(result: CrossValidationResult) -> str:
     run, code = RunFolder(result.path), sorted(Path(__file__).parent.glob("*.*"))
     found = hashlib.blake2b(version("fmnist_cv").encode(), digest_size=16)
     for path in (
-        run.config, run.results, run.out_of_fold,
+        run.config,
+        run.results,
+        run.out_of_fold,
         *(file for fold in result.folds for file in (fold.metrics, fold.probabilities)),
         *code,
-    ):  # fmt: skip
+    ):
         with open(path, "rb") as file:
             found.update(hashlib.file_digest(file, "blake2b").digest())
     return found.hexdigest()

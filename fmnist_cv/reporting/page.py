@@ -16,16 +16,16 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.tables import fold_table, interval_of, percent, untrained_lines
 from fmnist_cv.data import Images
+from fmnist_cv.engine.run_folder import RunFolder, locked, replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.current import NAME, inputs
 from fmnist_cv.reporting.label_issues import LabelIssues, Tell, find_label_issues, numbers_in_whole_set
 from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
-from fmnist_cv.user_text import for_csv
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.run_folder import RunFolder, locked, replace_file
-from fmnist_cv.validation.tables import fold_table, interval_of, percent, untrained_lines
+from fmnist_cv.utils.user_text import for_csv
 
 LIMIT = 4_900_000  # bytes of the page
 MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
@@ -122,8 +122,10 @@ def _parts(result: CrossValidationResult) -> dict[str, Part]:
         counted = np.zeros((len(train.class_names),) * 2, dtype=np.int64)
         np.add.at(counted, (part.predictions.label, part.predictions.predicted), part.predictions.votes)
         if counted.tolist() != result.summary[f"{name}_report"]["confusion_matrix"]:
-            raise UserError(f"the predictions of run {result.path} do not add up to the confusion matrix in its "
-                            "results.json: its files, or its test images, have been changed")  # fmt: skip
+            raise UserError(
+                f"the predictions of run {result.path} do not add up to the confusion matrix in its "
+                "results.json: its files, or its test images, have been changed"
+            )
     return parts
 
 
@@ -165,8 +167,11 @@ def _page(
     shown = {name: part.predictions.shown() for name, part in parts.items()}
     train = parts["out_of_fold"].images
     findings = _findings(issues, train.labels.cpu().numpy())
-    suspects = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *findings["errors"], *findings["duplicates"],
-                                         *findings["outliers"]]))  # fmt: skip
+    suspects = np.unique(
+        np.concatenate(
+            [np.empty(0, dtype=np.int64), *findings["errors"], *findings["duplicates"], *findings["outliers"]]
+        )
+    )
     labels = train.labels.cpu().numpy()[suspects]
     of_suspects = Predictions(suspects, labels, predicted[suspects], np.ones_like(suspects), mean[suspects])
     numbers = numbers_in_whole_set(len(train), result.data.left_out)
@@ -233,10 +238,14 @@ def _data(result: CrossValidationResult, packed: dict[str, Any], tiles: torch.Te
         "folds": [fold["name"] for fold in result.summary["folds"]],
         "repeats": n_repeats,
         "likeliest": min(LIKELIEST, len(result.summary["data"]["class_names"])),
-        "tile": {"height": tiles.shape[2], "width": tiles.shape[3], "columns": sprites.COLUMNS,
-                 "per_sheet": sprites.COLUMNS * sprites.ROWS},
+        "tile": {
+            "height": tiles.shape[2],
+            "width": tiles.shape[3],
+            "columns": sprites.COLUMNS,
+            "per_sheet": sprites.COLUMNS * sprites.ROWS,
+        },
         "parts": packed,
-    }  # fmt: skip
+    }
 
 
 def _findings(issues: LabelIssues, labels: np.ndarray) -> dict[str, list[np.ndarray]]:

@@ -17,13 +17,13 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.engine.scoring import as_log_probabilities
+from fmnist_cv.engine.tensorboard import add_figure, confusion_figure, note_synthetic
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import load_parts
-from fmnist_cv.user_text import one_line
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.scoring import as_log_probabilities
-from fmnist_cv.validation.tensorboard import add_figure, confusion_figure, note_synthetic
+from fmnist_cv.utils.user_text import one_line
 
 N_IMAGES = 2000
 N_COLUMNS = 200  # the projector itself goes no further before it draws
@@ -163,9 +163,12 @@ def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: list[
         for label, predicted, index in zip(embedded.labels, embedded.predicted, embedded.indices, strict=True)
     ]
     writer.add_embedding(
-        embedded.vectors, rows, _sprites(embedded.images), tag=embedded.what,
+        embedded.vectors,
+        rows,
+        _sprites(embedded.images),
+        tag=embedded.what,
         metadata_header=["label", "predicted out of fold", "right or wrong", "training image"],
-    )  # fmt: skip
+    )
 
 
 def _sprites(images: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import TaskID
 
+from fmnist_cv.engine.progress import LiveDisplay, time_left
 from fmnist_cv.search.outcomes import FAILED, diverged, failed, finished, fold_scores, given_up, ranked
-from fmnist_cv.validation.progress import LiveDisplay, time_left
 
 
 class SearchDisplay(LiveDisplay):

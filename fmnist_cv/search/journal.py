@@ -41,8 +41,10 @@ class _Journal(JournalFileBackend):
             cut_torn_line(self._path)
             super().append_logs(logs)
         except OSError as error:
-            raise CannotWrite(f"cannot write the study's journal {self._path}: {error.strerror}; the same command goes on "
-                              "when it can be written") from None  # fmt: skip
+            raise CannotWrite(
+                f"cannot write the study's journal {self._path}: {error.strerror}; the same command goes on "
+                "when it can be written"
+            ) from None
         finally:
             self._line_lock.release()
 
@@ -59,8 +61,9 @@ def open_journal(path: Path) -> JournalStorage:
     except OSError as error:
         raise UserError(f"cannot open the journal {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no journal of Optuna's, or a damaged one ({error}); choose another with --storage"
-                        ) from None  # fmt: skip
+        raise UserError(
+            f"{path} is no journal of Optuna's, or a damaged one ({error}); choose another with --storage"
+        ) from None
 
 
 def cut_torn_line(path: Path) -> None:

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from fmnist_cv.analysis.statistics import summarise
+from fmnist_cv.cross_validation import FoldsFailed, fold_folders, fold_job
 from fmnist_cv.data import Split, SplitPlan, make_splits
+from fmnist_cv.engine.preparation import prepare, run_or_resume
+from fmnist_cv.engine.run_folder import replace_file
+from fmnist_cv.engine.workers import run_jobs
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.settings import Tree
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import find_winner
-from fmnist_cv.validation.cross_validation import FoldsFailed, fold_folders, fold_job
-from fmnist_cv.validation.preparation import prepare, run_or_resume
-from fmnist_cv.validation.run_folder import replace_file
-from fmnist_cv.validation.statistics import summarise
-from fmnist_cv.validation.workers import run_jobs
 
 
 def nested_estimate(search: Search, workers: int, storage: str | None, console: Console | None) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 from torch.utils.tensorboard import SummaryWriter
 
+from fmnist_cv.analysis.tables import difference_of, interval_of
+from fmnist_cv.data.synthetic_images import synthetic_warning
+from fmnist_cv.engine.run_folder import replace_file
+from fmnist_cv.engine.tensorboard import log_hyperparameters, note_synthetic
 from fmnist_cv.search.outcomes import CURVES, diverged, finished, fold_scores, given_up
 from fmnist_cv.search.search import Search
-from fmnist_cv.validation.run_folder import replace_file
-from fmnist_cv.validation.tables import difference_of, interval_of, synthetic_lines
-from fmnist_cv.validation.tensorboard import log_hyperparameters, note_synthetic
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
 
@@ -31,7 +32,7 @@ def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> 
     text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         search=search,
         summary=summary,
-        warnings=synthetic_lines(search.data.data_name),
+        warnings=synthetic_warning(search.data.data_name),
         plots=_plots(study),
         trials=[_row(trial, search.n_folds) for trial in sorted(trials, key=lambda t: -float(t.value or 0))],
         n_folds=search.n_folds,

@@ -12,12 +12,11 @@ import optuna
 import yaml
 from jsonargparse import Namespace
 
+from fmnist_cv.config.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
+from fmnist_cv.config.experiment import Experiment, flatten
+from fmnist_cv.config.options import as_arguments, parse, read_config
 from fmnist_cv.data import make_splits
 from fmnist_cv.errors import UserError, did_you_mean
-from fmnist_cv.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
-from fmnist_cv.experiment import Experiment, flatten
-from fmnist_cv.options import as_arguments, parse, read_config
-from fmnist_cv.paths import check_name, shortened
 from fmnist_cv.runtime import LARGEST_SEED, derive_seed
 from fmnist_cv.search.sampling import quiet_optuna
 from fmnist_cv.search.settings import (
@@ -29,6 +28,7 @@ from fmnist_cv.search.settings import (
     make_parser,
 )
 from fmnist_cv.search.space import corners, grid, grid_size, read_space
+from fmnist_cv.utils.paths import check_name, shortened
 
 GRID = "grid"
 SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler")  # that draw anew for each trial
@@ -187,12 +187,15 @@ class Search:
             if key in settings.overrides.content:
                 raise UserError(f"overrides.{key} cannot be given: the search sets it itself")
         if self.base.cv.fold is not None:
-            raise UserError(f"cv.fold is {self.base.cv.fold} in the experiment or the overrides, but a trial runs all folds; "
-                            "set overrides.cv.fold to null")  # fmt: skip
+            raise UserError(
+                f"cv.fold is {self.base.cv.fold} in the experiment or the overrides, but a trial runs all folds; "
+                "set overrides.cv.fold to null"
+            )
         self._check_rules()
         if (confirm := self.confirm).top < 0 or confirm.n_repeats < 1:
-            raise UserError(f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at "
-                            "least 0 and 1")  # fmt: skip
+            raise UserError(
+                f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at least 0 and 1"
+            )
         if self.fresh_seed == self.base.seed:
             raise UserError(f"confirm.seed is {confirm.seed}, the search's own: its splits would be the same")
         if settings.nested is not None and settings.nested < 2:
@@ -210,8 +213,10 @@ class Search:
             if not 0 < pruning.p_threshold <= 1:
                 raise UserError(f"pruning.p_threshold is {pruning.p_threshold}; it must be above 0 and at most 1")
             if not 2 <= pruning.n_startup_folds < n:
-                raise UserError(f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one "
-                                "less than there are folds")  # fmt: skip
+                raise UserError(
+                    f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one "
+                    "less than there are folds"
+                )
             if pruning.p_threshold <= 0.5 ** (n - 1):
                 raise UserError(
                     f"pruning.p_threshold is {pruning.p_threshold}, but after {n - 1} of {n} folds the smallest p is "
@@ -225,11 +230,15 @@ class Search:
         n_epochs = self.base.config.trainer.max_epochs
         searched = any(parameter.key == "trainer.max_epochs" for parameter in self.space)
         if rule is not None and not searched and n_epochs is not None and rule.min_epochs >= n_epochs:
-            raise UserError(f"epoch_rule.min_epochs is {rule.min_epochs}, but a fold has only {n_epochs}: nothing would "
-                            "ever be cut off")  # fmt: skip
+            raise UserError(
+                f"epoch_rule.min_epochs is {rule.min_epochs}, but a fold has only {n_epochs}: nothing would "
+                "ever be cut off"
+            )
         if rule is not None and rule.min_trials >= self.n_trials:
-            raise UserError(f"epoch_rule.min_trials is {rule.min_trials}, but trials only {self.n_trials}: nothing would "
-                            "ever be cut off")  # fmt: skip
+            raise UserError(
+                f"epoch_rule.min_trials is {rule.min_trials}, but trials only {self.n_trials}: nothing would "
+                "ever be cut off"
+            )
 
     def _check_space(self) -> None:
         """Build the experiment at the ends of each range and with each choice."""

@@ -9,7 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import register_type
 
-from fmnist_cv.options import HelpFormatter
+from fmnist_cv.config.options import HelpFormatter
 
 
 class Tree:
@@ -159,7 +159,8 @@ def add_run_options(parser: ArgumentParser) -> None:
         help="Trials side by side; by default one per GPU or CPU core, no more than there are trials. More share a GPU.",
     )
     parser.add_argument(
-        "--storage", type=str,
+        "--storage",
+        type=str,
         help="postgresql://... for several machines, or the path of a journal file; by default study.journal in the "
         "study's folder.",
-    )  # fmt: skip
+    )

@@ -127,8 +127,10 @@ def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
         if plain == fixed or plain.startswith(f"{fixed}."):
             raise UserError(f"{where} cannot be searched: {why}")
     if plain.split(".")[0] == "data" and plain.removeprefix("data.").split(".")[0] not in SEARCHED_OF_DATA:
-        raise UserError(f"{where} cannot be searched: all trials must see the same images; of data there are "
-                        f"{', '.join(SEARCHED_OF_DATA)}")  # fmt: skip
+        raise UserError(
+            f"{where} cannot be searched: all trials must see the same images; of data there are "
+            f"{', '.join(SEARCHED_OF_DATA)}"
+        )
     kinds = [kind for kind in KINDS if isinstance(entry, Mapping) and kind in entry]
     if len(kinds) != 1:
         raise UserError(f"{where} is {entry!r}; give one of float: [low, high], int: [low, high], choices: [...]")

@@ -22,10 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from fmnist_cv.errors import UserError
-from fmnist_cv.files import regular_file
-from fmnist_cv.paths import user_path
 from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import FAILED, RUN, retried_numbers
+from fmnist_cv.utils.files import regular_file
+from fmnist_cv.utils.paths import user_path
 
 OWNER = "owner"  # user attributes of a trial: the process that runs it,
 ENDED = "ended"  # and why it was ended without being finished, where running it again may help
@@ -62,8 +62,10 @@ class StudyStorage:
             self._alive.acquire()
             if isinstance(self.storage, RDBStorage) and self._others_alive():
                 self.close()
-                raise UserError(f"another process uses {self.where}, and SQLite {SQLITE}; leave --storage out for a journal "
-                                "file, or use PostgreSQL")  # fmt: skip
+                raise UserError(
+                    f"another process uses {self.where}, and SQLite {SQLITE}; leave --storage out for a journal "
+                    "file, or use PostgreSQL"
+                )
 
     def close(self) -> None:
         """Sign off: what this process still runs counts as dead."""
@@ -152,8 +154,9 @@ class StudyStorage:
             except AWAY as error:
                 if not self.waits or time.monotonic() - began > PATIENCE_SECONDS:
                     reason = str(error).strip().splitlines()[0]
-                    raise UserError(f"{self.shown} does not answer ({reason}); the same command goes on when it does"
-                                    ) from None  # fmt: skip
+                    raise UserError(
+                        f"{self.shown} does not answer ({reason}); the same command goes on when it does"
+                    ) from None
                 if self._console is not None and pause < 1:
                     self._console.print(f"{self.shown} does not answer; trying again", markup=False)
                 time.sleep(pause)

@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 from rich.console import Console
 
-from fmnist_cv.class_paths import parameters
+from fmnist_cv.config.class_paths import parameters
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.sampling import COUNTED_FROM, SeededByDraw, quiet_optuna
@@ -35,10 +35,14 @@ def run_study(search: Search, workers: int, storage: str | None, console: Consol
         try:
             study = store.patiently(lambda: open_study(search, store))
             if console is not None:
-                console.print(f"{search.name}: {search.n_trials} trials of {search.settings.experiment} on "
-                              f"{search.data.data_name} ({len(search.data.train_images):,} images), "
-                              f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
-                              highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+                console.print(
+                    f"{search.name}: {search.n_trials} trials of {search.settings.experiment} on "
+                    f"{search.data.data_name} ({len(search.data.train_images):,} images), "
+                    f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
+                    highlight=False,
+                    markup=False,
+                    soft_wrap=True,
+                )
             with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
                 TrialRunner(search, study, store, workers, display).run()
         finally:

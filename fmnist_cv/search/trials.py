@@ -15,6 +15,11 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_cv.cross_validation import fold_folders, fold_job
+from fmnist_cv.engine.fold import FoldJob
+from fmnist_cv.engine.preparation import PreparedRun, prepare, run_or_resume
+from fmnist_cv.engine.run_folder import FoldFolder
+from fmnist_cv.engine.workers import WorkerPool
 from fmnist_cv.errors import CannotWrite, DataNotFound, UserError
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.epoch_rule import score_if_hopeless
@@ -33,11 +38,6 @@ from fmnist_cv.search.outcomes import (
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import grid_size, suggest, values_of
 from fmnist_cv.search.storage import AWAY, ENDED, HEARTBEAT_SECONDS, OWNER, StudyStorage, retry_one_ended
-from fmnist_cv.validation.cross_validation import fold_folders, fold_job
-from fmnist_cv.validation.fold import FoldJob
-from fmnist_cv.validation.preparation import PreparedRun, prepare, run_or_resume
-from fmnist_cv.validation.run_folder import FoldFolder
-from fmnist_cv.validation.workers import WorkerPool
 
 MAX_DEATHS = 5  # of a fold's process, without an epoch in between
 MAX_LOCKED = 60  # half seconds that another process may hold a fold

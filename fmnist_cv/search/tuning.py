@@ -13,10 +13,15 @@ import yaml
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.options import as_arguments
+from fmnist_cv.engine.best_effort import decoration, teller
+from fmnist_cv.engine.environment import describe_environment
+from fmnist_cv.engine.processes import no_processes_because, warm_up
+from fmnist_cv.engine.run_folder import locked, replace_file, write_json
+from fmnist_cv.engine.workers import default_workers
+from fmnist_cv.engine.writable import check_writable, disk_errors_told
 from fmnist_cv.errors import UserError
-from fmnist_cv.experiment import Experiment
-from fmnist_cv.options import as_arguments
-from fmnist_cv.plain_values import plain
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
 from fmnist_cv.search.outcomes import FAILED, RUN, diverged, failed, finished, fold_scores, given_up, seconds
@@ -26,13 +31,8 @@ from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import confirm, find_winner, write_winner
-from fmnist_cv.user_text import for_csv
-from fmnist_cv.validation.decoration import decoration, teller
-from fmnist_cv.validation.processes import no_processes_because, warm_up
-from fmnist_cv.validation.results import describe_environment
-from fmnist_cv.validation.run_folder import locked, replace_file, write_json
-from fmnist_cv.validation.workers import default_workers
-from fmnist_cv.validation.writable import check_writable, disk_errors_told
+from fmnist_cv.utils.plain_values import plain
+from fmnist_cv.utils.user_text import for_csv
 
 
 @dataclass
@@ -109,8 +109,10 @@ def tune(
     search = as_search(config, overrides)
     check_writable(search.base.log_dir)
     if why := no_processes_because(search.base):
-        raise UserError(f"a search runs its folds in processes of their own, but {why}; start it from a file, in an "
-                        "ordinary process, and put such classes into a module")  # fmt: skip
+        raise UserError(
+            f"a search runs its folds in processes of their own, but {why}; start it from a file, in an "
+            "ordinary process, and put such classes into a module"
+        )
     warm_up()
     given_workers, workers = workers, workers or min(default_workers(None, search.base.devices()), search.n_trials)
     study = run_study(search, workers, storage, console)

@@ -12,16 +12,16 @@ import optuna
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.statistics import corrected_t_test, summarise
+from fmnist_cv.cross_validation import cross_validate
+from fmnist_cv.data.synthetic_images import synthetic_warning
+from fmnist_cv.engine.preparation import run_or_resume
+from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.outcomes import diverged, finished, fold_scores, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
-from fmnist_cv.validation.cross_validation import cross_validate
-from fmnist_cv.validation.finished_run import CrossValidationResult
-from fmnist_cv.validation.preparation import run_or_resume
-from fmnist_cv.validation.run_folder import replace_file
-from fmnist_cv.validation.statistics import corrected_t_test, summarise
-from fmnist_cv.validation.tables import synthetic_lines
 
 
 def find_winner(search: Search, study: optuna.Study) -> FrozenTrial:
@@ -42,7 +42,7 @@ def write_winner(search: Search, winner: FrozenTrial) -> Path:
     values = values_of(search.space, winner.params)
     experiment = search.experiment(values, name=f"{search.name}-winner", seed=search.fresh_seed)
     path = search.folder / "winner.yaml"
-    notes = "".join(f"# {line}\n" for line in synthetic_lines(search.data.data_name))
+    notes = "".join(f"# {line}\n" for line in synthetic_warning(search.data.data_name))
     header = (
         f"{notes}# Trial {winner.number} of study {search.name}: accuracy {100 * float(winner.value or 0):.2f} % on the folds "
         f"that chose it; the seed makes others.\n#\n#   command   python -m fmnist_cv.fit --config {path}\n"

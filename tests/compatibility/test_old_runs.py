@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from fmnist_cv.analysis.compared_runs import compare_runs
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.inference import evaluate_run
 from fmnist_cv.search.outcomes import fold_scores
 from fmnist_cv.search.tuning import tune
-from fmnist_cv.validation.compared_runs import compare_runs
-from fmnist_cv.validation.cross_validation import cross_validate
-from fmnist_cv.validation.finished_run import CrossValidationResult
 
 ARCHIVE = Path(__file__).with_name("made_at_14b8546.tar.gz")
 FINISHED = [6 / 30, 8 / 30, 7 / 30]

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from fmnist_cv.data import SyntheticDataModule
 from fmnist_cv.data.augmentation import SeenFromAbove, Worn, refuse_batchwise
-from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
+from fmnist_cv.data.synthetic_images import CLASS_NAMES, draw_garments
 from fmnist_cv.errors import UserError
 
 

@@ -122,8 +122,10 @@ def test_the_module_draws_the_splits_that_make_splits_draws(plan: dict[str, Any]
 def test_each_loader_takes_its_part(inner_holdout: float | None) -> None:
     data = numbered(n_splits=4, inner_holdout=inner_holdout, eval_batch_size=15, batch_size=32)
     data.setup()
-    parts = {name: order([images for images, _ in getattr(data, f"{name}_dataloader")()])
-             for name in ("train", "val", "predict")}  # fmt: skip
+    parts = {
+        name: order([images for images, _ in getattr(data, f"{name}_dataloader")()])
+        for name in ("train", "val", "predict")
+    }
     assert sorted(parts["train"]) == data.split.train.tolist() != parts["train"]
     assert parts["predict"] == data.split.validation.tolist()
     assert parts["val"] == (data.split.validation if data.split.inner is None else data.split.inner).tolist()

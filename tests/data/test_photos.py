@@ -137,7 +137,12 @@ def test_what_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "program.jpg").write_text(
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     )  # for Ghostscript
-    for name, reason in (("text.jpg", "is no image"), ("program.jpg", "is no image"), ("cut.jpg", "[Tt]runcated"), ("empty.png", "is no image"),
-                         ("missing.jpg", "No such file")):  # fmt: skip
+    for name, reason in (
+        ("text.jpg", "is no image"),
+        ("program.jpg", "is no image"),
+        ("cut.jpg", "[Tt]runcated"),
+        ("empty.png", "is no image"),
+        ("missing.jpg", "No such file"),
+    ):
         with pytest.raises(UnreadableImage, match=reason):
             read_photo(tmp_path / name)

@@ -59,8 +59,11 @@ class Published:
     @classmethod
     def make(cls, directory: str, slug: str, seed: int) -> Published:
         rng = np.random.default_rng(seed)
-        arrays = [rng.integers(0, 256, (n, 4, 4), dtype=np.uint8) if part == 0 else rng.integers(0, 10, n, dtype=np.uint8)
-                  for n in (12, 6) for part in (0, 1)]  # fmt: skip
+        arrays = [
+            rng.integers(0, 256, (n, 4, 4), dtype=np.uint8) if part == 0 else rng.integers(0, 10, n, dtype=np.uint8)
+            for n in (12, 6)
+            for part in (0, 1)
+        ]
         packed, files = {}, []
         for name, array in zip(NAMES, arrays, strict=True):
             packed[f"{name}.gz"] = gzip.compress(idx(array), mtime=0)
@@ -114,8 +117,9 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> Published:
 def downloads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Replace torchvision's download: serve these files, or leave `partial` and raise; returns the addresses asked."""
 
-    def replace_by(files: dict[str, bytes] | None = None, error: BaseException | None = None, partial: bytes = b"",
-                   down: str = "") -> list[str]:  # fmt: skip
+    def replace_by(
+        files: dict[str, bytes] | None = None, error: BaseException | None = None, partial: bytes = b"", down: str = ""
+    ) -> list[str]:
         asked: list[str] = []
 
         def download_url(url: str, root: str | Path, filename: str | None = None, md5: str | None = None) -> None:
@@ -301,15 +305,28 @@ def test_without_network_the_message_names_the_places_and_nothing_is_left(
     with pytest.raises(DataNotFound) as refusal:
         clothes.is_read(download=True)
     message, file = str(refusal.value), clothes.source.train[0]
-    expected = (str(tmp_path / "elsewhere"), str(tmp_path / "data"), "TinyClothes/raw", "tiny-clothes", file.name,
-                *file.urls, "no route to host", "--data.root", "FMNIST_CV_DATA", *(f"{n}.gz" for n in NAMES))  # fmt: skip
+    expected = (
+        str(tmp_path / "elsewhere"),
+        str(tmp_path / "data"),
+        "TinyClothes/raw",
+        "tiny-clothes",
+        file.name,
+        *file.urls,
+        "no route to host",
+        "--data.root",
+        "FMNIST_CV_DATA",
+        *(f"{n}.gz" for n in NAMES),
+    )
     assert [part for part in expected if part not in message] == []
     assert asked == list(file.urls)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [TimeoutError("timed out"), RuntimeError("File not found or corrupted."),
-                                   IncompleteRead(b"half")], ids=lambda e: type(e).__name__)  # fmt: skip
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError("timed out"), RuntimeError("File not found or corrupted."), IncompleteRead(b"half")],
+    ids=lambda e: type(e).__name__,
+)
 def test_whatever_a_download_fails_of_is_told_and_leaves_nothing(
     clothes: Published, tmp_path: Path, downloads: Callable[..., list[str]], error: Exception
 ) -> None:

@@ -20,8 +20,12 @@ few = settings(max_examples=60, deadline=None)
 
 
 @st.composite
-def problems(draw: st.DrawFn, kinds: tuple[str, ...] = ("k-fold", "holdout", "first"), grouped: bool | None = None,
-             stratify: bool | None = None) -> Problem:  # fmt: skip
+def problems(
+    draw: st.DrawFn,
+    kinds: tuple[str, ...] = ("k-fold", "holdout", "first"),
+    grouped: bool | None = None,
+    stratify: bool | None = None,
+) -> Problem:
     """Labels, plan and groups that can be split: at least 12 images per class, three groups per fold."""
     counts = draw(st.lists(st.integers(12, 20), min_size=2, max_size=6))
     n, k, kind = sum(counts), draw(st.integers(2, 6)), draw(st.sampled_from(kinds))
@@ -36,8 +40,9 @@ def problems(draw: st.DrawFn, kinds: tuple[str, ...] = ("k-fold", "holdout", "fi
         holdout = f"first:{draw(st.integers(1, n // 3))}"
     wants_inner = draw(st.booleans()) and not (kind == "first" and by_class)
     inner = draw(st.floats(0.2, 0.5)) if wants_inner else None
-    plan = SplitPlan(k, 1 if kind == "first" else draw(st.integers(1, 3)), by_class, holdout, inner,
-                     draw(st.integers(0, 2**40)))  # fmt: skip
+    plan = SplitPlan(
+        k, 1 if kind == "first" else draw(st.integers(1, 3)), by_class, holdout, inner, draw(st.integers(0, 2**40))
+    )
     groups: Indices | None = None
     if kind != "first" and (draw(st.booleans()) if grouped is None else grouped):
         groups = rng.permutation(np.arange(n) % draw(st.integers(3 * k, n)))
@@ -146,15 +151,20 @@ def test_an_inner_holdout_leaves_the_outer_parts_alone(problem: Problem) -> None
 @settings(max_examples=150, deadline=None)
 @given(
     labels=st.lists(st.integers(0, 5), min_size=1, max_size=120),
-    plan=st.fixed_dictionaries({
-        "n_splits": st.integers(2, 6),
-        "n_repeats": st.integers(1, 3),
-        "stratify": st.booleans(),
-        "holdout": st.none() | st.floats(0, 1.2, allow_subnormal=False) | st.integers(-1, 130) | st.integers(0, 130).map("first:{}".format),
-        "inner_holdout": st.none() | st.floats(0.01, 0.99),
-    }),
+    plan=st.fixed_dictionaries(
+        {
+            "n_splits": st.integers(2, 6),
+            "n_repeats": st.integers(1, 3),
+            "stratify": st.booleans(),
+            "holdout": st.none()
+            | st.floats(0, 1.2, allow_subnormal=False)
+            | st.integers(-1, 130)
+            | st.integers(0, 130).map("first:{}".format),
+            "inner_holdout": st.none() | st.floats(0.01, 0.99),
+        }
+    ),
     n_groups=st.none() | st.integers(1, 40),
-)  # fmt: skip
+)
 def test_anything_is_either_split_rightly_or_refused(
     labels: list[int], plan: dict[str, Any], n_groups: int | None
 ) -> None:

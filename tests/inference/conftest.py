@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fmnist_cv import cross_validate
-from fmnist_cv.data.synthetic_garments import draw_garments
+from fmnist_cv.data.synthetic_images import draw_garments
 
 EXPERIMENT = {
     "name": "tiny",

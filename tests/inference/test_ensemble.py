@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from fmnist_cv import CrossValidationResult, SyntheticDataModule
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.batches import Scaling
+from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Network, Predictions, checkpoints, load_ensemble, scaling_of
 from fmnist_cv.models import DenseNetwork
-from fmnist_cv.validation.run_folder import FoldFolder
 
 
 def test_the_networks_give_the_probabilities_that_the_run_wrote(run: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from fmnist_cv import evaluate
 from fmnist_cv.data import Images
-from fmnist_cv.data.synthetic_garments import CLASS_NAMES, draw_garments
+from fmnist_cv.data.synthetic_images import CLASS_NAMES, draw_garments
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.evaluation import evaluate_run, match_labels
 

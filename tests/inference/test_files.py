@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fmnist_cv.data.photos import UnreadableImage, preprocess
-from fmnist_cv.data.synthetic_garments import draw_garments
+from fmnist_cv.data.synthetic_images import draw_garments
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import load_ensemble
 from fmnist_cv.inference.files import find_images, predict_files, prepare

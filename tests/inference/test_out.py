@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fmnist_cv import compare, evaluate, export, predict, replicate
+from fmnist_cv.engine.writable import check_file_writable, check_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import evaluation
 from fmnist_cv.inference import export as exporting
-from fmnist_cv.validation.writable import check_file_writable, check_writable
 
 # the command, what it must not come to, and its arguments; RUN and OUT stand for paths
 WORK: dict[str, tuple[Any, tuple[Any, str], list[str]]] = {

@@ -293,10 +293,16 @@ def test_a_checkpoint_that_cannot_be_started_from_is_refused(tmp_path: Path, mon
     Path("pipe.ckpt").symlink_to("pipe")
     Path("endless.ckpt").symlink_to("/dev/zero")
     Path("folder.ckpt").mkdir()
-    for name, reason in (("missing", "No such file"), ("cut", "cannot read"), ("trap", "UnpicklingError"),
-                         ("flipped", "BadZipFile"), ("pipe", "start_from: pipe.ckpt is a named pipe; give a regular file"),
-                         ("endless", "endless.ckpt is a device"), ("folder", "folder.ckpt is a folder"),
-                         ("other", "is of another network: .*Missing key")):  # fmt: skip
+    for name, reason in (
+        ("missing", "No such file"),
+        ("cut", "cannot read"),
+        ("trap", "UnpicklingError"),
+        ("flipped", "BadZipFile"),
+        ("pipe", "start_from: pipe.ckpt is a named pipe; give a regular file"),
+        ("endless", "endless.ckpt is a device"),
+        ("folder", "folder.ckpt is a folder"),
+        ("other", "is of another network: .*Missing key"),
+    ):
         with pytest.raises(UserError, match=reason):
             LinearClassifier(start_from=f"{name}.ckpt").load_start()
     assert not Path("sprung").exists()

@@ -102,8 +102,15 @@ def test_the_cnns_head_is_as_asked_for(linear_activation: bool, kinds: list[str]
 def test_dense_layers_are_as_asked_for(activation: Any, kind: type[nn.Module]) -> None:
     layers = DenseNetwork(hidden=[20, 15], activation=activation, dropout=0.3).layers
     assert [type(layer) for layer in layers] == [
-        nn.Flatten, nn.Linear, kind, Dropout, nn.Linear, kind, Dropout, nn.Linear
-    ]  # fmt: skip
+        nn.Flatten,
+        nn.Linear,
+        kind,
+        Dropout,
+        nn.Linear,
+        kind,
+        Dropout,
+        nn.Linear,
+    ]
     assert not any(isinstance(layer, nn.Dropout) for layer in DenseNetwork(hidden=[20]).layers)
 
 
@@ -252,9 +259,14 @@ def test_keras_s_clipping_stops_the_gradient_of_far_centres() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "std"), [("glorot_uniform", (2 / (400 + 300)) ** 0.5), ("he_normal", (2 / 400) ** 0.5), ("unit_normal", 1.0),
-                     ("small_normal", 0.01)]
-)  # fmt: skip
+    ("how", "std"),
+    [
+        ("glorot_uniform", (2 / (400 + 300)) ** 0.5),
+        ("he_normal", (2 / 400) ** 0.5),
+        ("unit_normal", 1.0),
+        ("small_normal", 0.01),
+    ],
+)
 def test_initial_weights_have_the_named_distribution(how: Any, std: float) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(400, 300)

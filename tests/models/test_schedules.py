@@ -56,13 +56,17 @@ def sequence(schedulers: list[Any], milestones: list[int | float]) -> Any:
         (sequence([WARM_UP, partial(CosineAnnealingLR, T_max=3)], [2]), [0.2, 0.6, 1.0, 0.75, 0.25]),
         (sequence([partial(ConstantLR, factor=0.5, total_iters=9), COSINE], [3]), [0.5, 0.5, 0.5, 1.0, 0.5]),
         (sequence([WARM_UP, COSINE, COSINE], [1, 3]), [0.2, 1.0, 0.5, 1.0, 0.5]),
-        (sequence([partial(LinearSchedule, start_factor=1.0, end_factor=0.0, total_iters=None)], []),
-         [1.0, 0.8, 0.6, 0.4, 0.2]),
-        (partial(ChainedSchedule, schedulers=[WARM_UP, partial(ExponentialLR, gamma=0.5)], length=None),
-         [0.2, 0.18, 0.13, 0.085, 0.0525]),
+        (
+            sequence([partial(LinearSchedule, start_factor=1.0, end_factor=0.0, total_iters=None)], []),
+            [1.0, 0.8, 0.6, 0.4, 0.2],
+        ),
+        (
+            partial(ChainedSchedule, schedulers=[WARM_UP, partial(ExponentialLR, gamma=0.5)], length=None),
+            [0.2, 0.18, 0.13, 0.085, 0.0525],
+        ),
         (partial(LinearLR, start_factor=0.5, total_iters=2), [0.5, 0.75, 1.0, 1.0, 1.0]),
     ],
-)  # fmt: skip
+)
 def test_the_rates_of_five_epochs(make: Any, expected: list[float]) -> None:
     assert rates(make, 5, 5) == pytest.approx(expected)
 

@@ -39,10 +39,16 @@ PUBLISHED = {
         "variants": {"as described": {}, "wider": {"model.hidden": [16], "reported": None}},
     },
     "beta": {
-        "config": "tiny", "account": "Somebody", "reported": {"test": 90, "validation": 12}, "compare": "validation",
-        "epoch": "best", "seeds": 1, "claims": "the moon", "variants": {"as described": {}},
+        "config": "tiny",
+        "account": "Somebody",
+        "reported": {"test": 90, "validation": 12},
+        "compare": "validation",
+        "epoch": "best",
+        "seeds": 1,
+        "claims": "the moon",
+        "variants": {"as described": {}},
     },
-}  # fmt: skip
+}
 FOLDS = {"cv.holdout": None, "cv.n_splits": 3, "cv.stratify": True}
 STUDIES = {
     "equal-terms": {
@@ -57,17 +63,23 @@ STUDIES = {
         "variants": {"small": {}, "large": {"model.hidden": [32]}},
     },
     "cross-validation": {
-        "config": "tiny", "seeds": 2, "overrides": {"cv.stratify": True, "trainer.max_epochs": 2},
+        "config": "tiny",
+        "seeds": 2,
+        "overrides": {"cv.stratify": True, "trainer.max_epochs": 2},
         "variants": {
-            "hold-out": {}, "k = 3": FOLDS, "all images": {"cv.holdout": 10},
+            "hold-out": {},
+            "k = 3": FOLDS,
+            "all images": {"cv.holdout": 10},
             "all images, 2 models": {"cv.holdout": 10, "cv.n_repeats": 2},
         },
     },
     "learning-curve": {
-        "config": "tiny", "seeds": 1, "overrides": {"cv.stratify": True},
+        "config": "tiny",
+        "seeds": 1,
+        "overrides": {"cv.stratify": True},
         "variants": {"50 images": {"cv.train_size": 50}, "all": {"cv.train_size": None}},
     },
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -148,8 +160,10 @@ def test_studies_become_sections(project: Path, replicate_here: Here) -> None:
     for heading in ("## On equal terms", "## Does cross-validation raise accuracy?", "## Would more images help?"):
         assert heading in page
     studied = json.loads((out / "studies" / "cross-validation.json").read_text())
-    gain = [100 * (r["ensemble"]["last"]["accuracy"] - sum(f["last"]["test"]["accuracy"] for f in r["folds"]) / 3)
-            for r in studied["variants"]["k = 3"]["runs"]]  # fmt: skip
+    gain = [
+        100 * (r["ensemble"]["last"]["accuracy"] - sum(f["last"]["test"]["accuracy"] for f in r["folds"]) / 3)
+        for r in studied["variants"]["k = 3"]["runs"]
+    ]
     assert f"| {sum(gain) / 2:+.2f} ({min(gain):+.2f} to {max(gain):+.2f}) |" in page
     assert page.count("|  | vote |") == 2 and page.count("|  | best fold |") == 1  # models of all images vote, too
     assert [len(v["runs"][0]["folds"][0]["curves"]["epoch"]) for v in studied["variants"].values()] == [2, 2, 2, 2]

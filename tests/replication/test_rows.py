@@ -54,10 +54,24 @@ def test_every_variant_builds_a_network_for_the_images(row: str, variant: str, t
 
 def test_every_published_system_has_its_row() -> None:
     assert {row.name for row in ROWS.values() if row.table == PUBLISHED} == {
-        "biswas-single-layer", "biswas-mlp", "biswas-cnn", "patel-ann", "patel-cnn", "smith-dense", "smith-dense-l2",
-        "smith-dense-lr", "smith-cnn", "smith-cnn-digits", "blog-dense", "blog-cnn1", "blog-cnn2", "blog-lenet5",
-        "blog-lenet5-relu", "sharifi-cnn", "sharifi-new-data",
-    }  # fmt: skip
+        "biswas-single-layer",
+        "biswas-mlp",
+        "biswas-cnn",
+        "patel-ann",
+        "patel-cnn",
+        "smith-dense",
+        "smith-dense-l2",
+        "smith-dense-lr",
+        "smith-cnn",
+        "smith-cnn-digits",
+        "blog-dense",
+        "blog-cnn1",
+        "blog-cnn2",
+        "blog-lenet5",
+        "blog-lenet5-relu",
+        "sharifi-cnn",
+        "sharifi-new-data",
+    }
     assert {name for name, _ in PARAMETERS} >= {row.config for row in ROWS.values() if row.table == PUBLISHED}
 
 

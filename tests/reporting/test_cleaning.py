@@ -32,8 +32,14 @@ def test_three_arms_are_compared_on_the_test_set_by_seed(clean: Any, tiny: dict[
     tiny["trainer"]["logger"] = False
     tiny["data"]["init_args"]["n_train"] = 200
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
-    arguments = [f"--config={tmp_path / 'tiny.yaml'}", "--seeds=2", "--n_splits=2", "--epochs=2",
-                 f"--log_dir={tmp_path / 'logs'}", f"--out={tmp_path}"]  # fmt: skip
+    arguments = [
+        f"--config={tmp_path / 'tiny.yaml'}",
+        "--seeds=2",
+        "--n_splits=2",
+        "--epochs=2",
+        f"--log_dir={tmp_path / 'logs'}",
+        f"--out={tmp_path}",
+    ]
     clean.main(arguments)
     results, text = json.loads((tmp_path / "results.json").read_text()), (tmp_path / "README.md").read_text()
     runs = {

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from fmnist_cv.data import Images
 from fmnist_cv.data.images import read_indices
-from fmnist_cv.data.synthetic_garments import draw_garments
+from fmnist_cv.data.synthetic_images import draw_garments
 from fmnist_cv.reporting import near_duplicates, near_pairs
 from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues
 from fmnist_cv.reporting.near_duplicates import SHARE_OF_USUAL, find_near_duplicates

@@ -23,10 +23,22 @@ from fmnist_cv import predict as predict_command
 from fmnist_cv.inference.evaluation import evaluate_run
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.reporting.tensorboard import write_tensorboard
-from fmnist_cv.user_text import one_line
+from fmnist_cv.utils.user_text import one_line
 
-NAMES = ["a|b", "x\ny", "[old] set", "<b>x</b>", "=1+1", "$10_$20", "{{7*7}}", "*x*", "`x`", "long " * 60 + "end",
-         "قميص", "👕 T-shirt"]  # fmt: skip
+NAMES = [
+    "a|b",
+    "x\ny",
+    "[old] set",
+    "<b>x</b>",
+    "=1+1",
+    "$10_$20",
+    "{{7*7}}",
+    "*x*",
+    "`x`",
+    "long " * 60 + "end",
+    "قميص",
+    "👕 T-shirt",
+]
 SHOWN = [one_line(name) for name in NAMES]
 
 
@@ -40,10 +52,15 @@ def run(make_run_in: Callable[..., CrossValidationResult], tmp_path_factory: pyt
         warnings.simplefilter("error", UserWarning)  # of letters that the font lacks
         return make_run_in(
             tmp_path_factory.mktemp("names"),
-            {"images": images, "labels": labels, "class_names": np.array(NAMES),
-             "test_images": images[:n], "test_labels": labels[:n]},
+            {
+                "images": images,
+                "labels": labels,
+                "class_names": np.array(NAMES),
+                "test_images": images[:n],
+                "test_labels": labels[:n],
+            },
             trainer__logger=True,
-        ).path  # fmt: skip
+        ).path
 
 
 def cells(text: str) -> list[str]:

@@ -20,12 +20,12 @@ import pytest
 from rich.console import Console
 
 from fmnist_cv import CrossValidationResult
+from fmnist_cv.analysis.tables import percent, summary_lines
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import show
 from fmnist_cv.report import main
 from fmnist_cv.reporting import page
 from fmnist_cv.reporting.page import write_report
-from fmnist_cv.validation.tables import percent, summary_lines
 
 MakeRun = Callable[..., CrossValidationResult]
 Noise = Callable[..., np.ndarray]
@@ -214,8 +214,13 @@ def test_a_holdout_without_a_test_set(make_run: MakeRun, noise: Noise) -> None:
 def test_colours_many_classes_and_large_images(make_run: MakeRun, noise: Noise) -> None:
     labels = np.arange(186) % 62
     result = make_run(
-        {"images": noise(186, 40, 60, 3), "labels": labels, "test_images": noise(62, 40, 60, 3), "test_labels": np.arange(62)}
-    )  # fmt: skip
+        {
+            "images": noise(186, 40, 60, 3),
+            "labels": labels,
+            "test_images": noise(62, 40, 60, 3),
+            "test_labels": np.arange(62),
+        }
+    )
     text, data = check(result)
     assert data["tile"] | {"height": 21, "width": 32} == data["tile"] and "scaled to 32 × 21 px" in text
     assert data["likeliest"] == 10 and "of the 10 likeliest classes" in text
@@ -273,8 +278,12 @@ def test_the_command_builds_the_same_report_anew(garments: CrossValidationResult
     [(["nowhere"], "there is no run nowhere"), (["."], "is no run"), ([], "run"), (["a", "--best"], "best")],
 )
 def test_a_users_mistake_ends_with_status_2(
-    arguments: list[str], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+    arguments: list[str],
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
     err = capsys.readouterr().err

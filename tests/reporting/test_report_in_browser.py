@@ -24,9 +24,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 FLAGS = (
-    "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "disable-dev-shm-usage",
-)  # fmt: skip
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "disable-dev-shm-usage",
+)
 
 # of a node: the share of its pixels that are not of one colour, drawn on a canvas as its background shows them
 PICTURE = """

@@ -21,7 +21,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from torch import Tensor, nn
 
 from fmnist_cv import CrossValidationResult, cross_validate
-from fmnist_cv.data.synthetic_garments import CLASS_NAMES
+from fmnist_cv.data.synthetic_images import CLASS_NAMES
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.reporting.tensorboard import SPRITE, _sprites, embed, write_tensorboard
 from fmnist_cv.runtime import prepare_process
@@ -33,10 +33,12 @@ def experiment(folder: Path) -> dict[str, Any]:
         "log_dir": str(folder),
         "cv": {"n_splits": 2, "n_repeats": 2, "workers": 1},
         "model": {"class_path": "fmnist_cv.models.DenseNetwork", "init_args": {"hidden": [32, 16], "dropout": 0.2}},
-        "data": {"class_path": "fmnist_cv.data.SyntheticDataModule",
-                 "init_args": {"n_train": 300, "n_test": 100, "batch_size": 32, "scaling": "standardise"}},
+        "data": {
+            "class_path": "fmnist_cv.data.SyntheticDataModule",
+            "init_args": {"n_train": 300, "n_test": 100, "batch_size": 32, "scaling": "standardise"},
+        },
         "trainer": {"max_epochs": 3, "accelerator": "cpu", "precision": "32-true", "logger": False},
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")

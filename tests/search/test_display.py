@@ -16,9 +16,11 @@ from fmnist_cv.search.outcomes import DIVERGED, FAILED, GIVEN_UP
 def trial(number: int, *scores: float, **attributes: str | None) -> FrozenTrial:
     state = TrialState.COMPLETE if scores else TrialState.FAIL
     made = optuna.create_trial(
-        state=state, value=sum(scores) / len(scores) if scores else None, user_attrs=attributes,
+        state=state,
+        value=sum(scores) / len(scores) if scores else None,
+        user_attrs=attributes,
         intermediate_values=dict(enumerate(scores)),
-    )  # fmt: skip
+    )
     made.number = number
     return made
 
@@ -30,8 +32,12 @@ def shown(terminal: bool) -> str:
     before, failed = trial(0, 0.5, 0.6, **{GIVEN_UP: None}), trial(3, **{FAILED: "its process died"})
     nan = trial(4, 0.0, **{DIVERGED: "the loss became nan"})
     with SearchDisplay(4, [before], console) as display:
-        for number, trials in ((1, [before, whole]), (2, [before, whole, up]), (3, [before, whole, up, failed]),
-                                (4, [before, whole, up, failed, nan])):  # fmt: skip
+        for number, trials in (
+            (1, [before, whole]),
+            (2, [before, whole, up]),
+            (3, [before, whole, up, failed]),
+            (4, [before, whole, up, failed, nan]),
+        ):
             display.started(number, n_folds=2, n_done=0)
             display.fold_event(number, 0, {"event": "started", "max_epochs": 2})
             display.fold_event(number, 0, {"event": "epoch", "epoch": 0, "val/accuracy": 0.75})

@@ -39,7 +39,7 @@ FLATTERED = [whole(0.80, [0.90, 0.95], [0.92, 0.97]), whole(0.78, [0.88, 0.93], 
         (FLATTERED, [], 0, 0.05, INNER, 0.0),
         (FLATTERED, [0.81], 0, 0.10, INNER, None),  # would look the best, so it goes on
     ],
-)  # fmt: skip
+)
 def test_like_is_compared_with_like(
     trials: list[FrozenTrial], scores: list[float], epoch: int, accuracy: float, kind: bool, expected: float | None
 ) -> None:

@@ -29,11 +29,16 @@ RULES = {"pruning": {"p_threshold": 0.3}, "epoch_rule": {"min_trials": 1, "quant
 SAMPLERS = {
     "random": {"sampler": "RandomSampler"},
     "tpe": {"sampler": "TPESampler", "sampler_options": {"n_startup_trials": 3}},
-    "tpe of groups": {"sampler": "TPESampler", "sampler_options": {"n_startup_trials": 3, "multivariate": True, "group": True}},
+    "tpe of groups": {
+        "sampler": "TPESampler",
+        "sampler_options": {"n_startup_trials": 3, "multivariate": True, "group": True},
+    },
     "gp": {"sampler": "GPSampler", "sampler_options": {"n_startup_trials": 3}, "trials": 5},
-    "grid": {"sampler": "grid", "space": {"model.dropout": {"choices": [0.0, 0.1, 0.2]},
-                                          "data.batch_size": {"choices": [20, 30, 40]}}},
-}  # fmt: skip
+    "grid": {
+        "sampler": "grid",
+        "space": {"model.dropout": {"choices": [0.0, 0.1, 0.2]}, "data.batch_size": {"choices": [20, 30, 40]}},
+    },
+}
 
 
 class Killed(BaseException):
@@ -230,9 +235,11 @@ def test_the_simulation_has_every_kind_of_outcome(undisturbed: Callable[[str], l
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(0, 120), st.booleans()), min_size=1, max_size=4))
 def test_an_interrupted_study_ends_as_an_undisturbed_one(
-    simulate: Callable[..., Simulation], undisturbed: Callable[[str], list[tuple[Any, ...]]], sampler: str,
+    simulate: Callable[..., Simulation],
+    undisturbed: Callable[[str], list[tuple[Any, ...]]],
+    sampler: str,
     kills: list[tuple[int, bool]],
-) -> None:  # fmt: skip
+) -> None:
     expected = undisturbed(sampler)
     simulation = simulate(sampler)
     for ticks, politely in kills:
@@ -245,9 +252,11 @@ def test_an_interrupted_study_ends_as_an_undisturbed_one(
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=3))
 def test_side_by_side_the_same_configurations_are_drawn(
-    simulate: Callable[..., Simulation], undisturbed: Callable[[str], list[tuple[Any, ...]]], sampler: str,
+    simulate: Callable[..., Simulation],
+    undisturbed: Callable[[str], list[tuple[Any, ...]]],
+    sampler: str,
     kills: list[tuple[int, bool]],
-) -> None:  # fmt: skip
+) -> None:
     simulation = simulate(sampler)
     for ticks, politely in kills:
         simulation.run(3, ticks, politely)

@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from fmnist_cv.search.outcomes import GIVEN_UP, RUN
 from fmnist_cv.search.page import _plots
 from fmnist_cv.search.tuning import SearchResult
-from fmnist_cv.user_text import for_csv
+from fmnist_cv.utils.user_text import for_csv
 
 NAMES = ["<b>x</b>", "=1+1", "</script><script>alert(1)</script>", "a|b\nc"]
 
@@ -25,10 +25,13 @@ def study() -> optuna.Study:
         drawn = {NAMES[0]: NAMES[i % 4], "lr": i / 8}
         made.add_trial(
             optuna.create_trial(
-                params=drawn, distributions=distributions, value=0.5 + i / 100,
-                user_attrs={GIVEN_UP: None, RUN: "trial"}, intermediate_values={0: 0.5 + i / 100},
+                params=drawn,
+                distributions=distributions,
+                value=0.5 + i / 100,
+                user_attrs={GIVEN_UP: None, RUN: "trial"},
+                intermediate_values={0: 0.5 + i / 100},
             )
-        )  # fmt: skip
+        )
     return made
 
 

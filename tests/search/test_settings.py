@@ -33,9 +33,15 @@ PRUNING = {"p_threshold": 0.3}
         ({"overrides": {"cv.fold": 1}}, "cv.fold is 1 in the experiment or the overrides, but a trial runs all folds"),
         ({"overrides": {"cv": {"fold": 1}}}, "cv.fold is 1 in the experiment or the overrides"),
         ({"overrides": {"cv.workers": 1}}, "overrides.cv.workers cannot be given"),
-        ({"space": {"data.n_train": {"int": [50, 60]}}}, "all trials must see the same images; of data there are batch_size"),
+        (
+            {"space": {"data.n_train": {"int": [50, 60]}}},
+            "all trials must see the same images; of data there are batch_size",
+        ),
         ({"overrides": {"trainer.max_epoch": 1}}, "trainer.max_epoch"),
-        ({"pruning": {"p_threshold": 0.25}}, "pruning.p_threshold is 0.25, but after 2 of 3 folds the smallest p is 0.25"),
+        (
+            {"pruning": {"p_threshold": 0.25}},
+            "pruning.p_threshold is 0.25, but after 2 of 3 folds the smallest p is 0.25",
+        ),
         ({"pruning": {"p_threshold": 0.0}}, "pruning.p_threshold is 0.0"),
         ({"pruning": {"p_threshold": 0.3, "n_startup_folds": 3}}, "pruning.n_startup_folds is 3"),
         ({"pruning": PRUNING, "overrides": {"cv.holdout": 0.2}}, "pruning has no effect with 1 fold"),
@@ -50,7 +56,7 @@ PRUNING = {"p_threshold": 0.3}
         ({"trails": 3}, "trails"),
         ({"name": "a/b"}, "name is 'a/b'"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_refused_before_a_study_is_made(
     searched: dict[str, Any], tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
@@ -67,8 +73,11 @@ def test_a_search_may_not_be_called_as_its_experiment(searched: dict[str, Any]) 
 
 def test_values_reach_the_experiment(searched: dict[str, Any]) -> None:
     search = as_search(searched | {"overrides": {"data.batch_size": 16}})
-    values = {"model.dropout": 0.4, "model.optimizer": {"class_path": "torch.optim.SGD"},
-              "model.optimizer.init_args.lr": 0.03}  # fmt: skip
+    values = {
+        "model.dropout": 0.4,
+        "model.optimizer": {"class_path": "torch.optim.SGD"},
+        "model.optimizer.init_args.lr": 0.03,
+    }
     experiment = search.experiment(values)
     model = experiment.config.model.init_args
     assert (model.dropout, model.optimizer.class_path, model.optimizer.init_args.lr) == (0.4, "torch.optim.SGD", 0.03)

@@ -43,7 +43,10 @@ BRANCHED = {
         ({"model.lr": {"float": [0.1, 1.0], "log": "yes"}}, "space.model.lr.log is 'yes'"),
         ({"model.lr": {"float": [0.1, 1.0], "log": True, "step": 0.1}}, "both log and step"),
         ({"model.lr": {"float": [0.1, 1.0], "step": 2.0}}, "space.model.lr.step is 2.0"),
-        ({"model.lr": {"float": [0.1, 1.0], "stepp": 0.1}}, "space.model.lr.stepp is not an option; did you mean 'step'?"),
+        (
+            {"model.lr": {"float": [0.1, 1.0], "stepp": 0.1}},
+            "space.model.lr.stepp is not an option; did you mean 'step'?",
+        ),
         ({"model.hidden": {"choices": []}}, "space.model.hidden.choices is []"),
         ({"model.hidden": {"choices": [1, 1]}}, "has a value twice"),
         ({"model": {"choices": {"a": 3}}}, "space.model.choices.a is 3; give value"),
@@ -53,7 +56,10 @@ BRANCHED = {
         ({"cv.n_splits": {"int": [3, 5]}}, "space.cv.n_splits cannot be searched: the folds must be the same"),
         ({"seed": {"int": [0, 5]}}, "cannot be searched"),
         ({"data": {"choices": {"a": {"value": {}}}}}, "all trials must see the same images"),
-        ({"data.drawing_seed": {"int": [0, 5]}}, "all trials must see the same images; of data there are batch_size, eval"),
+        (
+            {"data.drawing_seed": {"int": [0, 5]}},
+            "all trials must see the same images; of data there are batch_size, eval",
+        ),
         ({"model": {"choices": {1: {"value": 3}, "1": {"value": 4}}}}, "space.model.choices has a label twice: 1, '1'"),
         (
             {"lr": {"float": [0, 1]}, "model": {"choices": {"a": {"value": 3, "space": {"lr": {"float": [0, 1]}}}}}},
@@ -66,7 +72,7 @@ BRANCHED = {
         ({"data.init_args.root": {"choices": ["a"]}}, "all trials must see the same images"),
         ({"trainer.devices": {"choices": [1, 2]}}, "the same devices"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_named_with_their_place(content: Any, reason: str) -> None:
     with pytest.raises(UserError) as error:
         read_space(content)
@@ -92,10 +98,18 @@ def test_a_trials_parameters_give_its_values_back(seed: int) -> None:
 def test_corners_try_both_ends_and_every_choice_and_what_is_below() -> None:
     tried = dict(corners(read_space(BRANCHED)))
     assert set(tried) == {
-        "model.dropout = 0.0", "model.dropout = 0.5", "model = cnn", "model = linear", "cnn/model.width = 8",
-        "cnn/model.width = 64", "data.batch_size = 64", "data.batch_size = 128", "model.hidden = [32]",
-        "model.hidden = [64, 64]", "model.hidden = None",
-    }  # fmt: skip
+        "model.dropout = 0.0",
+        "model.dropout = 0.5",
+        "model = cnn",
+        "model = linear",
+        "cnn/model.width = 8",
+        "cnn/model.width = 64",
+        "data.batch_size = 64",
+        "data.batch_size = 128",
+        "model.hidden = [32]",
+        "model.hidden = [64, 64]",
+        "model.hidden = None",
+    }
     assert tried["cnn/model.width = 64"]["model.width"] == 64
     assert "model.width" not in tried["model = linear"]
     assert all(
@@ -104,9 +118,13 @@ def test_corners_try_both_ends_and_every_choice_and_what_is_below() -> None:
 
 
 def test_a_grid_has_every_value() -> None:
-    space = read_space({
-        "a": {"float": [0.0, 0.5], "step": 0.25}, "b": {"int": [1, 3]}, "c": {"choices": ["x", [1, 2]]},
-    })  # fmt: skip
+    space = read_space(
+        {
+            "a": {"float": [0.0, 0.5], "step": 0.25},
+            "b": {"int": [1, 3]},
+            "c": {"choices": ["x", [1, 2]]},
+        }
+    )
     assert grid(space) == {"a": [0.0, 0.25, 0.5], "b": [1, 2, 3], "c": ["x", "[1, 2]"]}
     assert grid_size(space) == 18
 

@@ -84,8 +84,10 @@ def test_a_whole_journal_is_left_as_it_is(journal: bytes, tmp_path: Path) -> Non
 def test_an_owner_is_alive_as_long_as_its_process(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     store = StudyStorage(str(path), workers=1)
-    code = f"from fmnist_cv.search.storage import StudyStorage as S; import json; s = S({str(path)!r}, 1); " \
-           "print(json.dumps(s.me), flush=True); input()"  # fmt: skip
+    code = (
+        f"from fmnist_cv.search.storage import StudyStorage as S; import json; s = S({str(path)!r}, 1); "
+        "print(json.dumps(s.me), flush=True); input()"
+    )
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     owner = json.loads(other.stdout.readline())
@@ -163,8 +165,10 @@ def test_a_torn_line_is_cut_off_while_others_go_on_writing(tmp_path: Path) -> No
 
 def test_a_lock_of_the_dead_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code = "from fmnist_cv.search.journal import _Journal; from pathlib import Path; import os; " \
-           "_Journal(Path('logs.journal'))._line_lock.acquire(); os.kill(os.getpid(), 9)"  # fmt: skip
+    code = (
+        "from fmnist_cv.search.journal import _Journal; from pathlib import Path; import os; "
+        "_Journal(Path('logs.journal'))._line_lock.acquire(); os.kill(os.getpid(), 9)"
+    )
     subprocess.run([sys.executable, "-c", code])
     began = time.monotonic()
     study = journal_study(Path("logs.journal"))
@@ -194,7 +198,7 @@ def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) 
         ("/proc/none/study.journal", 1, "cannot open the journal /proc/none/study.journal"),
         ("postgresql://me:secret@127.0.0.1:1/a", 1, "cannot open the storage postgresql://me:***@127.0.0.1:1/a"),
     ],
-)  # fmt: skip
+)
 def test_storages_that_will_not_do_are_refused(tmp_path: Path, where: str, workers: int, reason: str) -> None:
     (tmp_path / "no.journal").write_text("this is\nno journal\n")
     os.mkfifo(tmp_path / "pipe")

@@ -16,6 +16,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from rich.console import Console
 
+from fmnist_cv.cross_validation import FoldsFailed, cross_validate
+from fmnist_cv.engine.fold import FoldJob
+from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.search import trials, tuning
 from fmnist_cv.search.epoch_rule import score_if_hopeless
@@ -27,9 +30,6 @@ from fmnist_cv.search.study import open_study
 from fmnist_cv.search.trials import TrialsFailed
 from fmnist_cv.search.tuning import SearchResult, as_search, tune
 from fmnist_cv.tune import main, show
-from fmnist_cv.validation.cross_validation import FoldsFailed, cross_validate
-from fmnist_cv.validation.fold import FoldJob
-from fmnist_cv.validation.run_folder import FoldFolder
 
 DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}
 

@@ -37,8 +37,9 @@ def start(searched: Search, folder: Path, *arguments: object) -> subprocess.Pope
     # a shell that runs the tests in the background has SIGINT ignored, which its children inherit
     hear = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
     finally:
         signal.signal(signal.SIGINT, hear)
 
@@ -115,8 +116,10 @@ def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> No
     assert winner.startswith(f"# {warning}\n")
     again = subprocess.run(
         [sys.executable, "-m", "fmnist_cv.fit", "--config", str(folder / "winner.yaml"), "--print_config"],
-        capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
     assert (
         again.returncode == 0 and f"dropout: {yaml.safe_load(winner)['model']['init_args']['dropout']}" in again.stdout
     )
@@ -131,11 +134,15 @@ def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> No
         (["--sampler", "grid"], "has no end of values"),
         (["--trails", "3"], "trails"),
     ],
-)  # fmt: skip
+)
 def test_a_users_mistake_ends_with_status_2(
-    searched: Search, tmp_path: Path, arguments: list[str], reason: str,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    searched: Search,
+    tmp_path: Path,
+    arguments: list[str],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(searched))
     assert main(["--config=search.yaml", *arguments]) == 2
@@ -173,9 +180,14 @@ def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
 
 
 def survive(
-    searched: Search, tmp_path: Path, where: str, storage: list[str], n_rounds: int,
-    after_kill: Any = None, while_running: Any = None,
-) -> None:  # fmt: skip
+    searched: Search,
+    tmp_path: Path,
+    where: str,
+    storage: list[str],
+    n_rounds: int,
+    after_kill: Any = None,
+    while_running: Any = None,
+) -> None:
     """Kill folds again and again, and the whole command, too; then look at the study."""
     chance, killed = random.Random(0), 0
     for round_ in range(n_rounds):

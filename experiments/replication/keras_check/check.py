@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fmnist_cv import Experiment, paths
-from fmnist_cv.validation.results import describe_environment
+from fmnist_cv import Experiment
+from fmnist_cv.engine.environment import describe_environment
+from fmnist_cv.utils import paths
 
 HERE = Path(__file__).parent
 SYSTEMS = {

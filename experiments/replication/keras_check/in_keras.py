@@ -37,10 +37,16 @@ def smith_cnn() -> list[Any]:
     dense = partial(layers.Dense, activation="relu", kernel_regularizer=regularizers.L2(0.0001))
     conv = partial(layers.Conv2D, activation="relu", padding="valid")
     return [
-        conv(5, 10, padding="same"), conv(5, 10, padding="same"), conv(5, 10, padding="same"),
-        layers.AveragePooling2D(2), conv(16, 5), layers.AveragePooling2D(2),
-        layers.Flatten(), dense(84), dense(10, activation="softmax"),
-    ]  # fmt: skip
+        conv(5, 10, padding="same"),
+        conv(5, 10, padding="same"),
+        conv(5, 10, padding="same"),
+        layers.AveragePooling2D(2),
+        conv(16, 5),
+        layers.AveragePooling2D(2),
+        layers.Flatten(),
+        dense(84),
+        dense(10, activation="softmax"),
+    ]
 
 
 def blog_dense() -> list[Any]:
@@ -51,28 +57,46 @@ def blog_dense() -> list[Any]:
 def blog_cnn1() -> list[Any]:
     conv = partial(layers.Conv2D, kernel_size=(3, 3), activation="relu")
     return [
-        conv(32), layers.MaxPooling2D((2, 2)), conv(64), conv(64), layers.MaxPooling2D((2, 2)),
-        layers.Flatten(), layers.Dropout(0.5), layers.Dense(10, activation="softmax"),
-    ]  # fmt: skip
+        conv(32),
+        layers.MaxPooling2D((2, 2)),
+        conv(64),
+        conv(64),
+        layers.MaxPooling2D((2, 2)),
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(10, activation="softmax"),
+    ]
 
 
 def blog_cnn2() -> list[Any]:
     conv = partial(layers.Conv2D, kernel_size=(3, 3), padding="same", activation="relu")
     return [
-        conv(32, kernel_initializer="he_normal"), layers.MaxPooling2D((2, 2)), layers.Dropout(0.2),
-        conv(64), layers.MaxPooling2D((2, 2)), layers.Dropout(0.2), conv(128), layers.Dropout(0.5),
-        layers.Flatten(), layers.Dense(128, activation="relu"), layers.Dense(10, activation="softmax"),
-    ]  # fmt: skip
+        conv(32, kernel_initializer="he_normal"),
+        layers.MaxPooling2D((2, 2)),
+        layers.Dropout(0.2),
+        conv(64),
+        layers.MaxPooling2D((2, 2)),
+        layers.Dropout(0.2),
+        conv(128),
+        layers.Dropout(0.5),
+        layers.Flatten(),
+        layers.Dense(128, activation="relu"),
+        layers.Dense(10, activation="softmax"),
+    ]
 
 
 def lenet5(activation: str, output: Any) -> list[Any]:
     return [
         layers.ZeroPadding2D(2),
-        layers.Conv2D(6, (5, 5), padding="same", activation=activation), layers.AveragePooling2D((2, 2), strides=2),
-        layers.Conv2D(16, (5, 5), padding="same", activation=activation), layers.AveragePooling2D((2, 2), strides=2),
-        layers.Conv2D(120, (5, 5), activation=activation), layers.Flatten(),
-        layers.Dense(84, activation=activation), output,
-    ]  # fmt: skip
+        layers.Conv2D(6, (5, 5), padding="same", activation=activation),
+        layers.AveragePooling2D((2, 2), strides=2),
+        layers.Conv2D(16, (5, 5), padding="same", activation=activation),
+        layers.AveragePooling2D((2, 2), strides=2),
+        layers.Conv2D(120, (5, 5), activation=activation),
+        layers.Flatten(),
+        layers.Dense(84, activation=activation),
+        output,
+    ]
 
 
 SYSTEMS = {
@@ -99,9 +123,7 @@ def main() -> None:
         loss = keras.losses.SparseCategoricalCrossentropy()(ours["labels"], outputs) + sum(model.losses)
     gradients = tape.gradient(loss, model.trainable_variables)
     outputs = np.clip(outputs.numpy(), 1e-7, 1 - 1e-7)  # as the loss takes them
-    expected = [
-        to_keras(ours[f"gradient_{i}"], k.shape, model) for i, k in enumerate(model.trainable_variables)
-    ]  # fmt: skip
+    expected = [to_keras(ours[f"gradient_{i}"], k.shape, model) for i, k in enumerate(model.trainable_variables)]
     differences = {
         "outputs": relative(outputs / outputs.sum(1, keepdims=True), ours["outputs"]),
         "gradients": max(relative(g.numpy(), e) for g, e in zip(gradients, expected, strict=True)),

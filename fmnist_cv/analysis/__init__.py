@@ -1,0 +1,1 @@
+"""Finished runs read back: out-of-fold results, statistics, comparisons."""

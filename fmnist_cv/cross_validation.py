@@ -1,0 +1,221 @@
+"""All folds of an experiment: prepare or find the run, run what is missing, and gather the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+
+from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.analysis.results import write_results
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.options import as_arguments
+from fmnist_cv.data import Split
+from fmnist_cv.engine.fold import FoldJob
+from fmnist_cv.engine.preparation import PreparedRun, prepare
+from fmnist_cv.engine.processes import no_processes_because, warm_up
+from fmnist_cv.engine.progress import FoldDisplay
+from fmnist_cv.engine.run_folder import FoldFolder, locked
+from fmnist_cv.engine.workers import default_workers, run_jobs
+from fmnist_cv.engine.writable import disk_errors_told, is_writable
+from fmnist_cv.errors import UserError
+from fmnist_cv.runtime import derive_seed
+from fmnist_cv.utils.plain_values import plain
+
+
+class FoldsFailed(Exception):
+    """Some folds did not finish; the others did, and a resumed run tries again.
+
+    Attributes:
+        run: the run's folder.
+        failures: for each fold that failed, the reason and the traceback ("" where there is none to show).
+    """
+
+    def __init__(self, run: Path, failures: dict[str, tuple[str, str]]) -> None:
+        self.run, self.failures = run, failures
+        super().__init__("; ".join(f"{name}: {reason}" for name, (reason, _) in failures.items()))
+
+
+class FoldsMissing(Exception):
+    """The fold asked for is done, but others of the run are not, so that there is no summary yet."""
+
+    def __init__(self, run: Path, missing: list[str]) -> None:
+        self.run, self.missing = run, missing
+        super().__init__(f"{run} still lacks {', '.join(missing)}")
+
+
+def cross_validate(
+    config: str | Path | Mapping[str, Any] | Experiment | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    run: str | None = None,
+    resume: str | None = None,
+    refit: bool = False,
+    console: Console | None = None,
+    **sections: Any,
+) -> CrossValidationResult:
+    """Cross-validate one experiment, as `python -m fmnist_cv.fit` does.
+
+    Several folds side by side run in processes of their own, which import the calling script: guard its top level
+    with `if __name__ == "__main__":`. Where that cannot be (a class defined in a notebook, a script from standard input, a
+    daemonic process), folds run one after another in this process, and cv.workers above 1 is refused.
+
+    Args:
+        config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment; may be left out
+            where the sections say all.
+        overrides: values of dotted keys, e.g. {"cv.n_splits": 10, "trainer.max_epochs": 3}.
+        run: name of the run; by default the time.
+        resume: go on with this run: its name, its path, or "last".
+        refit: then train a final model on all training images, for the folds' median best epoch.
+        console: where progress is shown; None shows nothing.
+        sections: whole sections in the place of the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}.
+            Plain values, never objects: each fold builds its own.
+
+    Returns:
+        Per-fold scores, out-of-fold probabilities, and a pandas table.
+
+    Raises:
+        UserError: the experiment, the data or the run cannot be used as asked.
+        FoldsFailed: a fold did not finish.
+        FoldsMissing: with cv.fold, when other folds are still to be run.
+    """
+    experiment = as_experiment({} if config is None else config, {**sections, **(overrides or {})})
+    experiment = _one_worker_where_needed(experiment, console)
+    if experiment.cv.workers != 1:
+        warm_up()
+    prepared = prepare(experiment, run, resume, console, refit=refit)
+    experiment, folder = prepared.experiment, prepared.run
+    all_folds = fold_folders(prepared)
+    chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
+    unfinished = [i for i in chosen if not all_folds[i].finished]
+    if not is_writable(folder.path):
+        if unfinished or (refit and not folder.refit.finished):
+            raise UserError(
+                f"run {folder.path} is unfinished, and its folder cannot be written; copy it to where it can, "
+                "and resume there"
+            )
+        return CrossValidationResult.load(folder.path)
+    for kept in [*all_folds, folder.refit]:
+        if kept.finished:
+            kept.check_checkpoints()
+    _run([fold_job(prepared, i) for i in unfinished], prepared, console)
+    then = f", and go on with --resume {folder.path.name}: all folds are kept"
+    with (
+        disk_errors_told(folder.path, then),
+        locked(folder.path / ".summary.lock", wait=True, what="the summary"),
+    ):
+        if missing := [f.name for f in all_folds if not f.finished]:
+            raise FoldsMissing(folder.path, missing)
+        write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
+        if refit and not folder.refit.finished:
+            _run([refit_job(prepared)], prepared, console)
+            write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
+    return CrossValidationResult.load(folder.path)
+
+
+def as_experiment(
+    config: str | Path | Mapping[str, Any] | Experiment, overrides: Mapping[str, Any] | None = None
+) -> Experiment:
+    """An Experiment from a file's name, a mapping, or itself, with values of dotted keys replaced."""
+    options = as_arguments(overrides or {})
+    if isinstance(config, str | Path):
+        return Experiment.parse([f"--config={config}", *options])
+    text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(plain(config))
+    if not options:
+        return Experiment.from_yaml(text)
+    return Experiment.parse([f"--config={text}", *options])
+
+
+def _one_worker_where_needed(experiment: Experiment, console: Console | None) -> Experiment:
+    """The experiment, with one worker where no other process can run its folds.
+
+    Raises:
+        UserError: no other process can, though several workers were asked for.
+    """
+    n_folds = experiment.plan.n_folds if experiment.cv.fold is None else 1
+    asked = experiment.cv.workers
+    if (asked or default_workers(n_folds, experiment.devices())) == 1 or not (why := no_processes_because(experiment)):
+        return experiment
+    if asked is not None:
+        raise UserError(f"cv.workers is {asked}, but {why}; use --cv.workers 1")
+    if console is not None:
+        console.print(f"one fold after another (cv.workers 1): {why}", style="yellow", soft_wrap=True)
+    return experiment.replaced(cv__workers=1)
+
+
+# -- running ------------------------------------------------------------------------------------------------
+
+
+def fold_folders(prepared: PreparedRun) -> list[FoldFolder]:
+    """The folder of each of the run's folds."""
+    n_repeats = prepared.experiment.plan.n_repeats
+    return [prepared.run.fold(split.repeat, split.fold, n_repeats) for split in prepared.splits]
+
+
+def fold_job(prepared: PreparedRun, index: int) -> FoldJob:
+    """What a worker needs to run one of the run's folds."""
+    split, experiment = prepared.splits[index], prepared.experiment
+    folder = fold_folders(prepared)[index]
+    environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
+    return FoldJob(
+        name=folder.name,
+        config=experiment.to_yaml(),
+        folder=folder.path,
+        split=split,
+        seed=derive_seed(experiment.seed, split.repeat, split.fold),
+        threads=environment["threads_per_fold"],
+        precision=environment["precision"],
+        accelerator=devices.accelerator,
+        device=devices.indices[0],
+    )
+
+
+def refit_job(prepared: PreparedRun) -> FoldJob:
+    """A model on all training images, for as many epochs as the folds' best had in the median."""
+    experiment = prepared.experiment
+    epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in fold_folders(prepared)])))
+    environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
+    everything = Split(np.arange(len(prepared.train)), np.arange(0))
+    return FoldJob(
+        name=prepared.run.refit.name,
+        config=experiment.replaced(
+            trainer__max_epochs=epochs,
+            trainer__max_steps=-1,
+            trainer__max_time=None,
+            trainer__min_epochs=None,
+            trainer__min_steps=None,
+            selection__patience=None,
+        ).to_yaml(),
+        folder=prepared.run.refit.path,
+        split=everything,
+        seed=derive_seed(experiment.seed, experiment.plan.n_repeats, 0),
+        threads=environment["threads_per_fold"],
+        precision=environment["precision"],
+        accelerator=devices.accelerator,
+        device=devices.indices[0],
+    )
+
+
+def _run(jobs: list[FoldJob], prepared: PreparedRun, console: Console | None) -> None:
+    if not jobs:
+        return
+    failures: dict[str, tuple[str, str]] = {}
+    devices = prepared.experiment.devices()
+    display = nullcontext() if console is None else FoldDisplay([job.name for job in jobs], console)
+    with display as shown:
+
+        def handle(name: str, event: dict[str, Any]) -> None:
+            if event["event"] == "failed":
+                failures[name] = (event["reason"], event["traceback"])
+            if shown is not None:
+                shown.handle(name, event)
+
+        alone = prepared.experiment.cv.fold is not None  # the others are other commands' to run
+        run_jobs(jobs, prepared.experiment.cv.workers, devices, handle, wait_for_others=not alone)
+    if failures:
+        raise FoldsFailed(prepared.run.path, failures)

@@ -1,0 +1,85 @@
+"""A run's files, read back and checked: one that is damaged is named, with the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+import numpy as np
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.files import regular_file
+
+Types = Mapping[str, type | UnionType]
+Shape = tuple[int | None, ...]  # None: any size
+
+
+class Damaged(UserError):
+    """A file of a run is missing, or is not what was written."""
+
+    def __init__(self, path: Path, reason: object, way_out: str) -> None:
+        super().__init__(f"cannot read {path}: {reason}; {way_out}")
+
+
+def digest(content: dict[str, Any]) -> str:
+    """Of what a JSON file holds; it is kept there under the key "digest"."""
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
+def read_json(path: Path, needed: Types, way_out: str) -> dict[str, Any]:
+    """What one of a run's JSON files holds, without its digest; a file of an older version has none.
+
+    Args:
+        path: the file.
+        needed: keys that must be there, with the types of their values.
+        way_out: ends the message of what is raised.
+
+    Raises:
+        Damaged: the file is missing, damaged or holds something else.
+    """
+    try:
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, UserError) as error:
+        raise Damaged(path, getattr(error, "strerror", None) or error, way_out) from None
+    if not isinstance(content, dict):
+        raise Damaged(path, "it holds no JSON object", way_out)
+    if "digest" in content and content.pop("digest") != digest(content):
+        raise Damaged(path, "its content does not match its digest, so it was damaged or edited", way_out)
+    if wrong := wrong_keys(content, needed):
+        raise Damaged(path, f"it lacks, or has of another type: {', '.join(wrong)}", way_out)
+    return content
+
+
+def wrong_keys(content: dict[str, Any], needed: Types) -> list[str]:
+    """The needed keys that are missing, or whose values are of another type."""
+    return [key for key, kind in needed.items() if key not in content or not isinstance(content[key], kind)]
+
+
+def read_arrays(path: Path, needed: Mapping[str, Shape], way_out: str) -> dict[str, np.ndarray]:
+    """All arrays of a run's `.npz` file, which has a CRC-32 of each.
+
+    Args:
+        path: the file.
+        needed: arrays of numbers that must be there, with their shapes.
+        way_out: ends the message of what is raised.
+
+    Raises:
+        Damaged: the file is missing, damaged or holds something else.
+    """
+    try:
+        with np.load(regular_file(path), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except Exception as error:  # a damaged file raises half a dozen kinds
+        raise Damaged(path, getattr(error, "strerror", None) or error, way_out) from None
+    for name, shape in needed.items():
+        if name not in arrays:
+            raise Damaged(path, f"it holds no {name}", way_out)
+        found = arrays[name]
+        fits = found.ndim == len(shape) and all(want in (None, n) for want, n in zip(shape, found.shape, strict=True))
+        if not fits or found.dtype.kind not in "iuf":
+            raise Damaged(path, f"{name} is {found.dtype} of shape {found.shape}", way_out)
+    return arrays

@@ -1,0 +1,224 @@
+"""One fold: train a fresh model on the training part, then score what was held out, then the test set once."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.io import CheckpointIO
+
+from fmnist_cv.config.experiment import Experiment, FoldParts
+from fmnist_cv.data import Split
+from fmnist_cv.engine import tensorboard
+from fmnist_cv.engine.best_effort import forgiving
+from fmnist_cv.engine.callbacks import (
+    KeepCheckpoints,
+    Notify,
+    ReseedEachEpoch,
+    ScoreEachEpoch,
+    WatchTraining,
+)
+from fmnist_cv.engine.checkpoint_io import WriteBeside
+from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
+from fmnist_cv.engine.loggers import make_loggers, name_loggers
+from fmnist_cv.engine.restoring import told_of, watch_restoring
+from fmnist_cv.engine.run_folder import FoldFolder, Locked, locked
+from fmnist_cv.engine.schedulers import step_plateaus_when_told
+from fmnist_cv.engine.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
+from fmnist_cv.engine.writable import disk_errors_told
+from fmnist_cv.errors import CannotWrite, NonFinite, UserError
+from fmnist_cv.models import ImageClassifier
+from fmnist_cv.runtime import prepare_process
+
+
+@dataclass(frozen=True, eq=False)
+class FoldJob:
+    """All that a process needs to run one fold.
+
+    Attributes:
+        name: what the display and messages call the fold.
+        config: the resolved experiment as YAML.
+        folder: the fold's folder.
+        split: what to train on and what to score.
+        seed: the fold's seed, derived from (seed, repeat, fold).
+        threads: CPU threads; part of the run, since sums in another order round differently.
+        precision: the Trainer's precision.
+        accelerator, device: where to run.
+        score_test: score the test set when the fold is over; a search must not.
+    """
+
+    name: str
+    config: str
+    folder: Path
+    split: Split
+    seed: int
+    threads: int
+    precision: str
+    accelerator: str
+    device: int
+    score_test: bool = True
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether this is the final model on all images, which holds nothing out and chooses no epoch."""
+        return not len(self.split.validation)
+
+
+def run_fold(job: FoldJob, notify: Notify) -> None:
+    """Run one fold to its end, from its last checkpoint if it has one. Progress and outcome go to `notify`.
+
+    A fold that fails tells why and leaves the other folds alone; what it had saved stays for a later try.
+    """
+    folder = FoldFolder(job.folder)
+    try:
+        with disk_errors_told(job.folder.parent):
+            folder.make()
+            with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
+                if not folder.finished:
+                    with quiet_lightning(), tensorboard.quiet_writers():
+                        _train_and_score(job, folder, notify)
+        validation = folder.read_metrics()["last"].get("validation", {})
+        notify({"event": "finished", "accuracy": validation.get("accuracy")})
+    except Locked as error:
+        notify({"event": "failed", "reason": str(error), "traceback": "", "locked": True})
+    except CannotWrite as error:
+        notify({"event": "failed", "reason": str(error), "traceback": "", "unexpected": True})
+    except NonFinite as error:
+        notify({"event": "failed", "reason": str(error), "traceback": "", "diverged": True})
+    except UserError as error:
+        notify({"event": "failed", "reason": str(error), "traceback": ""})
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc(), "unexpected": True})
+
+
+def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
+    began = time.perf_counter()
+    prepare_process(job.threads)
+    experiment = Experiment.from_yaml(name_loggers(job.config, folder.path))
+    parts = experiment.build(job.seed)
+    put_on_split(parts, job)
+
+    selection = experiment.selection
+    monitor = None if job.is_refit else selection.monitor
+    keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode or "max", notify)
+    timer = ScoreEachEpoch()
+    callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *parts.callbacks]
+    if selection.patience is not None:
+        callbacks.append(
+            EarlyStopping(
+                selection.monitor,
+                selection.min_delta,
+                selection.patience,
+                mode=selection.mode or "max",
+                check_finite=False,
+                check_on_train_epoch_end=True,
+            )
+        )
+
+    def tell(text: str) -> None:
+        notify({"event": "remark", "text": text})
+
+    loggers = forgiving(make_loggers(folder.path, parts.trainer.get("logger")), tell)
+    trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
+    fit(trainer, parts, folder, keeper, timer, notify)
+    notify({"event": "scoring"})
+    times = {"train_intervals": timer.train_intervals, "began": began}
+    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, tell)
+
+
+def put_on_split(parts: FoldParts, job: FoldJob) -> None:
+    """Give the fold's parts its split, and our networks the layout that is fast."""
+    if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
+        parts.model.to(memory_format=torch.channels_last)
+    parts.data.use_split(job.split, job.seed)
+
+
+def fit(
+    trainer: L.Trainer,
+    parts: FoldParts,
+    folder: FoldFolder,
+    keeper: KeepCheckpoints,
+    timer: ScoreEachEpoch,
+    notify: Notify,
+) -> None:
+    """Train from scratch or from the last checkpoint, unless the training was over when that was saved."""
+    resumes = folder.last_checkpoint.is_file()
+    if resumes:
+        # Asked before fitting: after a stop that was decided and saved, Lightning would train one more epoch.
+        checkpoint = load_checkpoint(folder.last_checkpoint)
+        with told_of(folder):
+            keeper.load_state_dict(checkpoint["callbacks"][keeper.state_key])
+            timer.load_state_dict(checkpoint["callbacks"][timer.state_key])
+        watch_restoring(trainer, folder, keeper)
+    epochs, max_epochs = len(keeper.history), trainer.max_epochs if trainer.max_epochs is not None else -1
+    steps = _steps_per_epoch(parts, trainer)
+    last = keeper.history[-1] if keeper.history else {}
+    notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps, "last": last})
+    if not (keeper.stopped or 0 < max_epochs <= epochs):
+        path = folder.last_checkpoint if resumes else None
+        with interrupt_as_itself():
+            trainer.fit(parts.model, datamodule=parts.data, ckpt_path=path, weights_only=True)
+    else:
+        keeper.log_history(trainer)
+        for logger in trainer.loggers:
+            logger.finalize("success")
+    if not keeper.history:
+        raise UserError("not one epoch was trained; raise trainer.max_epochs, max_steps or max_time")
+
+
+def fold_trainer(
+    job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: list[Callback], loggers: list[Logger]
+) -> L.Trainer:
+    """The fold's Trainer: the experiment's options, and what the engine sets itself."""
+    options = {key: value for key, value in parts.trainer.items() if key not in ("callbacks", "logger")}
+    options |= {
+        "accelerator": job.accelerator,
+        "devices": [job.device] if job.accelerator == "cuda" else 1,
+        "precision": job.precision,
+        "callbacks": callbacks,
+        "logger": loggers,
+        "plugins": [*_their_plugins(parts), WriteBeside(folder.path)],
+        "default_root_dir": folder.path,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    if not _validates_itself(parts.model):
+        options["limit_val_batches"] = 0  # the engine's own pass is the validation
+    if options.get("log_every_n_steps") is None:
+        options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
+    if options.get("profiler") is None:
+        options["profiler"] = NoProfiler()
+    trainer = make_trainer(**options)
+    step_plateaus_when_told(trainer)
+    return trainer
+
+
+def _their_plugins(parts: FoldParts) -> list[Any]:
+    theirs = parts.trainer.get("plugins") or []
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    if own := next((plugin for plugin in theirs if isinstance(plugin, CheckpointIO)), None):
+        raise UserError(
+            f"trainer.plugins holds {type(own).__name__}, but a fold's checkpoints are written and read by the "
+            "engine alone, so that they are whole at every instant; leave it out"
+        )
+    return theirs
+
+
+def _validates_itself(model: L.LightningModule) -> bool:
+    """Whether the module brings a validation step of its own, whose logs its user wants to see."""
+    return type(model).validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step)
+
+
+def _steps_per_epoch(parts: FoldParts, trainer: L.Trainer) -> int:
+    steps = len(parts.data.train_dataloader())
+    limit = trainer.limit_train_batches
+    return min(steps, limit) if isinstance(limit, int) else max(1, int(steps * (limit or 1.0)))

@@ -1,0 +1,147 @@
+"""Starts processes: forked from a server that has torch imported, or spawned; and says where none can be started."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import util
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fmnist_cv.config.experiment import Experiment, flatten
+from fmnist_cv.errors import UserError
+
+# Forking from a server that has torch imported starts a fold in milliseconds; where there is no fork, spawn.
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+STARTS = 3  # of a process whose server dies meanwhile
+LONGEST_PLACE = 60  # bytes; the path of a socket in it may have 104 on macOS, 108 on Linux
+PREFIX = "fmnist_cv-"
+
+
+def warm_up() -> None:
+    """Start importing what folds need in the server process, while this one still reads and checks the experiment.
+
+    Raises:
+        UserError: a fold's process is importing the calling script, which starts everything again.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UserError(
+            "folds in processes of their own import the script that was started, and this one starts them "
+            'again at its top level; put that below `if __name__ == "__main__":`'
+        )
+    if METHOD == "forkserver":
+        from multiprocessing import forkserver
+
+        _make_room_for_sockets()
+        multiprocessing.get_context(METHOD).set_forkserver_preload(["fmnist_cv.engine.fold", __name__])
+        forkserver.ensure_running()
+
+
+def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
+    """Start a process; a server that dies just then is started again.
+
+    Raises:
+        UserError: it dies each time.
+    """
+    context: Any = multiprocessing.get_context(METHOD)
+    for _ in range(STARTS):
+        if METHOD == "forkserver":
+            _make_room_for_sockets()
+        process = context.Process(target=target, args=arguments, name=name)
+        with suppress(EOFError, ConnectionError, FileNotFoundError):  # the server's, killed before or after it answered
+            process.start()
+            return process
+    raise UserError(
+        f"no process can be started for {name}: the server that forks it was killed {STARTS} times (out of "
+        "memory?); use --cv.workers 1, which needs none"
+    )
+
+
+def no_processes_because(experiment: Experiment) -> str | None:
+    """Why folds of this experiment cannot run in processes of their own; None where they can."""
+    if multiprocessing.current_process().daemon:
+        return "this process is daemonic (a worker of a pool, say), which may not start others"
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if spec is None and file is not None and not os.path.isfile(file):
+        return f"the running script, {file}, is no file that other processes could import"
+    values = flatten(yaml.safe_load(experiment.to_yaml()))
+    theirs = next((value for _, value in values if isinstance(value, str) and value.startswith("__main__.")), None)
+    if theirs is not None and spec is None and file is None:
+        return f"{theirs.partition('.')[2]} is defined in a notebook or session, from which other processes cannot import it"
+    return None
+
+
+# -- where the server's socket lies -------------------------------------------------------------------------
+
+
+def _make_room_for_sockets() -> None:
+    """Give multiprocessing a folder for its sockets, where their paths are short enough, instead of its own.
+
+    It is locked as long as this process lives, so that the next one can remove what a killed one left; the server, which
+    outlives a killed command by a moment, removes it, too.
+    """
+    settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    if os.path.isdir(settings.get("tempdir") or ""):
+        return
+    new = _new_folder()
+    for left in new.parent.glob(f"{PREFIX}*"):
+        if (descriptor := _lock(left)) is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(descriptor)
+    _lock(new)  # before it has the name by which others look for it
+    folder = new.rename(new.with_name(new.name.removeprefix(".")))
+    settings["tempdir"] = str(folder)
+    util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-100)  # as multiprocessing does with its own
+
+
+def _new_folder() -> Path:
+    """Where temporary files go, unless that is full or its path too long."""
+    with suppress(FileNotFoundError):  # no temporary folder can be written
+        for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+            if len(os.fsencode(place)) <= LONGEST_PLACE:
+                with suppress(OSError):
+                    return Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))
+    raise UserError(
+        "processes for folds need a folder for sockets, but the temporary folder and /tmp cannot be written, or "
+        f"their paths have more than {LONGEST_PLACE} characters; set TMPDIR to another, or use --cv.workers 1, "
+        "which needs none"
+    )
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until this process ends, or the descriptor is closed; None if another one has locked it."""
+    import fcntl
+
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:  # another user's, or gone
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_sockets_with_the_server(server: int = os.getpid()) -> None:
+    """Runs at the end of every process that imports this, and does something in the server that did so alone."""
+    if "multiprocessing.forkserver" in sys.modules and os.getpid() == server:
+        from multiprocessing import forkserver
+
+        known: Any = forkserver._forkserver
+        if known._forkserver_pid is None and known._forkserver_address:
+            shutil.rmtree(os.path.dirname(known._forkserver_address), ignore_errors=True)
+
+
+atexit.register(_remove_sockets_with_the_server)

@@ -1,0 +1,306 @@
+"""A run on disk. `RunFolder` alone knows its file names; files are replaced whole, never rewritten in place."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from fmnist_cv.config.experiment import Experiment, identity
+from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
+from fmnist_cv.engine.checked_files import Damaged, Shape, Types, digest, read_arrays, read_json
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.checkpoints import check_records
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file beside `path`, bring it to the disk, and put it in the place of `path` in one step."""
+    beside = path.with_name(f".{path.name}.tmp")  # its lock's holder alone writes it; a leftover is overwritten
+    try:
+        beside.unlink(missing_ok=True)  # a leftover that is a link would be written through
+        with open(beside, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with suppress(OSError):  # half a file on a full disk
+            beside.unlink()
+        error.filename = str(path)  # a write that fails names no file
+        raise
+
+
+def write_json(path: Path, content: dict[str, Any], with_digest: bool = False) -> None:
+    """Replace a JSON file; with a digest, `read_json` notices any change of it."""
+    if with_digest:
+        content = {**content, "digest": digest(content)}
+    replace_file(path, lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Replace an `.npz` file of plain arrays."""
+    replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+METRICS: Types = {
+    "last": dict,
+    "best": dict,
+    "epochs": int,
+    "best_epoch": int,
+    "n_train": int,
+    "n_validation": int,
+    "history": list,
+    "times": dict,
+}
+_SCORES_AGAIN = "scores the fold again from its checkpoints"
+RESTORE = "restore it from a copy of the run, or delete the run's folder and start a new run"
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """The files of one fold."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / "best.ckpt"
+
+    @property
+    def probabilities(self) -> Path:
+        return self.path / "probabilities.npz"
+
+    @property
+    def metrics(self) -> Path:
+        """Written last: a fold is finished when this file is there."""
+        return self.path / "metrics.json"
+
+    @property
+    def finished(self) -> bool:
+        return self.metrics.is_file()
+
+    @property
+    def lock(self) -> Path:
+        return self.path.with_name(f".{self.name}.lock")
+
+    def make(self) -> None:
+        """Make the folder in its run.
+
+        Raises:
+            UserError: the fold would be written elsewhere.
+            FileNotFoundError: the run is gone.
+        """
+        if self.path.is_symlink():
+            raise UserError(
+                f"{self.path} is a symbolic link, but folds are written inside their run only; put a folder in "
+                "its place"
+            )
+        self.path.mkdir(exist_ok=True)
+
+    def read_metrics(self) -> dict[str, Any]:
+        """What the fold's metrics.json holds.
+
+        Raises:
+            Damaged: it is missing or damaged.
+        """
+        return read_json(self.metrics, METRICS, f"delete it and resume the run, which {_SCORES_AGAIN}")
+
+    def read_probabilities(self, needed: Mapping[str, Shape] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of the fold's probabilities.npz, those that are needed with these shapes.
+
+        Raises:
+            Damaged: it is missing or damaged.
+        """
+        way_out = f"delete {self.metrics} and resume the run, which {_SCORES_AGAIN}"
+        return read_arrays(self.probabilities, needed or {}, way_out)
+
+    def check_checkpoints(self) -> None:
+        """Read the checkpoints that are there: a search deletes those of a trial that was beaten, and so may a user.
+
+        Raises:
+            Damaged: one has changed since it was written.
+        """
+        for path in (self.last_checkpoint, self.best_checkpoint):
+            try:
+                check_records(path)
+            except FileNotFoundError:
+                continue
+            except Exception as error:  # a damaged file raises half a dozen kinds
+                raise Damaged(path, error, self.train_anew) from None
+
+    @property
+    def train_anew(self) -> str:
+        """The way out of a damaged checkpoint."""
+        return f"delete the folder {self.path} and resume the run, which trains this fold anew"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run: `<log_dir>/<experiment>/<run>/`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved experiment."""
+        return self.path / "config.yaml"
+
+    @property
+    def run_info(self) -> Path:
+        """What the run's folds share and may not change: threads per fold, precision, data fingerprint."""
+        return self.path / "run.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.path / "splits.npz"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def out_of_fold(self) -> Path:
+        return self.path / "out_of_fold.npz"
+
+    @property
+    def report(self) -> Path:
+        """The results as tables to read."""
+        return self.path / "report.md"
+
+    @property
+    def html_report(self) -> Path:
+        """The results to look at, in one file."""
+        return self.path / "report.html"
+
+    @property
+    def label_issues(self) -> Path:
+        """Training images worth a second look; a file for data.leave_out."""
+        return self.path / "label_issues.csv"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """Link to the best fold's checkpoint, or a copy where there are no links."""
+        return self.path / "best.ckpt"
+
+    @property
+    def refit(self) -> FoldFolder:
+        return FoldFolder(self.path / "refit")
+
+    def fold(self, repeat: int, fold: int, n_repeats: int) -> FoldFolder:
+        name = f"fold_{fold}" if n_repeats == 1 else f"repeat_{repeat}_fold_{fold}"
+        return FoldFolder(self.path / name)
+
+    def read_run_info(self) -> dict[str, Any]:
+        """What run.json holds.
+
+        Raises:
+            Damaged: it is missing or damaged.
+        """
+        return read_json(self.run_info, {"created": str, "data": dict, "environment": dict}, RESTORE)
+
+    def read_experiment(self) -> Experiment:
+        """What ran.
+
+        Raises:
+            UserError: config.yaml is missing or damaged, is no longer what the run was made with, or names classes that
+                cannot be found.
+        """
+        try:
+            text = read_yaml_text(self.config, "config")
+        except UserError as error:
+            raise UserError(f"{error}; {RESTORE}") from None
+        settings = identity(load_yaml(text))
+        for key, value in identity(self.read_run_info().get("settings", {})).items():  # an older version kept none
+            if repr(settings.get(key)) != repr(value):
+                raise Damaged(
+                    self.config,
+                    f"{key} is {settings.get(key)!r}, but the run was made with {value!r}",
+                    f"put that back, or {RESTORE}",
+                )
+        try:
+            return Experiment.from_yaml(text)
+        except UserError as error:
+            raise UserError(f"run {self.path} cannot be built from its config.yaml: {error}") from None
+
+    def link_best(self, checkpoint: Path) -> None:
+        """Point the run's best checkpoint at a fold's, in one step; where there are no symbolic links, by a copy."""
+        beside = self.path / ".best.tmp"
+        beside.unlink(missing_ok=True)
+        try:
+            beside.symlink_to(checkpoint.relative_to(self.path))
+        except (OSError, NotImplementedError):  # exFAT, SMB, Drive; Windows without the right to make links
+            shutil.copyfile(checkpoint, beside)
+        os.replace(beside, self.best_checkpoint)
+
+
+class Locked(UserError):
+    """Another process holds the lock."""
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another process holds a lock file."""
+    try:
+        with locked(path, wait=False, what=str(path)):
+            return False
+    except Locked:
+        return True
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool, what: str, console: Console | None = None) -> Iterator[None]:
+    """Hold a lock file; the system lets go of it when its holder dies, however it dies. A wait is told on the console.
+
+    Raises:
+        Locked: another process holds it, and `wait` is false.
+        FileNotFoundError: the folder is gone.
+    """
+    if not path.parent.is_dir():  # the lock would make it anew
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    try:
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
+    except Timeout:
+        if not wait:
+            raise Locked(f"{what} is being worked on by another process (it holds {path})") from None
+        if console is not None:
+            console.print(f"{what} is being worked on by another process; waiting", markup=False, highlight=False)
+        lock.acquire(timeout=-1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def inside(run: Path, folder: Path) -> Path:
+    """The folder, which belongs into the run's and is about to be written.
+
+    Raises:
+        UserError: a symbolic link leads out of the run.
+    """
+    if not (target := folder.resolve()).is_relative_to(run.resolve()):
+        raise UserError(
+            f"{folder} leads out of the run, to {target}; put a folder in the link's place, or give another with --out"
+        )
+    return folder

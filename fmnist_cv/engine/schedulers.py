@@ -1,0 +1,151 @@
+"""The optimizer and schedulers that a module has made, wherever they come from: checked, and stepped in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch.optim import lr_scheduler
+
+from fmnist_cv.config.experiment import OWN_METRICS
+from fmnist_cv.errors import UserError
+from fmnist_cv.models.schedules import training_length
+
+LEFT_OUT = (
+    "leave it out (null), or use the schedules of fmnist_cv.models.schedules, which last as long as the training; "
+    "in a module of your own, take self.trainer.estimated_stepping_batches"
+)
+
+
+def check_optimizers(trainer: L.Trainer, module: L.LightningModule, is_refit: bool) -> None:
+    """Refuse what trains nothing, and schedules that would fail or go wrong later in the training.
+
+    Args:
+        trainer: about to train.
+        module: what it trains.
+        is_refit: nothing is held out.
+
+    Raises:
+        UserError: what, why, and what to write instead.
+    """
+    n_trainable = sum(parameter.requires_grad for parameter in module.parameters())
+    if n_trainable and not any(optimizer.param_groups for optimizer in trainer.optimizers):
+        raise UserError(
+            f"configure_optimizers of {type(module).__name__} returns no optimizer, so that its {n_trainable} parameters "
+            "would not be trained, or not resumed with the state of an optimizer kept elsewhere; return the optimizer"
+        )
+    if not module.automatic_optimization:  # the module steps its schedulers itself
+        return
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau:
+            _check_monitor(config, is_refit)
+            continue
+        planned = training_length(trainer, config.interval)
+        if is_refit and config.interval == "step" and trainer.max_steps != -1:
+            planned = math.inf  # limited by the folds' epochs, which are not known yet
+        _check_length(config, planned, is_refit)
+
+
+def _check_monitor(config: LRSchedulerConfig, is_refit: bool) -> None:
+    name, monitor, mode = type(config.scheduler).__name__, str(config.monitor), getattr(config.scheduler, "mode", None)
+    if monitor in OWN_METRICS:
+        if config.interval == "step":
+            raise UserError(
+                f"{name} monitors '{monitor}' in each step, but that is known after an epoch only; "
+                'give it the interval "epoch"'
+            )
+        best = "min" if monitor.endswith("loss") else "max"
+        if mode not in (None, best):
+            raise UserError(
+                f"{name} monitors '{monitor}' with the mode '{mode}', but of that the best is the {best}; "
+                f"give it the mode '{best}'"
+            )
+    if is_refit and config.strict and monitor.startswith("val/"):
+        raise UserError(
+            f"{name} monitors '{monitor}', but the refit trains on all images and holds none out; monitor "
+            "'train/loss' instead (model.lr_scheduler_monitor), or leave out --refit"
+        )
+
+
+def _check_length(config: LRSchedulerConfig, planned: float, is_refit: bool) -> None:
+    for scheduler, begins, ends in _parts(config.scheduler):
+        argument, length, fails_beyond = _length(scheduler)
+        if length is None or not (fails_beyond or (is_refit and config.interval == "step")):
+            continue
+        lasts = (begins + length) * config.frequency
+        if lasts < min(planned, ends * config.frequency):
+            raise UserError(
+                f"{type(scheduler).__name__} ends after {lasts} {config.interval}s ({argument} {length}), but "
+                f"{'the refit' if is_refit else 'the training'} "
+                f"{f'has {planned:.0f}' if math.isfinite(planned) else 'may have more'}; {LEFT_OUT}"
+            )
+
+
+def _parts(scheduler: Any, begins: int = 0, ends: float = math.inf) -> Iterator[tuple[Any, int, float]]:
+    """A scheduler, or those that it is made of, and when each begins and ends."""
+    if isinstance(scheduler, lr_scheduler.SequentialLR):
+        for part in scheduler._schedulers:
+            if isinstance(part, lr_scheduler.SequentialLR | lr_scheduler.ChainedScheduler):  # fails at the milestone
+                raise UserError(
+                    f"{type(scheduler).__name__} cannot hold a {type(part).__name__}; write the schedulers and "
+                    "milestones of both into one list"
+                )
+        starts = [begins + milestone for milestone in (0, *scheduler._milestones)]
+        for part, start, end in zip(scheduler._schedulers, starts, [*starts[1:], ends], strict=True):
+            yield from _parts(part, start, min(end, ends))
+    elif isinstance(scheduler, lr_scheduler.ChainedScheduler):
+        for part in scheduler._schedulers:
+            yield from _parts(part, begins, ends)
+    else:
+        yield scheduler, begins, ends
+
+
+def _length(scheduler: Any) -> tuple[str, int | None, bool]:
+    """(argument, length or None for a schedule without an end, whether it fails when it is stepped beyond)."""
+    match scheduler:
+        case lr_scheduler.OneCycleLR():
+            return "total_steps", scheduler.total_steps, True
+        case lr_scheduler.CosineAnnealingLR():  # it would rise again
+            return "T_max", scheduler.T_max, False
+        case lr_scheduler.PolynomialLR():
+            return "total_iters", scheduler.total_iters, False
+        case lr_scheduler.LinearLR() if scheduler.end_factor < scheduler.start_factor:
+            return "total_iters", scheduler.total_iters, False
+    return "", None, False
+
+
+# -- ReduceLROnPlateau --------------------------------------------------------------------------------------
+
+
+def step_plateaus_when_told(trainer: L.Trainer) -> None:
+    """Keep Lightning from stepping schedulers that monitor a metric at the end of an epoch.
+
+    It would do so after all callbacks, hence after the epoch's checkpoint was written, and a resumed training would
+    lose a step. `step_plateaus` does it instead.
+    """
+    update = trainer.fit_loop.epoch_loop.update_lr_schedulers
+
+    def update_others(interval: str, update_plateau_schedulers: bool) -> None:
+        if interval == "step" or not update_plateau_schedulers:
+            update(interval, update_plateau_schedulers)
+
+    trainer.fit_loop.epoch_loop.update_lr_schedulers = update_others  # type: ignore[method-assign]
+
+
+def step_plateaus(trainer: L.Trainer) -> None:
+    """Step the schedulers that monitor a metric, as Lightning would have done after the epoch.
+
+    Raises:
+        UserError: the metric is not logged.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    for config in trainer.lr_scheduler_configs:
+        if config.reduce_on_plateau and config.strict and config.monitor not in trainer.callback_metrics:
+            raise UserError(
+                f"{type(config.scheduler).__name__} monitors '{config.monitor}', which nothing logs; "
+                f"there are {', '.join(sorted(trainer.callback_metrics))}"
+            )
+    type(loop).update_lr_schedulers(loop, "epoch", update_plateau_schedulers=True)

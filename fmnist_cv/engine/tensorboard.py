@@ -1,0 +1,187 @@
+"""What TensorBoard shows of a fold beside its curves: sample images, confusion matrix, hyperparameters and score."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer import event_file_writer
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from fmnist_cv.config.experiment import Experiment, flatten
+from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.data.synthetic_images import synthetic_warning
+from fmnist_cv.engine.best_effort import Tell, decoration
+from fmnist_cv.engine.scoring import classification_report
+from fmnist_cv.utils.user_text import for_figure
+
+N_SAMPLES = 40
+LARGEST_SAMPLE = 128  # pixels of a sample's longer side
+HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trainer.max_epochs")
+
+
+def make_logger(folder: Path) -> TensorBoardLogger:
+    """A logger whose run is called after the fold's folder: `<experiment>/<run>/fold_0`."""
+    return TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """No traceback of a thread that cannot write events: whoever uses the writer next is given its error."""
+    shown = threading.excepthook
+
+    def hook(error: threading.ExceptHookArgs) -> None:
+        if type(error.thread).__module__ != event_file_writer.__name__:
+            shown(error)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = shown
+
+
+def log_fold(
+    logger: TensorBoardLogger,
+    experiment: Experiment,
+    data: KFoldDataModule,
+    probabilities: np.ndarray,
+    metrics: dict[str, Any],
+    tell: Tell,
+) -> None:
+    """Write a finished fold's figures and its hyperparameters with the final metrics.
+
+    Args:
+        logger: the fold's logger.
+        experiment: what ran.
+        data: the fold's data module.
+        probabilities: of the held-out fold after the last epoch.
+        metrics: the fold's metrics as they go to metrics.json.
+        tell: takes what is to be said of a figure that could not be drawn; the others are drawn all the same.
+    """
+    writer, last_epoch = logger.experiment, metrics["epochs"] - 1
+    note_synthetic(writer, data.data_name)
+    with decoration("the confusion matrix in TensorBoard", tell):
+        labels = data.train_images.labels[torch.from_numpy(data.split.validation)].cpu()
+        report = classification_report(torch.from_numpy(probabilities), labels, data.class_names)
+        add_figure(writer, "confusion_matrix/validation", confusion_figure(report), last_epoch)
+    with decoration("the sample images in TensorBoard", tell):
+        add_figure(writer, "samples/training_images", samples_figure(data), 0)
+    hyperparameters = {
+        key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value
+        for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
+        if key.startswith(HYPERPARAMETERS) and not key.endswith(("eval_batch_size", "download", "root"))
+    }
+    headline = metrics[experiment.headline]
+    scores = {
+        f"hp/{name}_accuracy": headline[part]["accuracy"]
+        for name, part in (("held_out", "validation"), ("test", "test"))
+        if part in headline
+    }
+    logger.log_metrics(scores)
+    run = Path(logger.log_dir).parent
+    log_hyperparameters(writer, hyperparameters, f"{run.parent.name}/{run.name}")
+    logger.finalize("success")
+
+
+def note_synthetic(writer: SummaryWriter, data_name: str) -> None:
+    """Write a page that warns of drawn garments, where the data are these."""
+    for line in synthetic_warning(data_name):
+        writer.add_text("SYNTHETIC", line)
+
+
+def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], group: str) -> None:
+    """Write what HParams compares; folders of one group are a row there, with the means of their scalars.
+
+    The writer's own add_hparams would say, too, which hyperparameters there are; TensorBoard takes that from one folder
+    for all, and the other networks' columns would be missing.
+
+    Args:
+        writer: of the folder.
+        hyperparameters: by name; what is neither number, bool nor text is written as text.
+        group: the row's name.
+    """
+    values = {
+        name: value if isinstance(value, int | float | str | bool) else str(value)
+        for name, value in hyperparameters.items()
+    }
+    _, _, end = hparams({}, {})
+    for summary in (hparams_pb(values, trial_id=group), end):
+        writer._get_file_writer().add_summary(summary)
+
+
+def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int | None = None) -> None:
+    """Write a figure; letters of class names that matplotlib's font lacks are boxes in it, without a warning for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
+        writer.add_figure(tag, figure, step)
+
+
+def confusion_figure(report: dict[str, Any]) -> Figure:
+    """The confusion matrix as shares of each true class, with the counts written in."""
+    size = min(2.5 + 0.55 * len(report["per_class"]), 14)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    draw_confusion(figure.subplots(), report)
+    return figure
+
+
+def draw_confusion(axes: Axes, report: dict[str, Any]) -> None:
+    """Draw the confusion matrix of a `classification_report` into given axes."""
+    counts, names = np.array(report["confusion_matrix"]), [for_figure(name) for name in report["per_class"]]
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    if len(names) <= 60:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"accuracy {report['accuracy']:.4f}, {report['n']:,} images")
+    if len(names) <= 20:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{count}", ha="center", va="center", color=colour, fontsize=7)
+
+
+def samples_figure(data: KFoldDataModule) -> Figure:
+    """The first training images, as they are stored, with their labels; of large ones every so many pixels."""
+    indices = torch.from_numpy(data.split.train[:N_SAMPLES])
+    images = data.train_images.images[indices].cpu().permute(0, 2, 3, 1).numpy()
+    step = -(-max(images.shape[1:3]) // LARGEST_SAMPLE)
+    images = images[:, ::step, ::step]
+    labels = data.train_images.labels[indices].tolist()
+    _, own_height, own_width, channels = images.shape
+    height, width = max(own_height, own_width // 4), max(own_width, own_height // 4)  # a place in the sheet is no strip
+    columns = 10
+    rows = -(-len(images) // columns)
+    # one picture of all: an axes for each takes a second to draw, more than a small network's fold
+    gap, title = width // 14 + 1, height // 3 + 1
+    sheet = np.full((rows * (title + height), columns * (width + gap), channels), 255, dtype=np.uint8)
+    figure = Figure(figsize=(columns * 0.9, rows * 0.9 * (title + height) / (width + gap)))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        top, left = i // columns * (title + height) + title, i % columns * (width + gap)
+        down, right = top + (height - own_height) // 2, left + (width - own_width) // 2
+        sheet[down : down + own_height, right : right + own_width] = image
+        axes.text(
+            left + width / 2,
+            top - title / 4,
+            for_figure(data.class_names[label], 16),
+            fontsize=6,
+            ha="center",
+            va="bottom",
+        )
+    axes.imshow(sheet.squeeze(-1) if channels == 1 else sheet, cmap="gray", vmin=0, vmax=255, aspect="auto")
+    axes.axis("off")
+    return figure

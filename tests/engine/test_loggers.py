@@ -1,0 +1,80 @@
+"""Loggers that a config adds: each fold's log is called after the fold, and a resumed fold goes on in it."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lightning.pytorch.loggers import Logger
+from running import read_json
+
+from fmnist_cv import cross_validate
+from fmnist_cv.cross_validation import FoldsFailed
+from fmnist_cv.engine.loggers import name_loggers
+
+LOGGERS = "lightning.pytorch.loggers"
+HERE = "tiny-first-fold_1"
+
+
+class OwnLogger(Logger):
+    def __init__(self, name: str = "mine", version: int = 7) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("logger", "given", "told"),
+    [
+        ("CSVLogger", {}, {"version": HERE}),
+        ("CSVLogger", {"name": None, "version": None}, {"name": None, "version": HERE}),
+        ("CSVLogger", {"version": "mine"}, {"version": "mine-fold_1"}),
+        ("TensorBoardLogger", {"version": 3}, {"version": "3-fold_1"}),
+        ("WandbLogger", {"project": "p"}, {"project": "p", "version": HERE, "name": HERE}),
+        ("WandbLogger", {"id": "x", "name": "n"}, {"id": "x", "name": "n"}),
+        ("MLFlowLogger", {"run_id": None}, {"run_id": None, "run_name": HERE}),
+        (f"{__name__}.OwnLogger", {}, {}),  # has names of its own
+    ],
+)
+@pytest.mark.parametrize("several", [False, True])
+def test_what_is_left_open_is_called_after_the_fold(
+    logger: str, given: dict[str, Any], told: dict[str, Any], several: bool
+) -> None:
+    entry = {"class_path": logger if "." in logger else f"{LOGGERS}.{logger}", "init_args": given}
+    config = yaml.safe_dump(
+        {"name": "tiny", "trainer": {"logger": [entry, copy.deepcopy(entry)] if several else entry}}
+    )
+    named = yaml.safe_load(name_loggers(config, Path("logs/tiny/first/fold_1")))["trainer"]["logger"]
+    for found in named if several else [named]:
+        assert found == {"class_path": entry["class_path"], "init_args": told}
+
+
+@pytest.mark.parametrize("logger", [None, True, False])
+def test_without_loggers_the_config_stays(logger: bool | None) -> None:
+    config = yaml.safe_dump({"trainer": {"logger": logger}})
+    assert name_loggers(config, Path("logs/tiny/first/fold_1")) == config
+
+
+def test_curves_of_each_fold_are_told_apart_and_whole_after_a_failure(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They lay in version_0 to version_2 in any order, and a resumed fold began another version with its last epochs."""
+    tiny["model"]["class_path"] = "users_modules.DenseThatMayGoWrong"
+    tiny["cv"]["n_splits"] = 2
+    tiny["trainer"]["logger"] = {"class_path": f"{LOGGERS}.CSVLogger", "init_args": {"save_dir": str(tmp_path / "csv")}}
+    monkeypatch.setenv("GOES_WRONG", "fold_1 2 3 raise")
+    with pytest.raises(FoldsFailed):
+        cross_validate(tiny, run="first")
+    monkeypatch.delenv("GOES_WRONG")
+    run = cross_validate(tiny, resume="first").path
+    folder = tmp_path / "csv" / "lightning_logs"
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny-first-fold_0", "tiny-first-fold_1"]
+    for fold in ("fold_0", "fold_1"):
+        with open(folder / f"tiny-first-{fold}" / "metrics.csv", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row["val/accuracy"]]
+        history = read_json(run / fold / "metrics.json")["history"]
+        assert [int(row["step"]) for row in rows] == [0, 1, 2]
+        for name in ("train/loss", "val/loss", "val/accuracy"):
+            found, expected = [float(row[name]) for row in rows], [epoch[name] for epoch in history]
+            assert found == pytest.approx(expected, rel=1e-6)

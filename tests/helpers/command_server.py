@@ -1,0 +1,159 @@
+"""Runs `fmnist_cv.fit` in processes of their own that share one import of torch and Lightning, and kills them.
+
+A program of its own, spoken to over its stdin and stdout: one JSON request per line, one JSON answer each. For each
+request it forks; the child changes nothing but where the output goes, and dies at the point it is told to die at.
+See `Commands` in conftest.py for the other side.
+"""
+
+from __future__ import annotations
+
+import builtins
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fmnist_cv.cross_validation as cross_validation
+from fmnist_cv import fit, runtime
+
+
+class KillPoint:
+    """SIGKILL for this process at the n-th call of one operation on a file whose path matches.
+
+    Args:
+        operation: "replace", "rename", "link", "fsync" or "write" (of `open`).
+        path: pattern to find in the path of the file that is made.
+        when: "before", "after", or "inside" a write, with half of the bytes written.
+        nth: which of the matching calls.
+    """
+
+    def __init__(self, operation: str, path: str, when: str, nth: int = 1) -> None:
+        self.path, self.when, self.left = re.compile(path), when, nth
+        getattr(self, f"_arm_{operation}")()
+
+    def is_now(self, path: Any) -> bool:
+        if self.path.search(str(path)):
+            self.left -= 1
+            return self.left == 0
+        return False
+
+    def _around(self, owner: Any, name: str, target: int) -> None:
+        real: Callable[..., Any] = getattr(owner, name)
+
+        def patched(*args: Any, **kwargs: Any) -> Any:
+            now = self.is_now(args[target])
+            if now and self.when == "before":
+                die()
+            result = real(*args, **kwargs)
+            if now:
+                die()
+            return result
+
+        setattr(owner, name, patched)
+
+    def _arm_replace(self) -> None:
+        self._around(os, "replace", 1)
+
+    def _arm_rename(self) -> None:
+        self._around(os, "rename", 1)
+
+    def _arm_link(self) -> None:
+        self._around(os, "link", 1)
+
+    def _arm_fsync(self) -> None:
+        real = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            now = self.is_now(os.readlink(f"/proc/self/fd/{descriptor}"))
+            if now and self.when == "before":
+                die()
+            real(descriptor)
+            if now:
+                die()
+
+        os.fsync = fsync
+
+    def _arm_write(self) -> None:
+        real = builtins.open
+
+        def opened(file: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+            handle = real(file, mode, *args, **kwargs)
+            return DyingFile(handle) if "w" in mode and self.is_now(file) else handle
+
+        builtins.open = opened
+
+
+class DyingFile:
+    """A file that takes half of what is first written to it, and then the process dies."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        self._file.write(content[: max(1, len(content) // 2)])
+        self._file.flush()
+        return die()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> DyingFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+def die() -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_child(request: dict[str, Any]) -> None:
+    for descriptor, path in ((1, request["stdout"]), (2, request["stderr"])):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.stdin.close()
+    os.environ.update(request["environment"])
+    os.sched_getaffinity = lambda process: set(range(request["cores"]))  # decides the folds' threads
+    runtime.cpu_quota = lambda: float("inf")
+    if request["in_process"]:
+        cross_validation.warm_up = lambda: None  # spares a process that would import torch and never be used
+    if request["kill"]:
+        KillPoint(**request["kill"])
+    os._exit(fit.main(request["arguments"]))
+
+
+def wait_for(child: int, request: dict[str, Any]) -> int:
+    """The child's exit status; negative is a signal. Kills it some seconds after a line of its output, if asked."""
+    if after := request["kill_after"]:
+        while after["text"] not in Path(request["stdout"]).read_text():
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.005)
+        time.sleep(after["seconds"])
+        os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def serve() -> None:
+    for line in sys.stdin:
+        request = json.loads(line)
+        for name in ("stdout", "stderr"):
+            Path(request[name]).write_text("")
+        child = os.fork()
+        if not child:
+            try:
+                run_child(request)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                os._exit(70)
+        print(json.dumps({"status": wait_for(child, request)}), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
