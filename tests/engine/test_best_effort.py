@@ -17,8 +17,9 @@ from rich.console import Console
 from running import outcome
 
 from fmnist_cv import ArrayDataModule, cross_validate
+from fmnist_cv.analysis import results
 from fmnist_cv.data import Split
-from fmnist_cv.engine import results, run_folder, tensorboard
+from fmnist_cv.engine import run_folder, tensorboard
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 

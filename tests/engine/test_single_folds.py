@@ -13,8 +13,8 @@ import pytest
 from filelock import FileLock
 from running import outcome
 
-from fmnist_cv import cross_validate, fit
-from fmnist_cv.engine import cross_validation, preparation, workers
+from fmnist_cv import cross_validate, cross_validation, fit
+from fmnist_cv.engine import preparation, workers
 
 HOLD_LOCK = """
 import sys, filelock

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from running import Commands, outcome
 
-from fmnist_cv import fit
+from fmnist_cv import cross_validation, fit
 from fmnist_cv.data import Split
+from fmnist_cv.engine import workers
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.runtime import Devices
-from fmnist_cv.engine import cross_validation, workers
 
 
 @pytest.fixture
