@@ -21,7 +21,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.utils.paths import user_path
 from fmnist_cv.utils.streams import works_without_output
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 DESCRIPTION = """
 Compare finished runs on the same data and splits, pair by pair: corrected resampled t-test on the shared folds, Bayesian
@@ -111,13 +111,13 @@ def show(found: Comparisons, console: Console) -> None:
         console.print(_t_tests(found.pairs, numbers))
     console.print(_mcnemars(found.pairs, numbers))
     for line in found.remarks:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
     console.print()
     if len(found.pairs) > 1:
         for pair in found.pairs:
-            console.print(f"- {pair.sentence}", highlight=False, markup=False, soft_wrap=True)
+            print_line(console, f"- {pair.sentence}")
         console.print()
-    console.print(found.sentence, highlight=False, markup=False, soft_wrap=True, style="bold")
+    print_line(console, found.sentence, style="bold")
 
 
 def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:

@@ -26,6 +26,7 @@ from fmnist_cv.engine.writable import disk_errors_told, is_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.utils.plain_values import plain
+from fmnist_cv.utils.user_text import print_line
 
 
 class FoldsFailed(Exception):
@@ -144,7 +145,7 @@ def _one_worker_where_needed(experiment: Experiment, console: Console | None) ->
     if asked is not None:
         raise UserError(f"cv.workers is {asked}, but {why}; use --cv.workers 1")
     if console is not None:
-        console.print(f"one fold after another (cv.workers 1): {why}", style="yellow", soft_wrap=True)
+        print_line(console, f"one fold after another (cv.workers 1): {why}", style="yellow")
     return experiment.replaced(cv__workers=1)
 
 

@@ -18,7 +18,7 @@ from fmnist_cv.inference.evaluation import SCORE_COLUMNS, Part, evaluate_run, sc
 from fmnist_cv.runtime import prepare_process
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.streams import works_without_output
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
 
@@ -113,16 +113,12 @@ def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> N
         title = f"{evaluation['voted']}: true class in the row, prediction in the column"
         console.print(rich_table(title, ("", *map(str, range(len(names)))), rows))
     for line in sentences(evaluation):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
     if folder is None:
-        console.print(
-            "The run's folder cannot be written: for evaluation.json and .md give another with --out.",
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_line(console, "The run's folder cannot be written: for evaluation.json and .md give another with --out.")
         return
     for title, file in (("Report:", "evaluation.md"), ("Numbers:", "evaluation.json")):
-        console.print(f"{title:12} {folder / file}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"{title:12} {folder / file}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from fmnist_cv.engine.writable import is_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.paths import user_path
 from fmnist_cv.utils.streams import works_without_output
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
@@ -39,17 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if experiment.report:
             report(result, console)
         elif not RunFolder(result.path).html_report.exists():
-            console.print(f"No report, as asked; to build it: python -m fmnist_cv.report {result.path}", soft_wrap=True)
+            print_line(console, f"No report, as asked; to build it: python -m fmnist_cv.report {result.path}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     except FoldsMissing as error:
-        console.print(
+        print_line(
+            console,
             f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all with "
             f"--resume {error.run.name}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
         return OK
     except FoldsFailed as error:
@@ -86,7 +84,7 @@ def show(result: CrossValidationResult, console: Console) -> None:
     title = f"{result.summary['experiment']}: accuracy in %"
     console.print(rich_table(title, *fold_table(result.summary)))
     for line in summary_lines(result.summary):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def report(result: CrossValidationResult, console: Console) -> None:
@@ -100,7 +98,7 @@ def report(result: CrossValidationResult, console: Console) -> None:
     if is_current(result):
         return
     if not is_writable(result.path):
-        console.print("\nThe run's folder cannot be written: its report is left as it is.", highlight=False)
+        print_line(console, "\nThe run's folder cannot be written: its report is left as it is.")
         return
     try:
         write_report(result, console)
@@ -125,7 +123,7 @@ def show_files(result: CrossValidationResult, console: Console) -> None:
         ("Look at it:", f"tensorboard --logdir {run.path.parents[1]}"),
     ):
         if isinstance(what, str) or what.exists():
-            console.print(f"{title:12} {what}", highlight=False, markup=False, soft_wrap=True)
+            print_line(console, f"{title:12} {what}")
 
 
 if __name__ == "__main__":

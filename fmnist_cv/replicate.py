@@ -17,7 +17,7 @@ from fmnist_cv.replication.tables import write_tables
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.paths import shortened
 from fmnist_cv.utils.streams import works_without_output
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 
 @works_without_output
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
             finally:  # the page shows what is there, whatever failed
                 page = write_tables(options.out)
-                console.print(f"tables: {page}", highlight=False, markup=False, soft_wrap=True)
+                print_line(console, f"tables: {page}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR

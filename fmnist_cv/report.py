@@ -15,7 +15,7 @@ from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.reporting.tensorboard import write_tensorboard
 from fmnist_cv.utils.streams import works_without_output
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 DESCRIPTION = """
 Build a finished run's report anew: one HTML file that needs no network, with scores and intervals, curves, a confusion
@@ -44,12 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; what is there is whole", file=sys.stderr)
         return INTERRUPTED
-    console.print(f"Report:        {report}", highlight=False, markup=False, soft_wrap=True)
-    console.print(
-        f"Label issues:  {RunFolder(result.path).label_issues}", highlight=False, markup=False, soft_wrap=True
-    )
+    print_line(console, f"Report:        {report}")
+    print_line(console, f"Label issues:  {RunFolder(result.path).label_issues}")
     if folder is not None:
-        console.print(f"TensorBoard:   {folder}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"TensorBoard:   {folder}")
     return OK
 
 

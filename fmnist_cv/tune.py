@@ -14,7 +14,7 @@ from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.utils.streams import works_without_output
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
@@ -63,22 +63,16 @@ def show(result: SearchResult, console: Console) -> None:
     trials = summary["trials"]
     console.print()
     for line in synthetic_warning(summary["data"]["name"]):
-        console.print(line, highlight=False, markup=False, soft_wrap=True, style="yellow")
-    console.print(
+        print_line(console, line, style="yellow")
+    print_line(
+        console,
         f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were run to their end",
-        highlight=False,
     )
     for trial, what in [(t, "diverged") for t in trials["diverged"]] + [
         (t, "could not be run") for t in trials["failed"]
     ]:
         drawn = ", ".join(f"{name} = {value}" for name, value in trial["parameters"].items())
-        console.print(
-            f"trial {trial['trial']} {what}: {trial['reason']} ({drawn})",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-            style="yellow",
-        )
+        print_line(console, f"trial {trial['trial']} {what}: {trial['reason']} ({drawn})", style="yellow")
     if confirmed := summary.get("confirmed"):
         columns = ("", "search", "fresh splits", "95 % interval", "gap")
         rows = [
@@ -96,30 +90,25 @@ def show(result: SearchResult, console: Console) -> None:
         console.print(rich_table(f"{summary['study']}: accuracy in %", columns, rows))
         fresh = [entry["fresh"] for entry in (*confirmed["configurations"], baseline) if entry]
         for line in dict.fromkeys(interval_of(score) for score in fresh if score["low"] is None):
-            console.print(f"On fresh splits {line}", highlight=False, soft_wrap=True)
+            print_line(console, f"On fresh splits {line}")
         if test := confirmed.get("winner_against_baseline"):
-            console.print(
-                f"Winner against the baseline (the config with the search's overrides): {difference_of(test)}",
-                highlight=False,
-                soft_wrap=True,
+            print_line(
+                console, f"Winner against the baseline (the config with the search's overrides): {difference_of(test)}"
             )
     else:
-        console.print(
-            f"winner: trial {result.winner.number}, {percent(summary['winner']['accuracy'])} %", highlight=False
-        )
+        print_line(console, f"winner: trial {result.winner.number}, {percent(summary['winner']['accuracy'])} %")
     if nested := summary.get("nested"):
         mean = percent(nested["accuracy"]["mean"])
-        console.print(
+        print_line(
+            console,
             f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, {interval_of(nested['accuracy'])}; the "
             "search and all, on images that no choice has seen",
-            highlight=False,
-            soft_wrap=True,
         )
     for name, value in summary["winner"]["parameters"].items():
-        console.print(f"  {name} = {value}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"\nStudy:       {result.path}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"  {name} = {value}")
+    print_line(console, f"\nStudy:       {result.path}")
     for title, file in (("Page:", "study.html"), ("Config:", "winner.yaml"), ("Numbers:", "search.json")):
-        console.print(f"{title:12} {result.path / file}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"{title:12} {result.path / file}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ from fmnist_cv.data.photos import (
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.utils.paths import user_path
-from fmnist_cv.utils.user_text import make_console
+from fmnist_cv.utils.user_text import make_console, print_line
 
 RECODING = Path(__file__).with_name("product_recoding.yaml")
 FOLDERS = ("fashion-product-images", "fashion-product-images-small", ".")
@@ -266,7 +266,7 @@ class ProductImagesDataModule(KFoldDataModule):
         products = read_styles(folder / "styles.csv", classes, report)
         images, products, self.report = self._cached(folder, products, report, console)
         for line in self.report.lines():
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, line)
         if not len(images):
             raise UserError(f"{folder} has no image that can be read of any of the classes")
         labels, names = np.array([p.label for p in products]), np.array([p.name for p in products])
@@ -313,7 +313,7 @@ class ProductImagesDataModule(KFoldDataModule):
                 )
             os.replace(beside.name, path)
         except OSError as error:
-            console.print(f"the read images cannot be kept in {self.cache}: {error.strerror}", markup=False)
+            print_line(console, f"the read images cannot be kept in {self.cache}: {error.strerror}")
         return images, shown, report
 
 

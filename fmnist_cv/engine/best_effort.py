@@ -10,6 +10,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from fmnist_cv.utils.user_text import print_line
+
 Tell = Callable[[str], None]
 
 CALLED_BY_LIGHTNING = ("log_metrics", "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")
@@ -28,7 +30,7 @@ def teller(console: Console | None) -> Tell:
     """Tells on the console, or, where there is none, in a warning."""
     if console is None:
         return lambda text: warnings.warn(text, stacklevel=4)
-    return lambda text: console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    return lambda text: print_line(console, text, style="yellow")
 
 
 def forgiving(loggers: Iterable[Logger], tell: Tell) -> list[Logger]:

@@ -24,6 +24,7 @@ from fmnist_cv.engine.writable import check_writable
 from fmnist_cv.errors import DataNotFound, UserError
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.utils.paths import check_name
+from fmnist_cv.utils.user_text import print_line
 
 
 @dataclass
@@ -110,7 +111,7 @@ def prepare(
         rehearse(experiment, data, [_everything(data)])
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups)
     if console is not None:
-        console.print(_headline(experiment, found, data), highlight=False, markup=False, soft_wrap=True)
+        print_line(console, _headline(experiment, found, data))
     return PreparedRun(experiment, found, splits, train, data.test_images)
 
 
@@ -124,7 +125,7 @@ def _find_data(
         if not experiment.synthetic_fallback:
             raise
         if console is not None:
-            console.print(f"{error}.\n\nRunning on SYNTHETIC garments instead.\n", style="yellow", markup=False)
+            print_line(console, f"{error}.\n\nRunning on SYNTHETIC garments instead.\n", style="yellow")
         experiment = experiment.with_synthetic_data()
         return experiment, experiment.check_parts().data, True
 
@@ -140,7 +141,7 @@ def _rehearse(
         try:
             rehearse(experiment, data, [_everything(data)])
         except UserError as error:
-            console.print(f"This run could have no --refit: {error}\n", style="yellow", markup=False, soft_wrap=True)
+            print_line(console, f"This run could have no --refit: {error}\n", style="yellow")
 
 
 def _everything(data: KFoldDataModule) -> Split:

@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fmnist_cv.utils.user_text import print_line
+
 
 class LiveDisplay:
     """Lines with a bar each on a terminal, and plain lines elsewhere.
@@ -54,7 +56,7 @@ class LiveDisplay:
 
     def _print(self, text: str) -> None:
         if self._console is not None:
-            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+            print_line(self._console, text)
 
 
 class FoldDisplay(LiveDisplay):

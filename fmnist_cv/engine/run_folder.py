@@ -21,6 +21,7 @@ from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
 from fmnist_cv.engine.checked_files import Damaged, Shape, Types, digest, read_arrays, read_json
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.checkpoints import check_records
+from fmnist_cv.utils.user_text import print_line
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -285,7 +286,7 @@ def locked(path: Path, *, wait: bool, what: str, console: Console | None = None)
         if not wait:
             raise Locked(f"{what} is being worked on by another process (it holds {path})") from None
         if console is not None:
-            console.print(f"{what} is being worked on by another process; waiting", markup=False, highlight=False)
+            print_line(console, f"{what} is being worked on by another process; waiting")
         lock.acquire(timeout=-1)
     try:
         yield

@@ -25,7 +25,7 @@ from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.current import NAME, inputs
 from fmnist_cv.reporting.label_issues import LabelIssues, Tell, find_label_issues, numbers_in_whole_set
 from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
-from fmnist_cv.utils.user_text import for_csv
+from fmnist_cv.utils.user_text import for_csv, print_line
 
 LIMIT = 4_900_000  # bytes of the page
 MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
@@ -71,7 +71,7 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
         raise UserError(f"cannot write the report into {run.path}: {error.strerror}") from None
     trust, is_weak = issues.trust(result.summary["out_of_fold_report"]["accuracy"])
     if is_weak and console is not None:
-        console.print(trust, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, trust, style="yellow")
     return run.html_report
 
 

@@ -21,6 +21,7 @@ from fmnist_cv.search.settings import Tree
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
 from fmnist_cv.search.winner import find_winner
+from fmnist_cv.utils.user_text import print_line
 
 
 def nested_estimate(search: Search, workers: int, storage: str | None, console: Console | None) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
     folds: list[dict[str, Any]] = []
     for split in make_splits(train.labels.numpy(), plan, groups):
         if console is not None:
-            console.print(f"\nouter fold {split.fold + 1} of {plan.n_splits}", highlight=False)
+            print_line(console, f"\nouter fold {split.fold + 1} of {plan.n_splits}")
         inner = _without_fold(search, split)
         winner = find_winner(inner, run_study(inner, workers, storage, console))
         metrics = _train(search, values_of(search.space, winner.params), split)

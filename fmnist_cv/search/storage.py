@@ -26,6 +26,7 @@ from fmnist_cv.search.journal import open_journal
 from fmnist_cv.search.outcomes import FAILED, RUN, retried_numbers
 from fmnist_cv.utils.files import regular_file
 from fmnist_cv.utils.paths import user_path
+from fmnist_cv.utils.user_text import print_line
 
 OWNER = "owner"  # user attributes of a trial: the process that runs it,
 ENDED = "ended"  # and why it was ended without being finished, where running it again may help
@@ -158,7 +159,7 @@ class StudyStorage:
                         f"{self.shown} does not answer ({reason}); the same command goes on when it does"
                     ) from None
                 if self._console is not None and pause < 1:
-                    self._console.print(f"{self.shown} does not answer; trying again", markup=False)
+                    print_line(self._console, f"{self.shown} does not answer; trying again")
                 time.sleep(pause)
                 pause = min(2 * pause, 10)
 

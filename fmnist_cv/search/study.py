@@ -15,6 +15,7 @@ from fmnist_cv.search.sampling import COUNTED_FROM, SeededByDraw, quiet_optuna
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.trials import TrialRunner
+from fmnist_cv.utils.user_text import print_line
 
 
 def run_study(search: Search, workers: int, storage: str | None, console: Console | None) -> optuna.Study:
@@ -35,13 +36,11 @@ def run_study(search: Search, workers: int, storage: str | None, console: Consol
         try:
             study = store.patiently(lambda: open_study(search, store))
             if console is not None:
-                console.print(
+                print_line(
+                    console,
                     f"{search.name}: {search.n_trials} trials of {search.settings.experiment} on "
                     f"{search.data.data_name} ({len(search.data.train_images):,} images), "
                     f"{search.n_folds} folds each, {workers} at a time; study in {store.shown}",
-                    highlight=False,
-                    markup=False,
-                    soft_wrap=True,
                 )
             with SearchDisplay(search.n_trials, study.get_trials(deepcopy=False), console) as display:
                 TrialRunner(search, study, store, workers, display).run()

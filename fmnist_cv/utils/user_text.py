@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-from pandas.api.types import is_numeric_dtype
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Control characters, line and paragraph separators, direction overrides, and bytes of file names that are no UTF-8.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -34,6 +35,7 @@ def for_markdown(text: str) -> str:
 
 def for_csv(table: pd.DataFrame) -> pd.DataFrame:
     """The table for a CSV file that a spreadsheet may open: an apostrophe before what it would run as a formula."""
+    from pandas.api.types import is_numeric_dtype  # here, since most commands write no CSV
 
     def cell(value: Any) -> Any:
         if not isinstance(value, str):
@@ -60,3 +62,8 @@ def make_console(*, stderr: bool = False) -> Console:
     """A console that prints text as it is: `[bold]` and `:cat:` are no markup. Without a terminal it is 120 wide."""
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     return Console(width=None if terminal else 120, stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def print_line(console: Console, text: str, style: str | None = None) -> None:
+    """Print text as it is and unbroken, also on a user's console, which may read markup in it."""
+    console.print(text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)

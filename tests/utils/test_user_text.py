@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fmnist_cv.analysis.tables import markdown, rich_table
-from fmnist_cv.utils.user_text import for_csv, for_figure, for_markdown, make_console, one_line, plain
+from fmnist_cv.utils.user_text import for_csv, for_figure, for_markdown, make_console, one_line, plain, print_line
 
 NASTY = [
     "a|b",
@@ -115,6 +115,12 @@ def test_tables_for_the_terminal_show_it(name: str) -> None:
     own.file = io.StringIO()
     own.print(":cat: [bold]x[/bold]")
     assert own.file.getvalue() == ":cat: [bold]x[/bold]\n"
+
+
+def test_a_line_is_printed_as_it_is_on_any_console() -> None:
+    console = Console(width=20, file=io.StringIO())
+    print_line(console, ":cat: [bold]x[/bold] and much more than twenty letters")
+    assert console.file.getvalue() == ":cat: [bold]x[/bold] and much more than twenty letters\n"  # type: ignore[attr-defined]
 
 
 def test_bytes_of_file_names_that_are_no_text_can_be_written() -> None:
