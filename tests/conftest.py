@@ -52,6 +52,24 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def without_package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes a package one that is not installed: `without_package("cleanlab")`."""
+
+    def block(package: str) -> None:
+        class Finder:
+            @staticmethod
+            def find_spec(name: str, path: object = None, target: object = None) -> None:
+                if name.partition(".")[0] == package:
+                    raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+        for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+
+    return block
+
+
+@pytest.fixture
 def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folds of one thread: two test processes on two cores would otherwise wait for each other."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})

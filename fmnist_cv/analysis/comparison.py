@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from baycomp.single import Posterior
+from scipy import stats
 
 from fmnist_cv.analysis.statistics import (
     McNemarResult,
@@ -117,14 +117,15 @@ def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
     if t_test is None:
         return Comparison(a.name, b.name, rope, mean, None, None, None, out_of_fold, test, out_of_fold.p)
     error = corrected_standard_error(differences.tolist(), ratio)
-    below, within, above = map(float, Posterior(mean, error**2, len(differences) - 1, rope=rope).probs())
+    posterior = stats.t(len(differences) - 1, loc=mean, scale=error)
+    below, above = float(posterior.cdf(-rope)), float(posterior.sf(rope))
     return Comparison(
         a.name,
         b.name,
         rope,
         mean,
         t_test,
-        Chances(above, within, below),
+        Chances(a_better=above, equal=1 - below - above, b_better=below),
         mean / float(differences.std(ddof=1)),
         out_of_fold,
         test,

@@ -16,6 +16,7 @@ from fmnist_cv.config.parser_lines import MISFIT, Line, read_lines
 from fmnist_cv.config.parser_values import NOT_SUGGESTED, either, given_value, misfit
 from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import did_you_mean
+from fmnist_cv.utils.optional import EXTRAS, how_to_install
 from fmnist_cv.utils.paths import shortened
 
 # Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
@@ -169,6 +170,8 @@ def _bad_class(lines: Sequence[Line]) -> str | None:
     for line in lines:
         key, of = line.path, f"{line.path}: " if line.path else ""
         if match := re.search(r"No module named '([\w.]+)'", line.text):
+            if (package := match[1].partition(".")[0]) in EXTRAS:
+                return f"{of}the package {package} is not installed: {how_to_install(package)}"
             return f"{of}there is no module '{match[1]}' (modules are looked up in the working folder, too)"
         if match := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", line.text):
             known = [name for name in dir(import_module(match[1])) if not name.startswith("_")]

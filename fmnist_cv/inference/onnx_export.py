@@ -22,6 +22,7 @@ from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Network
 from fmnist_cv.inference.progress import tracked
+from fmnist_cv.utils.optional import require
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TIE = 1e-5  # nearer than this, rounding may put the two most probable classes of an image the other way round
@@ -61,7 +62,7 @@ def export_onnx(
     Raises:
         UserError: a package is missing, the networks cannot be exported, or onnxruntime predicts otherwise.
     """
-    _require_packages()
+    require("ONNX", *PACKAGES)
     example = torch.zeros(2, *ensemble.image_shape, dtype=torch.uint8)
     try:
         with _quiet():
@@ -122,14 +123,6 @@ def compare_with_onnxruntime(
             f"class, probabilities differ by up to {largest:.2g}; it was not kept"
         )
     return {"images": len(images), "largest_difference": largest, "ties": ties}
-
-
-def _require_packages() -> None:
-    for name in PACKAGES:
-        try:
-            import_module(name)
-        except ImportError:
-            raise UserError(f"ONNX needs the package {name}: pip install 'fmnist_cv[onnx]'") from None
 
 
 @contextlib.contextmanager

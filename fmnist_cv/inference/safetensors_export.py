@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import nn
 
 from fmnist_cv import models
@@ -18,6 +16,7 @@ from fmnist_cv.engine.run_folder import replace_file, write_json
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, Network
 from fmnist_cv.utils.files import regular_file
+from fmnist_cv.utils.optional import require
 from fmnist_cv.utils.paths import user_path
 
 FORMAT = 1  # of network.json
@@ -54,8 +53,12 @@ def export_safetensors(
         Names of the arguments that are objects themselves, which the JSON does not hold.
 
     Raises:
-        UserError: the data module scales its images in a way of its own, which a file cannot hold.
+        UserError: safetensors is not installed, or the data module scales its images in a way of its own, which a file
+            cannot hold.
     """
+    require("The safetensors format", "safetensors")
+    from safetensors.torch import save
+
     scalings = [network.scale for network in ensemble.networks if isinstance(network.scale, Scaling)]
     if len(scalings) < len(ensemble.networks):
         raise UserError(
@@ -100,8 +103,8 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
             memory it takes for the sizes that the JSON names is its own concern.
 
     Raises:
-        UserError: the files are missing, damaged, from a newer version, or do not fit each other; the class is not one
-            of fmnist_cv.models, and no `network` is given.
+        UserError: safetensors is not installed; the files are missing, damaged, from a newer version, or do not fit each
+            other; the class is not one of fmnist_cv.models, and no `network` is given.
     """
     folder = user_path(folder, "the folder")
     description, tensors = _read_description(folder / DESCRIPTION), _read_weights(folder / WEIGHTS)
@@ -170,6 +173,10 @@ def _read_description(path: Path) -> dict[str, Any]:
 
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    require("The safetensors format", "safetensors")
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     try:
         return load(regular_file(path).read_bytes())
     except (OSError, SafetensorError, ValueError) as error:

@@ -8,12 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from cleanlab.filter import find_label_issues as find_label_errors
-from cleanlab.outlier import OutOfDistribution
-from cleanlab.rank import get_label_quality_scores
 
 from fmnist_cv.data import Images
 from fmnist_cv.reporting.near_duplicates import NearDuplicates, find_near_duplicates
+from fmnist_cv.utils.optional import require
 
 # In ten well-known test sets at least 3.3 % of the labels are wrong on average, 6 % in ImageNet's, and people confirmed 51 %
 # of what confident learning had flagged there (Northcutt, Athalye and Mueller, "Pervasive label errors in test sets
@@ -123,7 +121,15 @@ def find_label_issues(images: Images, probabilities: np.ndarray, tell: Tell = la
         images: the run's training images.
         probabilities: float32 (n, n_classes), out of fold; NaN where never held out.
         tell: is called with what is looked for, and the share that is done.
+
+    Raises:
+        UserError: cleanlab is not installed.
     """
+    require("Finding label errors", "cleanlab")
+    from cleanlab.filter import find_label_issues as find_label_errors
+    from cleanlab.outlier import OutOfDistribution
+    from cleanlab.rank import get_label_quality_scores
+
     tell("near-duplicates", 0)
     duplicates = find_near_duplicates(images.images.cpu(), lambda share: tell("near-duplicates", 0.8 * share))
     tell("label errors and outliers", 0.8)

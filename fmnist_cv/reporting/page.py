@@ -12,7 +12,6 @@ from typing import Any
 import jinja2
 import numpy as np
 import torch
-from markupsafe import Markup
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -216,7 +215,7 @@ def _template() -> jinja2.Template:
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": percent, "interval": interval_of}
-    environment.globals["file"] = lambda name: Markup((HERE / name).read_text(encoding="utf-8"))
+    environment.globals["file"] = lambda name: (HERE / name).read_text(encoding="utf-8")
     return environment.get_template("report.html.jinja")
 
 

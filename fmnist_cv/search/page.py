@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 import optuna
-from markupsafe import escape
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
 from torch.utils.tensorboard import SummaryWriter
@@ -20,6 +20,7 @@ from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.tensorboard import log_hyperparameters, note_synthetic
 from fmnist_cv.search.outcomes import CURVES, diverged, finished, fold_scores, given_up
 from fmnist_cv.search.search import Search
+from fmnist_cv.utils.optional import require
 
 TEMPLATE = Path(__file__).with_name("study.html.jinja")
 
@@ -45,6 +46,7 @@ def write_page(search: Search, study: optuna.Study, summary: dict[str, Any]) -> 
 
 def _plots(study: optuna.Study) -> list[tuple[str, str]]:
     """(title, HTML) of each plot that this study has enough trials for; the first brings plotly along."""
+    require("Plotting a study", "plotly")
     from optuna import visualization
 
     makers: list[tuple[str, Callable[[optuna.Study], Any]]] = [
@@ -70,7 +72,7 @@ def _escaped(study: optuna.Study) -> optuna.Study:
     """A copy whose names and choices plotly shows as they are: it reads `<b>` in a text as bold."""
 
     def as_text(value: Any) -> Any:
-        return str(escape(value)) if isinstance(value, str) else value
+        return escape(value) if isinstance(value, str) else value
 
     copy = optuna.create_study(directions=study.directions)
     for trial in study.get_trials():
