@@ -13,8 +13,8 @@ from rich.console import Console
 from fmnist_cv.analysis.tables import CLASS_COLUMNS, class_rows, rich_table
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.inference.ensemble import Choice
-from fmnist_cv.inference.evaluation import SCORE_COLUMNS, Part, evaluate_run, score_rows, sentences
+from fmnist_cv.inference.choices import DataPart, ModelChoice
+from fmnist_cv.inference.evaluation import SCORE_COLUMNS, evaluate_run, score_rows, sentences
 from fmnist_cv.runtime import prepare_process
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.streams import works_without_output
@@ -81,11 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
     parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
     parser.add_argument(
-        "--part", choices=get_args(Part), help="their test or training images (default: test, where there are any)"
+        "--part", choices=get_args(DataPart), help="their test or training images (default: test, where there are any)"
     )
     parser.add_argument(
         "--model",
-        choices=get_args(Choice),
+        choices=get_args(ModelChoice),
         default="ensemble",
         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
     )

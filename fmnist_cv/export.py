@@ -9,7 +9,7 @@ from typing import get_args
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.inference.ensemble import Choice
+from fmnist_cv.inference.choices import ModelChoice
 from fmnist_cv.inference.export import export_run
 from fmnist_cv.runtime import prepare_process
 from fmnist_cv.utils import paths
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=("onnx", "safetensors"), required=True)
     parser.add_argument(
         "--model",
-        choices=get_args(Choice),
+        choices=get_args(ModelChoice),
         default="ensemble",
         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
     )

@@ -117,7 +117,7 @@ def show_files(result: CrossValidationResult, console: Console) -> None:
     for title, what in (
         ("Run:", run.path),
         ("Report:", run.html_report),
-        ("As text:", run.report),
+        ("As text:", run.markdown_report),
         ("Labels:", run.label_issues),
         ("Best model:", run.best_checkpoint),
         ("Look at it:", f"tensorboard --logdir {run.path.parents[1]}"),

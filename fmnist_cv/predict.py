@@ -20,8 +20,9 @@ from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.inference.ensemble import Choice, load_ensemble
-from fmnist_cv.inference.files import FilePredictions, Preprocessing, predict_files
+from fmnist_cv.inference.choices import ModelChoice, Preprocessing
+from fmnist_cv.inference.ensemble import load_ensemble
+from fmnist_cv.inference.files import FilePredictions, predict_files
 from fmnist_cv.runtime import prepare_process
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.streams import works_without_output
@@ -105,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--model",
-        choices=get_args(Choice),
+        choices=get_args(ModelChoice),
         default="ensemble",
         help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
     )

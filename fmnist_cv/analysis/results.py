@@ -123,9 +123,9 @@ def write_results(
     tell = teller(console)
     with decoration(f"{run.best_checkpoint}, a link to the best fold's checkpoint,", tell):
         run.link_best(checkpoint)
-    with decoration(str(run.report), tell):
+    with decoration(str(run.markdown_report), tell):
         text = report_tables(results)
-        replace_file(run.report, lambda file: file.write(text.encode()))
+        replace_file(run.markdown_report, lambda file: file.write(text.encode()))
     return results
 
 

@@ -186,7 +186,7 @@ class RunFolder:
         return self.path / "out_of_fold.npz"
 
     @property
-    def report(self) -> Path:
+    def markdown_report(self) -> Path:
         """The results as tables to read."""
         return self.path / "report.md"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,14 +22,13 @@ from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
 from fmnist_cv.engine.scoring import are_probabilities, normalised
 from fmnist_cv.engine.trainer import make_trainer, quiet_lightning
 from fmnist_cv.errors import UserError
+from fmnist_cv.inference.choices import ModelChoice
 from fmnist_cv.inference.progress import tracked
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import find_devices
 
-Choice = Literal["ensemble", "best", "refit"]
 
-
-class Network(nn.Module):
+class TrainedNetwork(nn.Module):
     """One trained network with its preprocessing: uint8 (b, c, h, w) to probabilities float32 (b, n_classes).
 
     Args:
@@ -108,7 +107,7 @@ class Ensemble:
         batch_size: images that are in memory as float32 at a time.
     """
 
-    networks: tuple[Network, ...]
+    networks: tuple[TrainedNetwork, ...]
     class_names: tuple[str, ...]
     image_shape: tuple[int, int, int]
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -152,7 +151,7 @@ class Ensemble:
 
 def load_ensemble(
     run: str | Path | CrossValidationResult,
-    model: Choice = "ensemble",
+    model: ModelChoice = "ensemble",
     accelerator: str | None = None,
     precision: str | None = None,
 ) -> Ensemble:
@@ -178,7 +177,7 @@ def load_ensemble(
         parts, state = load_parts(checkpoint, experiment)
         if isinstance(parts.model, ImageClassifier):  # as in training
             parts.model.to(memory_format=torch.channels_last)
-        network = Network(name, parts.model, scaling_of(parts.data), tuple(state["image_shape"]))
+        network = TrainedNetwork(name, parts.model, scaling_of(parts.data), tuple(state["image_shape"]))
         networks.append(network.to(device))
     return Ensemble(
         tuple(networks),
@@ -191,7 +190,7 @@ def load_ensemble(
     )
 
 
-def checkpoints(result: CrossValidationResult, model: Choice) -> list[tuple[str, Path]]:
+def checkpoints(result: CrossValidationResult, model: ModelChoice) -> list[tuple[str, Path]]:
     """(name, checkpoint at the headline's epoch) of each network.
 
     Raises:
@@ -214,7 +213,7 @@ def checkpoints(result: CrossValidationResult, model: Choice) -> list[tuple[str,
                     f"--resume {result.path} --refit"
                 )
             return [("refit", RunFolder(result.path).refit.last_checkpoint)]
-    raise UserError(f"model is '{model}'; it is one of {', '.join(get_args(Choice))}")
+    raise UserError(f"model is '{model}'; it is one of {', '.join(get_args(ModelChoice))}")
 
 
 def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +27,12 @@ from fmnist_cv.engine.run_folder import RunFolder, inside, replace_file, write_j
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.engine.writable import check_writable, is_writable
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Choice, Predictions, load_ensemble
+from fmnist_cv.inference.choices import DataPart, ModelChoice
+from fmnist_cv.inference.ensemble import Predictions, load_ensemble
 from fmnist_cv.runtime import Devices
 from fmnist_cv.utils.paths import user_path
 from fmnist_cv.utils.user_text import for_markdown
 
-Part = Literal["test", "train"]
 DATA = (
     "data are an .npz file with images and labels, a YAML file with a section data, or the class path of a data module"
 )
@@ -43,9 +43,9 @@ SAME = 1e-4  # what another order of sums may do to a float32 probability, gener
 def evaluate_run(
     run: str | Path,
     data: str | Path | KFoldDataModule | None = None,
-    part: Part | None = None,
+    part: DataPart | None = None,
     *,
-    model: Choice = "ensemble",
+    model: ModelChoice = "ensemble",
     out: str | Path | None = None,
     accelerator: str | None = None,
     console: Console | None = None,
@@ -127,8 +127,8 @@ def evaluate_run(
 
 
 def images_to_score(
-    result: CrossValidationResult, data: str | Path | KFoldDataModule | None, part: Part | None
-) -> tuple[Images, str, Part]:
+    result: CrossValidationResult, data: str | Path | KFoldDataModule | None, part: DataPart | None
+) -> tuple[Images, str, DataPart]:
     """The images asked for, what to call them, and which part they are.
 
     Raises:
@@ -223,7 +223,7 @@ def _scores(report: dict[str, Any], kept: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _against_the_run(
-    result: CrossValidationResult, model: Choice, predictions: Predictions, labels: torch.Tensor
+    result: CrossValidationResult, model: ModelChoice, predictions: Predictions, labels: torch.Tensor
 ) -> dict[str, Any]:
     """How far the run's own test probabilities, written after its training, are from those of now."""
     if model == "refit":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -20,20 +20,20 @@ from fmnist_cv.engine.run_folder import inside
 from fmnist_cv.engine.writable import check_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import safetensors_export
-from fmnist_cv.inference.ensemble import Choice, Ensemble, load_ensemble
+from fmnist_cv.inference.choices import ExportFormat, ModelChoice
+from fmnist_cv.inference.ensemble import Ensemble, load_ensemble
 from fmnist_cv.inference.evaluation import read_data
 from fmnist_cv.inference.onnx_export import export_onnx
 from fmnist_cv.inference.safetensors_export import OWN, export_safetensors, load_exported
 from fmnist_cv.utils.paths import user_path
 
-Format = Literal["onnx", "safetensors"]
 FILES = {"onnx": ("model.onnx",), "safetensors": (safetensors_export.WEIGHTS, safetensors_export.DESCRIPTION)}
 
 
 def export_run(
     run: str | Path,
-    form: Format,
-    model: Choice = "ensemble",
+    form: ExportFormat,
+    model: ModelChoice = "ensemble",
     out: str | Path | None = None,
     *,
     check_on: str | Path | KFoldDataModule | None = None,
@@ -58,8 +58,8 @@ def export_run(
     Raises:
         UserError: run or model cannot be used as asked, files are there, or the export failed its check.
     """
-    if form not in get_args(Format):
-        raise UserError(f"format is '{form}'; it is one of {', '.join(get_args(Format))}")
+    if form not in get_args(ExportFormat):
+        raise UserError(f"format is '{form}'; it is one of {', '.join(get_args(ExportFormat))}")
     if check_on is not None and form != "onnx":
         raise UserError("check_on is for ONNX; safetensors are read back and compared, whatever the images")
     result = CrossValidationResult.load(run)

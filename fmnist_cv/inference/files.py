@@ -24,11 +24,10 @@ from fmnist_cv.data.photos import (
     read_photo,
 )
 from fmnist_cv.errors import UserError
+from fmnist_cv.inference.choices import Preprocessing
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
 from fmnist_cv.utils.paths import user_path
-
-Preprocessing = Literal["auto", "fashion-mnist", "as-published", "none"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def predict_files(
     Args:
         ensemble: the networks.
         paths: files, and folders whose images are taken with those of their subfolders.
-        preprocessing: what is done to each image, see `prepare`.
+        preprocessing: what is done to each image, see `read_and_preprocess`.
         console: where progress is shown.
         max_pixels: images of more pixels are skipped: each takes up to 16 bytes of memory while it is read.
 
@@ -80,7 +79,7 @@ def predict_files(
     with pixel_limit(max_pixels):
         for path in tracked(files, "reading", console):
             try:
-                image, how = prepare(path, ensemble.image_shape, preprocessing)
+                image, how = read_and_preprocess(path, ensemble.image_shape, preprocessing)
             except UnreadableImage as error:
                 unreadable[path] = str(error)
                 continue
@@ -135,7 +134,9 @@ def _files_in(folder: Path) -> Iterator[Path]:
             yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
-def prepare(path: Path, image_shape: tuple[int, int, int], preprocessing: Preprocessing) -> tuple[np.ndarray, str]:
+def read_and_preprocess(
+    path: Path, image_shape: tuple[int, int, int], preprocessing: Preprocessing
+) -> tuple[np.ndarray, str]:
     """An image file as networks take it.
 
     Args:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from fmnist_cv.data import Images
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Ensemble, Network
+from fmnist_cv.inference.ensemble import Ensemble, TrainedNetwork
 from fmnist_cv.inference.progress import tracked
 from fmnist_cv.utils.optional import require
 
@@ -32,7 +32,7 @@ TOLERANCE = 1e-3  # no rounding of float32 makes a probability differ more
 class SoftVote(nn.Module):
     """uint8 images (n, c, h, w) to the mean of the networks' probabilities, float32 (n, n_classes)."""
 
-    def __init__(self, networks: tuple[Network, ...]) -> None:
+    def __init__(self, networks: tuple[TrainedNetwork, ...]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 

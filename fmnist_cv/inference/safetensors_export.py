@@ -14,7 +14,7 @@ from fmnist_cv import models
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.engine.run_folder import replace_file, write_json
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Ensemble, Network
+from fmnist_cv.inference.ensemble import Ensemble, TrainedNetwork
 from fmnist_cv.utils.files import regular_file
 from fmnist_cv.utils.optional import require
 from fmnist_cv.utils.paths import user_path
@@ -129,7 +129,7 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
             name = str(entry["name"])
             made = _make(make, init_args, tensors_of.pop(name), is_ours=network is None)  # each name once
             scaling = Scaling.from_state_dict(entry["scaling"])
-            networks.append(Network(name, made, scaling, (channels, height, width)))
+            networks.append(TrainedNetwork(name, made, scaling, (channels, height, width)))
         class_names = tuple(map(str, description["class_names"]))
         ensemble = Ensemble(tuple(networks), class_names, (channels, height, width))
         ensemble.predict(torch.zeros(1, channels, height, width, dtype=torch.uint8))

@@ -23,7 +23,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.current import NAME, inputs
 from fmnist_cv.reporting.label_issues import LabelIssues, Tell, find_label_issues, numbers_in_whole_set
-from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
+from fmnist_cv.reporting.predictions import PredictionTable, mean_over_repeats
 from fmnist_cv.utils.user_text import for_csv, print_line
 
 LIMIT = 4_900_000  # bytes of the page
@@ -90,7 +90,7 @@ def _told(console: Console | None) -> Iterator[Tell]:
 
 
 @dataclass(frozen=True)
-class Part:
+class ScoredImages:
     """Images and what was predicted for them.
 
     Attributes:
@@ -101,22 +101,22 @@ class Part:
     """
 
     images: Images
-    predictions: Predictions
+    predictions: PredictionTable
     probabilities: np.ndarray
     labels: np.ndarray
 
 
-def _parts(result: CrossValidationResult) -> dict[str, Part]:
+def _parts(result: CrossValidationResult) -> dict[str, ScoredImages]:
     """The training images, out of fold, and the test set where there is one, by the soft vote of the folds' models."""
     train, out_of_fold = result.data.train_images, result.out_of_fold()
     repeat, image = np.nonzero(~np.isnan(out_of_fold[..., 0]))
-    pooled = Predictions.of(out_of_fold, result.labels)
-    parts = {"out_of_fold": Part(train, pooled, out_of_fold[repeat, image], result.labels[image])}
+    pooled = PredictionTable.of(out_of_fold, result.labels)
+    parts = {"out_of_fold": ScoredImages(train, pooled, out_of_fold[repeat, image], result.labels[image])}
     test, probabilities = result.test_images, result.test_probabilities()
     if test is not None and probabilities is not None:
         vote = probabilities.mean(0, dtype=np.float64)
         labels = test.labels.cpu().numpy()
-        parts["test"] = Part(test, Predictions.of(vote[None], labels), vote, labels)
+        parts["test"] = ScoredImages(test, PredictionTable.of(vote[None], labels), vote, labels)
     for name, part in parts.items():
         counted = np.zeros((len(train.class_names),) * 2, dtype=np.int64)
         np.add.at(counted, (part.predictions.label, part.predictions.predicted), part.predictions.votes)
@@ -128,7 +128,7 @@ def _parts(result: CrossValidationResult) -> dict[str, Part]:
     return parts
 
 
-def _packed(predictions: Predictions, tiles: np.ndarray, numbers: np.ndarray) -> dict[str, Any]:
+def _packed(predictions: PredictionTable, tiles: np.ndarray, numbers: np.ndarray) -> dict[str, Any]:
     """Predictions as the page's script reads them; probabilities in steps of 1/255, of the likeliest classes."""
     probabilities = np.nan_to_num(predictions.probabilities)
     classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :LIKELIEST]
@@ -156,7 +156,7 @@ def _base64(array: np.ndarray) -> str:
 
 def _page(
     result: CrossValidationResult,
-    parts: dict[str, Part],
+    parts: dict[str, ScoredImages],
     issues: LabelIssues,
     mean: np.ndarray,
     predicted: np.ndarray,
@@ -172,7 +172,7 @@ def _page(
         )
     )
     labels = train.labels.cpu().numpy()[suspects]
-    of_suspects = Predictions(suspects, labels, predicted[suspects], np.ones_like(suspects), mean[suspects])
+    of_suspects = PredictionTable(suspects, labels, predicted[suspects], np.ones_like(suspects), mean[suspects])
     numbers = numbers_in_whole_set(len(train), result.data.left_out)
     template = _template()
     context = _context(result, parts, issues) | {
@@ -257,7 +257,7 @@ def _findings(issues: LabelIssues, labels: np.ndarray) -> dict[str, list[np.ndar
     }
 
 
-def _context(result: CrossValidationResult, parts: dict[str, Part], issues: LabelIssues) -> dict[str, Any]:
+def _context(result: CrossValidationResult, parts: dict[str, ScoredImages], issues: LabelIssues) -> dict[str, Any]:
     """What the template tells that does not depend on how many pictures fit."""
     summary = result.summary
     columns, rows = fold_table(summary)

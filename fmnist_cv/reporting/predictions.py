@@ -10,7 +10,7 @@ SAMPLE = 240  # images predicted rightly that are shown, over all classes
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionTable:
     """One row per image and class that it was taken for: an image that r repeats hold out has 1 to r rows.
 
     The votes of the rows of one label and one predicted class add up to that cell of the confusion matrix.
@@ -30,7 +30,7 @@ class Predictions:
     probabilities: np.ndarray
 
     @classmethod
-    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> Predictions:
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray) -> PredictionTable:
         """From probabilities (n_repeats, n, n_classes), NaN where a repeat did not hold an image out, and labels (n,)."""
         n_classes = probabilities.shape[-1]
         held_out = ~np.isnan(probabilities[..., 0])
@@ -46,8 +46,8 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.image)
 
-    def __getitem__(self, rows: np.ndarray) -> Predictions:
-        return Predictions(*(column[rows] for column in vars(self).values()))
+    def __getitem__(self, rows: np.ndarray) -> PredictionTable:
+        return PredictionTable(*(column[rows] for column in vars(self).values()))
 
     @property
     def wrong(self) -> np.ndarray:
@@ -59,7 +59,7 @@ class Predictions:
         """float32 (m,): the predicted class's probability."""
         return np.take_along_axis(self.probabilities, self.predicted[:, None], 1)[:, 0]
 
-    def shown(self) -> Predictions:
+    def shown(self) -> PredictionTable:
         """All that are wrong and a random sample of the right ones, equal numbers per class; the most confident first."""
         n_classes = self.probabilities.shape[1]
         shuffled = np.random.default_rng(0).permutation(np.flatnonzero(~self.wrong))
@@ -67,7 +67,7 @@ class Predictions:
         chosen = np.concatenate([np.flatnonzero(self.wrong), shuffled[place < max(4, SAMPLE // n_classes)]])
         return self[chosen[np.argsort(-self.confidence[chosen], kind="stable")]]
 
-    def thinned(self, n: int, n_wrong: int = 0) -> Predictions:
+    def thinned(self, n: int, n_wrong: int = 0) -> PredictionTable:
         """At most n of them: the first n_wrong wrong ones, then evenly the first ones of the confusion matrix's cells."""
         place = _place_within(self.label * self.probabilities.shape[1] + self.predicted)
         place[np.flatnonzero(self.wrong)[:n_wrong]] = -1

@@ -17,7 +17,7 @@ from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Ensemble, Network, Predictions, checkpoints, load_ensemble, scaling_of
+from fmnist_cv.inference.ensemble import Ensemble, Predictions, TrainedNetwork, checkpoints, load_ensemble, scaling_of
 from fmnist_cv.models import DenseNetwork
 
 
@@ -89,7 +89,7 @@ class Returns(nn.Module):
 def test_probabilities_come_out_whatever_a_network_returns(what: str) -> None:
     network, images = Returns(what), torch.randint(256, (5, 1, 2, 2), dtype=torch.uint8)
     scale = Scaling((10.0,), (255.0,))
-    found = Network("fold_0", network, scale, (1, 2, 2))(images)
+    found = TrainedNetwork("fold_0", network, scale, (1, 2, 2))(images)
     assert torch.allclose(found, network.layer(scale(images).flatten(1)).softmax(1))
 
 
@@ -98,7 +98,9 @@ def test_logits_that_happen_to_look_like_probabilities_are_none() -> None:
     with torch.no_grad():
         network.layer.weight.copy_(torch.randn(3, 4))
         network.layer.bias.copy_(torch.tensor([0.2, 0.3, 0.5]))
-    found = Network("fold_0", network, Scaling((0.0,), (255.0,)), (1, 2, 2))(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
+    found = TrainedNetwork("fold_0", network, Scaling((0.0,), (255.0,)), (1, 2, 2))(
+        torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    )
     assert torch.allclose(found, torch.tensor([[0.2, 0.3, 0.5]]).softmax(1))
 
 
@@ -215,7 +217,9 @@ def test_predictions_that_are_nan_are_refused() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1).masked_fill(images.flatten(1) > 0.5, torch.nan)
 
-    ensemble = Ensemble((Network("fold_2", Broken(), Scaling((0.0,), (255.0,)), (1, 1, 2)),), ("a", "b"), (1, 1, 2))
+    ensemble = Ensemble(
+        (TrainedNetwork("fold_2", Broken(), Scaling((0.0,), (255.0,)), (1, 1, 2)),), ("a", "b"), (1, 1, 2)
+    )
     images = np.zeros((5, 1, 1, 2), dtype=np.uint8)
     assert ensemble.predict(images).labels.tolist() == [0] * 5
     images[3] = 200

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fmnist_cv import CrossValidationResult, export, models
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Ensemble, Network, load_ensemble
+from fmnist_cv.inference.ensemble import Ensemble, TrainedNetwork, load_ensemble
 from fmnist_cv.inference.export import export_run
 from fmnist_cv.inference.safetensors_export import export_safetensors, load_exported
 
@@ -43,7 +43,9 @@ def ensemble_of(name: str, init_args: dict[str, Any]) -> Ensemble:
     if "blocks" in plain:
         plain["blocks"] = [models.ConvBlock(**block) for block in plain["blocks"]]
     made = [getattr(models, name)(**plain).eval() for _ in range(2)]
-    networks = tuple(Network(f"fold_{i}", m, Scaling((70.0 + i,), (90.0,)), (1, 28, 28)) for i, m in enumerate(made))
+    networks = tuple(
+        TrainedNetwork(f"fold_{i}", m, Scaling((70.0 + i,), (90.0,)), (1, 28, 28)) for i, m in enumerate(made)
+    )
     return Ensemble(networks, tuple("abcdefghij"), (1, 28, 28))
 
 
@@ -120,7 +122,7 @@ def test_a_network_that_cannot_be_exported_is_refused(tmp_path: Path) -> None:
     from fmnist_cv.data import Images
     from fmnist_cv.inference.onnx_export import export_onnx
 
-    networks = (Network("fold_0", Stubborn(), Scaling((0.0,), (255.0,)), (1, 28, 28)),)
+    networks = (TrainedNetwork("fold_0", Stubborn(), Scaling((0.0,), (255.0,)), (1, 28, 28)),)
     images = Images(some_images(), torch.zeros(20, dtype=torch.int64), tuple("abcdefghij"))
     with pytest.raises(UserError, match="the network cannot be written as ONNX"):
         export_onnx(Ensemble(networks, images.class_names, (1, 28, 28)), tmp_path / "model.onnx", images, {})
@@ -143,7 +145,7 @@ def test_an_operation_that_onnxruntime_lacks_is_named(tmp_path: Path) -> None:
     from fmnist_cv.data import Images
     from fmnist_cv.inference.onnx_export import export_onnx
 
-    networks = (Network("fold_0", Double(), Scaling((0.0,), (255.0,)), (1, 28, 28)),)
+    networks = (TrainedNetwork("fold_0", Double(), Scaling((0.0,), (255.0,)), (1, 28, 28)),)
     images = Images(some_images(), torch.zeros(20, dtype=torch.int64), tuple("abcdefghij"))
     reason = r"onnxruntime \d.* cannot run the network on a CPU \(Could not find an implementation for Conv.*not kept"
     with pytest.raises(UserError, match=reason):
@@ -236,11 +238,11 @@ def test_sizes_that_a_file_names_take_no_memory_before_they_are_compared(exporte
     def refused(reason: str, text: str | None = None, **changes: Any) -> None:
         (exported / "network.json").write_text(text or json.dumps({**description, **changes}))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started = time.monotonic()
+        started = time.process_time()
         with pytest.raises(UserError, match=reason):
             load_exported(exported)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
-        assert time.monotonic() - started < 5
+        assert time.process_time() - started < 5
 
     def with_arguments(**changes: Any) -> dict[str, Any]:
         return {"init_args": {**description["init_args"], **changes}}

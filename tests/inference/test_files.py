@@ -14,7 +14,7 @@ from fmnist_cv.data.photos import UnreadableImage, preprocess
 from fmnist_cv.data.synthetic_images import draw_garments
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import load_ensemble
-from fmnist_cv.inference.files import find_images, predict_files, prepare
+from fmnist_cv.inference.files import find_images, predict_files, read_and_preprocess
 
 Garments = Callable[[int], list[Path]]
 GREY = (1, 28, 28)
@@ -42,31 +42,31 @@ def test_what_is_done_to_an_image(photo: Path, garments: Garments) -> None:
     with Image.open(photo) as file:
         original = file.convert("RGB")
     for asked, done in (("auto", "fashion-mnist"), ("fashion-mnist",) * 2, ("as-published",) * 2):
-        pixels, how = prepare(photo, GREY, asked)  # type: ignore[arg-type]
+        pixels, how = read_and_preprocess(photo, GREY, asked)  # type: ignore[arg-type]
         assert how == done and pixels.shape == GREY and pixels.dtype == np.uint8
         assert (pixels[0] == preprocess(original, done)).all()  # type: ignore[arg-type]
-    pixels, how = prepare(photo, GREY, "none")
+    pixels, how = read_and_preprocess(photo, GREY, "none")
     assert how == "resized" and pixels[0, 0, 0] == 255  # not negated
-    pixels, how = prepare(photo, (3, 32, 40), "auto")
+    pixels, how = read_and_preprocess(photo, (3, 32, 40), "auto")
     assert how == "resized" and pixels.shape == (3, 32, 40)
     assert (pixels[:, 0, 0] == 255).all() and np.abs(pixels[:, 16, 20].astype(int) - (40, 60, 120)).max() <= 1
-    pixels, how = prepare(photo, (3, 80, 60), "auto")
+    pixels, how = read_and_preprocess(photo, (3, 80, 60), "auto")
     assert how == "as it is" and (pixels == np.asarray(original).transpose(2, 0, 1)).all()
-    pixels, how = prepare(garments(1)[0], GREY, "fashion-mnist")  # whoever asks for it gets it
+    pixels, how = read_and_preprocess(garments(1)[0], GREY, "fashion-mnist")  # whoever asks for it gets it
     assert how == "fashion-mnist"
     with pytest.raises(UserError, match="makes 28x28 grey pixels, but the networks take 3 channel"):
-        prepare(photo, (3, 32, 32), "as-published")
+        read_and_preprocess(photo, (3, 32, 32), "as-published")
     with pytest.raises(UserError, match="preprocessing is 'best'; it is one of auto"):
-        prepare(photo, GREY, "best")  # type: ignore[arg-type]
+        read_and_preprocess(photo, GREY, "best")  # type: ignore[arg-type]
 
 
 def test_pixels_of_16_bits_keep_their_range_and_those_of_32_are_refused(tmp_path: Path) -> None:
     pixels = np.arange(784, dtype=np.uint16).reshape(28, 28) * 83
     Image.fromarray(pixels).save(tmp_path / "16.png")
-    assert (prepare(tmp_path / "16.png", GREY, "auto")[0] == pixels >> 8).all()
+    assert (read_and_preprocess(tmp_path / "16.png", GREY, "auto")[0] == pixels >> 8).all()
     Image.fromarray(pixels.astype(np.float32)).save(tmp_path / "32.tif")
     with pytest.raises(UnreadableImage, match=r"32\.tif: it has pixels of 32 bits"):
-        prepare(tmp_path / "32.tif", GREY, "auto")
+        read_and_preprocess(tmp_path / "32.tif", GREY, "auto")
 
 
 def test_folders_are_searched_for_images_in_order_and_each_file_is_taken_once(tmp_path: Path) -> None:

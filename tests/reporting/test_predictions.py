@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist_cv.reporting.predictions import Predictions, mean_over_repeats
+from fmnist_cv.reporting.predictions import PredictionTable, mean_over_repeats
 
 
 @st.composite
@@ -22,7 +22,7 @@ def held_out(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @given(held_out())
 def test_rows_add_up_to_the_confusion_matrix_and_are_means_of_their_votes(data: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = data
-    predictions = Predictions.of(probabilities, labels)
+    predictions = PredictionTable.of(probabilities, labels)
     known = ~np.isnan(probabilities[..., 0])
     k = probabilities.shape[-1]
     counted, expected = np.zeros((2, k, k), dtype=int)
@@ -42,11 +42,11 @@ def test_rows_add_up_to_the_confusion_matrix_and_are_means_of_their_votes(data: 
 def test_thinning_takes_evenly_from_all_cells_and_the_first_of_each(
     data: tuple[np.ndarray, np.ndarray], n: int
 ) -> None:
-    shown = Predictions.of(*data).shown()
+    shown = PredictionTable.of(*data).shown()
     kept = shown.thinned(n)
     assert len(kept) == min(n, len(shown))
 
-    def cells(predictions: Predictions) -> dict[tuple[int, int], list[int]]:
+    def cells(predictions: PredictionTable) -> dict[tuple[int, int], list[int]]:
         found: dict[tuple[int, int], list[int]] = {}
         for i in range(len(predictions)):
             cell = int(predictions.label[i]), int(predictions.predicted[i])
@@ -65,7 +65,7 @@ def test_all_mistakes_are_shown_with_a_sample_of_the_right_ones_most_confident_f
     random = np.random.default_rng(0)
     labels = random.integers(0, 4, 2000)
     probabilities = random.dirichlet(np.ones(4), (1, 2000)).astype(np.float32)
-    everything = Predictions.of(probabilities, labels)
+    everything = PredictionTable.of(probabilities, labels)
     shown = everything.shown()
     assert set(shown.image[shown.wrong]) == set(everything.image[everything.wrong])
     assert np.bincount(shown.label[~shown.wrong]).tolist() == [60] * 4
