@@ -1,6 +1,8 @@
 # make demo: install, and cross-validate the batchnorm + dropout CNN on Fashion-MNIST
 # make test: install with the test extra, and run the tests
 # make lint: ruff and mypy
+# make replicate: run published systems and put their numbers beside the reported ones: all of them (days), or those that
+#                 ROWS names, e.g. make replicate ROWS="patel-ann blog-dense"; make replicate ARGUMENTS=--help lists them
 # make bench: install the benchmark's peers in an environment of their own, and run it (takes about two hours)
 
 PYTHON ?= python3
@@ -10,7 +12,10 @@ ifneq ($(wildcard ../shared/data),)
 export FMNIST_CV_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench
+ROWS ?=
+ARGUMENTS ?= $(if $(ROWS),--only $(ROWS),--all)
+
+.PHONY: demo test lint bench replicate
 demo: $(VENV)/.installed
 	$(VENV)/bin/python -m fmnist_cv.fit --config configs/quickstart.yaml
 
@@ -21,6 +26,9 @@ lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+replicate: $(VENV)/.installed
+	$(VENV)/bin/python -m experiments.replication $(ARGUMENTS)
 
 bench: $(VENV)/.installed $(BENCH_VENV)/.installed
 	$(VENV)/bin/python experiments/speed/benchmark.py --peer-python $(BENCH_VENV)/bin/python

@@ -11,13 +11,13 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
+from experiments.replication.rows import choose_rows, load_rows
 from fmnist_cv import compare
 from fmnist_cv.config.class_paths import parameters
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import make_parser, parse
 from fmnist_cv.config.parser_messages import reason_of_build
 from fmnist_cv.errors import UserError, did_you_mean
-from fmnist_cv.replication.rows import choose_rows
 from fmnist_cv.search import settings
 from fmnist_cv.search.search import Search
 
@@ -200,7 +200,7 @@ NEARLY: dict[str, tuple[Callable[[], object], str]] = {
         "config quickstrat does not exist; did you mean 'quickstart'? Give a YAML",
     ),
     "row": (
-        lambda: choose_rows(["blog-lenett5"]),
+        lambda: choose_rows(["blog-lenett5"], load_rows()),
         "there is no row 'blog-lenett5'; did you mean 'blog-lenet5'? There are biswas",
     ),
     "sampler": (

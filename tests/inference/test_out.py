@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fmnist_cv import compare, evaluate, export, predict, replicate
+from experiments.replication import __main__ as replicate
+from fmnist_cv import compare, evaluate, export, predict
 from fmnist_cv.engine.writable import check_file_writable, check_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import evaluation

@@ -12,7 +12,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from fmnist_cv import compare, evaluate, export, fit, predict, replicate, report
+from experiments.replication import __main__ as replicate
+from fmnist_cv import compare, evaluate, export, fit, predict, report
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.compare import compare_runs
 from fmnist_cv.config.experiment import Experiment

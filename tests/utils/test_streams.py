@@ -18,7 +18,7 @@ from fmnist_cv.analysis.tables import rich_table
 from fmnist_cv.utils.streams import lasting_output
 from fmnist_cv.utils.user_text import make_console
 
-COMMANDS = ("fit", "tune", "predict", "evaluate", "export", "compare", "report", "replicate")
+COMMANDS = ("fit", "tune", "predict", "evaluate", "export", "compare", "report")
 
 
 def without_reader() -> int:
@@ -46,9 +46,9 @@ def use_output(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         yield lambda: monkeypatch.setattr(sys, "stdout", stream)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_can_print_to_nobody(command: str, use_output: Callable[[], None]) -> None:
-    main: Any = import_module(f"fmnist_cv.{command}").main
+@pytest.mark.parametrize("module", [*(f"fmnist_cv.{name}" for name in COMMANDS), "experiments.replication.__main__"])
+def test_every_command_can_print_to_nobody(module: str, use_output: Callable[[], None]) -> None:
+    main: Any = import_module(module).main
     use_output()
     with pytest.raises(SystemExit) as ended:
         main(["--help"])

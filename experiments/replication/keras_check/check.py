@@ -17,6 +17,7 @@ import json
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ def main() -> None:
     for system, (config, overrides) in SYSTEMS.items():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "ours.npz"
-            np.savez(path, **outputs_and_gradients(config, overrides, 22.0 if system.endswith("far") else 1.0))
+            arrays = outputs_and_gradients(config, overrides, 22.0 if system.endswith("far") else 1.0)
+            np.savez(path, allow_pickle=False, **arrays)
             command = [options.peer_python.absolute(), HERE / "in_keras.py", system, path]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
         results["systems"][system] = found
@@ -69,7 +71,8 @@ def outputs_and_gradients(config: str, overrides: list[str], spread: float) -> d
         spread: how much farther from the origin than at first the centres of an RBF output lie.
     """
     parts = Experiment.parse([f"--config={config}", *overrides]).build(seed=1)
-    model, data = parts.model.eval(), parts.data
+    model: Any = parts.model.eval()
+    data = parts.data
     if spread != 1:
         model.classifier[-1].centres.data *= spread
     data.setup("fit")

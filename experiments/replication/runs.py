@@ -10,6 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
+from experiments.replication.display import RunDisplay
+from experiments.replication.records import RowRecords
+from experiments.replication.rows import Row
 from fmnist_cv.analysis.results import write_results
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import fold_folders, fold_job
@@ -19,9 +22,6 @@ from fmnist_cv.engine.processes import warm_up
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.workers import default_workers, run_jobs
 from fmnist_cv.errors import UserError
-from fmnist_cv.replication.display import RunDisplay
-from fmnist_cv.replication.records import RowRecords
-from fmnist_cv.replication.rows import Row
 from fmnist_cv.runtime import find_devices
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from fmnist_cv.config.experiment import Experiment
-from fmnist_cv.config.options import as_arguments, config_folders
+from fmnist_cv.config.options import as_arguments
 from fmnist_cv.config.yaml_files import read_yaml
 from fmnist_cv.errors import UserError, did_you_mean
 
+HERE = Path(__file__).parent
 PUBLISHED, STUDIES = "published", "studies"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row, as `configs/replication/*.yaml` describes it.
+    """One row, as `experiments/replication/*.yaml` describes it.
 
     Attributes:
         name: the system's id, or the study's.
@@ -86,22 +87,21 @@ class Row:
         return self.variants[variant].get("seeds", seeds)
 
 
-def load_rows() -> dict[str, Row]:
-    """All rows, published ones first, by name."""
+def load_rows(folder: Path = HERE) -> dict[str, Row]:
+    """All rows that `published.yaml` and `studies.yaml` in the folder describe, published ones first, by name."""
     rows: dict[str, Row] = {}
     for table in (PUBLISHED, STUDIES):
-        for name, entry in read_yaml(_file(table), "table").items():
+        for name, entry in read_yaml(folder / f"{table}.yaml", "table").items():
             rows[name] = Row(name=name, table=table, **{"config": name, **entry})
     return rows
 
 
-def choose_rows(names: Iterable[str]) -> list[Row]:
+def choose_rows(names: Iterable[str], rows: dict[str, Row]) -> list[Row]:
     """The rows of these names, in this order.
 
     Raises:
         UserError: there is no such row.
     """
-    rows = load_rows()
     for name in names:
         if name not in rows:
             raise UserError(f"there is no row '{name}'{did_you_mean(name, rows, 'there are ' + ', '.join(rows))}")
@@ -111,8 +111,3 @@ def choose_rows(names: Iterable[str]) -> list[Row]:
                 "(from experiments/replication); --tables takes its number from there"
             )
     return [rows[name] for name in dict.fromkeys(names)]
-
-
-def _file(table: str) -> Path:
-    folder = next(folder for folder in config_folders() if (folder / "replication").is_dir())
-    return folder / "replication" / f"{table}.yaml"

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fmnist_cv.replication.records import RowRecords
-from fmnist_cv.replication.rows import Row
+from experiments.replication.records import RowRecords
+from experiments.replication.rows import Row
 
 
 @dataclass(frozen=True)

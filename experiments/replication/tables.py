@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from experiments.replication import plots, study_sections
+from experiments.replication.rows import PUBLISHED, Row
+from experiments.replication.scores import Measured, RowResults, Score, load_measured, load_results, score_of
 from fmnist_cv.engine.run_folder import replace_file
-from fmnist_cv.replication import figures, studies
-from fmnist_cv.replication.rows import PUBLISHED, Row, load_rows
-from fmnist_cv.replication.scores import Measured, RowResults, Score, load_measured, load_results, score_of
 
 MARGIN = 1.0  # points within which a number counts as reproduced
 
 INTRODUCTION = f"""# The published systems, run
 
-Made by `python -m fmnist_cv.replicate` from the JSON files beside it, which hold settings, seeds, device, versions,
+Made by `python -m experiments.replication` from the JSON files beside it, which hold settings, seeds, device, versions,
 times, curves and per-class scores of every run. Accuracies in %; mean ± standard deviation over seeds (without ± there
 is one seed), each with its own initial weights, order of images and, where it is drawn at random, split. What each row
-is: [published.yaml](../../configs/replication/published.yaml) and the configs it names.
+is: [published.yaml](published.yaml) and the configs it names.
 
 {{cost}}
 
@@ -39,13 +39,12 @@ verdict and one seed; so has what takes long (patel-cnn, and smith-dense's prose
 """
 
 
-def write_tables(out: Path) -> Path:
-    """Write the page and its pictures; returns the page.
+def write_tables(rows: dict[str, Row], out: Path) -> Path:
+    """Write the page of the rows and its pictures; returns the page.
 
     Raises:
         UserError: a row's JSON does not fit the row.
     """
-    rows = load_rows()
     results = load_results(rows, out)
     published = [row for row in rows.values() if row.table == PUBLISHED]
     measured = {row.name: found for row in published if (found := load_measured(row, out))}
@@ -55,9 +54,9 @@ def write_tables(out: Path) -> Path:
     ]
     for row in published:
         if row.name in results:
-            figures.draw_row(results[row.name], out / "figures" / f"{row.name}.png")
+            plots.draw_row(results[row.name], out / "figures" / f"{row.name}.png")
             parts.append(system_section(results[row.name]))
-    parts += studies.sections(results, out / "figures")
+    parts += study_sections.sections(results, out / "figures")
     page = out / "README.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     replace_file(page, lambda file: file.write(("\n\n".join(parts).rstrip() + "\n").encode()))

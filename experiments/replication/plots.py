@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from experiments.replication.scores import RowResults
 from fmnist_cv.engine.tensorboard import draw_confusion
-from fmnist_cv.replication.scores import RowResults
 
 SMITH_BASE = 87.0  # "about": the validation accuracy, in %, from which smith-dense's account tells its sensitivities
 

@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 
+from experiments.replication.records import RowRecords
+from experiments.replication.rows import PUBLISHED, choose_rows, load_rows
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
-from fmnist_cv.replication.records import RowRecords
-from fmnist_cv.replication.rows import PUBLISHED, choose_rows, load_rows
 
 ROWS = load_rows()
 VARIANTS = [(row.name, variant) for row in ROWS.values() for variant in row.variants]
-KERAS_CHECK = Path(__file__).parents[2] / "experiments" / "replication" / "keras_check" / "results.json"
+KERAS_CHECK = Path(__file__).parents[3] / "experiments" / "replication" / "keras_check" / "results.json"
 
 # weights of each network, counted by hand from the accounts' listings and texts
 PARAMETERS = {
@@ -124,12 +124,12 @@ def test_smiths_first_loss_is_of_ten_layers(variant: str, penalty: float, tmp_pa
 
 def test_an_unknown_row_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(UserError, match=r"no row 'blog-cnn'.*did you mean"):
-        choose_rows(["blog-cnn"])
+        choose_rows(["blog-cnn"], ROWS)
 
 
 def test_a_row_that_another_experiment_measures_is_not_run_here() -> None:
     with pytest.raises(UserError, match=r"measured by another experiment.*products.*--tables takes its number"):
-        choose_rows(["sharifi-new-data"])
+        choose_rows(["sharifi-new-data"], ROWS)
 
 
 def test_keras_agrees_with_our_networks() -> None:

@@ -1,4 +1,4 @@
-"""`python -m fmnist_cv.replicate`: run published systems, and put their numbers beside the reported ones."""
+"""`python -m experiments.replication`: run published systems, and put their numbers beside the reported ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from experiments.replication.rows import HERE, Row, choose_rows, load_rows
+from experiments.replication.runs import RowsFailed, run_rows
+from experiments.replication.tables import write_tables
 from fmnist_cv.engine.writable import check_writable, disk_errors_told
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.replication.rows import Row, choose_rows, load_rows
-from fmnist_cv.replication.runs import RowsFailed, run_rows
-from fmnist_cv.replication.tables import write_tables
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.paths import shortened
 from fmnist_cv.utils.streams import works_without_output
@@ -26,17 +26,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = make_console()
     options = _parser().parse_args(arguments)
     try:
-        rows = _chosen(options)
+        rows = load_rows(options.definitions)
+        chosen = _chosen(options, rows)
         check_writable(options.out, "--out", "")
-        if rows:
+        if chosen:
             check_writable(options.log_dir)
         then = ", and the same command goes on: all runs are kept"
         with disk_errors_told(options.log_dir, then), disk_errors_told(options.out, then):
             try:
-                if rows:
-                    run_rows(rows, options.seeds, options.workers, options.log_dir, options.out, console)
+                if chosen:
+                    run_rows(chosen, options.seeds, options.workers, options.log_dir, options.out, console)
             finally:  # the page shows what is there, whatever failed
-                page = write_tables(options.out)
+                page = write_tables(rows, options.out)
                 print_line(console, f"tables: {page}")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m fmnist_cv.replicate",
+        prog="python -m experiments.replication",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -87,15 +88,22 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the rows' JSON files and the page go (default: %(default)s)",
     )
+    parser.add_argument(
+        "--definitions",
+        type=paths.argument,
+        default=HERE,
+        metavar="DIR",
+        help="folder of the rows' definitions, published.yaml and studies.yaml (default: experiments/replication)",
+    )
     return parser
 
 
-def _chosen(options: argparse.Namespace) -> list[Row]:
+def _chosen(options: argparse.Namespace, rows: dict[str, Row]) -> list[Row]:
     if options.tables:
         return []
     if options.all:
-        return [row for row in load_rows().values() if not row.measured]
-    return choose_rows(options.only)
+        return [row for row in rows.values() if not row.measured]
+    return choose_rows(options.only, rows)
 
 
 def _describe(row: Row) -> str:

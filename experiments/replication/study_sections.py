@@ -7,10 +7,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from experiments.replication import plots
+from experiments.replication.scores import RowResults, score_of
 from fmnist_cv.analysis.statistics import corrected_t_test, holm, within_bounds
 from fmnist_cv.analysis.tables import interval_cell
-from fmnist_cv.replication import figures
-from fmnist_cv.replication.scores import RowResults, score_of
 
 
 def sections(results: dict[str, RowResults], pictures: Path) -> list[str]:
@@ -18,16 +18,16 @@ def sections(results: dict[str, RowResults], pictures: Path) -> list[str]:
     made = []
     if "equal-terms" in results:
         for name in results["equal-terms"].variants:
-            figures.draw_row(results["equal-terms"], pictures / f"equal-terms-{name}.png", name)
+            plots.draw_row(results["equal-terms"], pictures / f"equal-terms-{name}.png", name)
         made.append(equal_terms(results["equal-terms"]))
     if "cross-validation" in results:
-        figures.draw_k(results["cross-validation"], pictures / "cross-validation.png")
+        plots.draw_k(results["cross-validation"], pictures / "cross-validation.png")
         made.append(cross_validation(results["cross-validation"]))
     if "learning-curve" in results:
-        figures.draw_learning_curve(results["learning-curve"], pictures / "learning-curve.png")
+        plots.draw_learning_curve(results["learning-curve"], pictures / "learning-curve.png")
         made.append(learning_curve(results["learning-curve"]))
     if {"smith-dense", "smith-dense-l2", "smith-dense-lr"} <= results.keys():
-        figures.draw_sensitivity(results, pictures / "smith-dense-sensitivity.png")
+        plots.draw_sensitivity(results, pictures / "smith-dense-sensitivity.png")
         made.append(sensitivity(results))
     return made
 
@@ -269,7 +269,7 @@ def sensitivity(results: dict[str, RowResults]) -> str:
         "## How sensitive smith-dense is",
         "",
         "Validation accuracy, the mean over seeds, at the account's own setting (1e-4 of both), at the other one, and the "
-        f"difference in points; the account has about {figures.SMITH_BASE:g} at its own setting.",
+        f"difference in points; the account has about {plots.SMITH_BASE:g} at its own setting.",
         "",
         "| | network | 1e-4 | other | difference | the account's |",
         "|---|---|---:|---:|---:|---:|",
@@ -287,6 +287,6 @@ def sensitivity(results: dict[str, RowResults]) -> str:
         setting = name.removeprefix("prose, ")
         lines.append(
             f"| {setting} | {base} | {ours} | {other} | {other.mean - ours.mean:+.2f} | "
-            f"about {reported - figures.SMITH_BASE:+g} |"
+            f"about {reported - plots.SMITH_BASE:+g} |"
         )
     return "\n".join([*lines, "", "![smith-dense over L2 and learning rate](figures/smith-dense-sensitivity.png)"])

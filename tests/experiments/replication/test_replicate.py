@@ -1,9 +1,8 @@
-"""`python -m fmnist_cv.replicate` as a process, on small rows of drawn garments."""
+"""`python -m experiments.replication` as a process, on small rows of drawn garments."""
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +11,11 @@ from typing import Any
 
 import pytest
 import yaml
+from running import environment
 
-from fmnist_cv.replicate import main
-from fmnist_cv.replication.scores import Score
-from fmnist_cv.replication.tables import verdict
+from experiments.replication.__main__ import main
+from experiments.replication.scores import Score
+from experiments.replication.tables import verdict
 
 Here = Callable[..., str]
 TINY = {
@@ -85,14 +85,15 @@ STUDIES = {
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A folder with configs of small rows."""
-    (tmp_path / "configs" / "replication").mkdir(parents=True)
-    for name, content in (("tiny", TINY), ("replication/published", PUBLISHED), ("replication/studies", STUDIES)):
-        write_config(tmp_path, name, content)
+    for name, content in (("configs/tiny", TINY), ("rows/published", PUBLISHED), ("rows/studies", STUDIES)):
+        write_yaml(tmp_path, name, content)
     return tmp_path
 
 
-def write_config(project: Path, name: str, content: Any) -> None:
-    (project / "configs" / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+def write_yaml(project: Path, name: str, content: Any) -> None:
+    path = project / f"{name}.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def replicate_here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         monkeypatch.chdir(project)
         monkeypatch.setenv("COLUMNS", "200")
         try:
-            found: Any = main(arguments)
+            found: Any = main([*arguments, "--definitions=rows"])
         except SystemExit as exit_:  # argparse's own
             found = exit_.code
         printed = capsys.readouterr()
@@ -114,8 +115,8 @@ def replicate_here(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def replicate(project: Path, *arguments: str, status: int = 0) -> str:
-    command = [sys.executable, "-m", "fmnist_cv.replicate", *arguments]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    command = [sys.executable, "-m", "experiments.replication", *arguments, "--definitions=rows"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, env=environment(COLUMNS="200"))
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -146,7 +147,7 @@ def test_rows_are_run_once_and_stand_beside_the_reported_numbers(project: Path, 
     assert json.loads((out / "published" / "alpha.json").read_text())["variants"]["as described"] == before
 
     changed = PUBLISHED | {"beta": PUBLISHED["beta"] | {"variants": {"as described": {"trainer.max_epochs": 1}}}}
-    write_config(project, "replication/published", changed)
+    write_yaml(project, "rows/published", changed)
     before = (out / "published" / "beta.json").read_bytes()
     refused = replicate_here("--only", "beta", "--seeds", "3", status=1)  # two seeds that are there, and a new one
     assert "was run with other settings: trainer.max_epochs (2 in the run, 1 here)" in refused and "tables:" in refused

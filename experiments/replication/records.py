@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import yaml
 
+from experiments.replication.rows import Row
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import fold_folders
@@ -18,7 +19,6 @@ from fmnist_cv.engine.preparation import PreparedRun
 from fmnist_cv.engine.run_folder import locked, replace_file
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.errors import UserError
-from fmnist_cv.replication.rows import Row
 
 CURVE_POINTS = 100  # epochs kept of a longer history
 
