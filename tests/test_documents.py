@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "experiments" / "cross_validation"
 SEARCH = ROOT / "experiments" / "search"
 PRODUCTS = ROOT / "experiments" / "products"
+DOCS = ROOT / "docs"
 REPLICATION = ROOT / "experiments" / "replication"
 CLAIM = re.compile(
     r"expect +(test|validation) accuracy ([\d.]+) % \((?:sd ([\d.]+)(?:, (\d) seeds)?|1 seed)\) +\((experiments/[\w./-]+)\)"
@@ -56,21 +57,21 @@ def test_the_replication_page_is_the_one_that_its_results_make(tmp_path: Path, m
 
 
 def test_every_published_system_has_its_number_wherever_the_table_stands() -> None:
-    page, readme = (REPLICATION / "README.md").read_text(), (ROOT / "README.md").read_text()
-    assert "not run yet" not in page + readme
+    page, shown = (REPLICATION / "README.md").read_text(), (DOCS / "replication.md").read_text()
+    assert "not run yet" not in page + shown
     steps = {step["step"]: step for step in json.loads((PRODUCTS / "steps.json").read_text())["steps"]}
     ours = 100 * steps["as published"]["rest"]["accuracy"]
-    for text in (page, readme):
+    for text in (page, shown):
         assert f"| sharifi-new-data | test | 11 | {ours:.2f} | 1 | better; not what it claims |  |" in text
     assert f"| 11 | {ours:.2f} (1 seed) | {ours - 11:+.2f} | better: " in page
 
 
-def test_the_readme_shows_the_replications_short_table() -> None:
-    page, readme = (REPLICATION / "README.md").read_text(), (ROOT / "README.md").read_text()
+def test_the_documentation_shows_the_replications_short_table() -> None:
+    page, shown = (REPLICATION / "README.md").read_text(), (DOCS / "replication.md").read_text()
     table = page.split("## In short")[1].split("##")[0]
     lines = [line for line in table.splitlines() if line.startswith("|")]
     assert len(lines) > 15
-    assert [line for line in lines if line not in readme] == []
+    assert [line for line in lines if line not in shown] == []
 
 
 def test_the_readme_shows_the_kept_three_fold_run() -> None:
@@ -89,22 +90,21 @@ def test_kept_results_are_of_real_data_and_a_committed_state() -> None:
         assert re.fullmatch("[0-9a-f]{40}", results["environment"]["commit"]), path.name
 
 
-def test_the_speed_table_in_the_readme_is_the_measured_one() -> None:
+def test_the_speed_table_in_the_documentation_is_the_measured_one() -> None:
     measured = (ROOT / "experiments" / "speed" / "cpu-epyc.md").read_text()
-    readme = (ROOT / "README.md").read_text()
+    shown = (DOCS / "benchmarks.md").read_text()
     rows = [line for line in measured.splitlines() if line.startswith("| (")]
     assert rows
-    assert [row for row in rows if row not in readme] == []
+    assert [row for row in rows if row not in shown] == []
 
 
 def test_the_cost_of_bf16_is_the_measured_one() -> None:
     found = json.loads((ROOT / "experiments" / "precision" / "annealed" / "comparison.json").read_text())
     low, high = found["corrected_interval_95"]
     assert found["inside_margin"] and found["margin"] == 0.003
-    readme = " ".join((ROOT / "README.md").read_text().split())
+    shown = " ".join((DOCS / "benchmarks.md").read_text().split())
     assert (
-        f"{100 * found['difference']:.3f} points, corrected 95 % interval {100 * low:.3f} to +{100 * high:.3f}"
-        in readme
+        f"{100 * found['difference']:.3f} points, corrected 95 % interval {100 * low:.3f} to +{100 * high:.3f}" in shown
     )
 
 
@@ -121,13 +121,15 @@ def test_the_page_of_searches_is_the_one_that_their_results_make() -> None:
     assert page_of(SEARCH).page(SEARCH) == (SEARCH / "README.md").read_text()
 
 
-def test_the_readme_says_what_searches_found() -> None:
-    assert page_of(SEARCH).readme(SEARCH) in " ".join((ROOT / "README.md").read_text().split())
+def test_the_guide_states_what_searches_found() -> None:
+    guide = (DOCS / "guides" / "search.md").read_text()
+    assert page_of(SEARCH).summary(SEARCH) in " ".join(guide.split())
 
 
 def test_the_page_of_product_photos_is_the_one_that_their_results_make() -> None:
     assert page_of(PRODUCTS).page(PRODUCTS) == (PRODUCTS / "README.md").read_text()
-    assert page_of(PRODUCTS).readme(PRODUCTS) in " ".join((ROOT / "README.md").read_text().split())
+    shown = (DOCS / "replication.md").read_text()
+    assert page_of(PRODUCTS).summary(PRODUCTS) in " ".join(shown.split())
 
 
 @pytest.mark.parametrize("config", sorted((ROOT / "configs" / "search").glob("*.yaml")), ids=lambda p: p.stem)
@@ -140,13 +142,3 @@ def test_a_search_expects_what_its_study_found(config: Path) -> None:
     assert f"#   expect    {page_of(SEARCH).expected(study)}   ({kept.relative_to(ROOT)})" in header
     assert study["search"]["name"] == config.stem
     assert re.fullmatch("[0-9a-f]{40}", study["environment"]["commit"])
-
-
-def test_every_link_in_the_readme_leads_somewhere() -> None:
-    readme = (ROOT / "README.md").read_text()
-    targets = [t for t in re.findall(r"\]\(([^)]+)\)", readme) if not t.startswith("http")]
-    assert targets
-    assert [t for t in targets if not (ROOT / t.partition("#")[0]).exists()] == []
-    for path, anchor in (t.split("#") for t in targets if "#" in t):
-        headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(), re.MULTILINE)
-        assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]

@@ -99,21 +99,21 @@ def own(found: dict[str, Any]) -> list[str]:
     ]
 
 
-def readme(folder: Path) -> str:
-    """What the project's README says of them."""
+def summary(folder: Path) -> str:
+    """What the documentation states about these photos."""
     found, alone = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("steps.json", "own.json"))
     first = found["steps"][0]["rest"]
     chosen = next(step for step in found["steps"] if step["step"] == found["chosen"])["rest"]
     arms = {arm: alone["arms"][arm]["accuracy"] for arm in ("scratch", "fine_tuned")}
     return (
-        f"On {found['n_rest']:,} photos that no choice has seen, networks trained on Fashion-MNIST alone have "
-        f"{100 * chosen['accuracy']:.1f} % accuracy, {100 * chosen['balanced_accuracy']:.1f} % balanced and a macro F1 of "
-        f"{100 * chosen['macro_f1']:.1f} %; the account's network and preprocessing, done correctly, have "
-        f"{100 * first['accuracy']:.1f}, {100 * first['balanced_accuracy']:.1f} and {100 * first['macro_f1']:.1f} % (it "
-        f"reported 11 %), and calling everything a {found['majority_class']} "
+        f"On {found['n_rest']:,} photos that no choice has seen, networks trained on Fashion-MNIST alone reach an accuracy of "
+        f"{100 * chosen['accuracy']:.1f} %, a balanced accuracy of {100 * chosen['balanced_accuracy']:.1f} % and a macro F1 of "
+        f"{100 * chosen['macro_f1']:.1f} %. The paper's network and preprocessing, done correctly, reach "
+        f"{100 * first['accuracy']:.1f}, {100 * first['balanced_accuracy']:.1f} and {100 * first['macro_f1']:.1f} % (the paper "
+        f"reports 11 %), and predicting {found['majority_class']} for everything "
         f"{100 * found['majority_rest']['accuracy']:.1f}, {100 * found['majority_rest']['balanced_accuracy']:.1f} and "
-        f"{100 * found['majority_rest']['macro_f1']:.1f} %. Cross-validated on the photos themselves, the account's network "
-        f"has {100 * arms['scratch']['mean']:.2f} ± {100 * arms['scratch']['sd']:.2f} %, fine-tuned from Fashion-MNIST "
+        f"{100 * found['majority_rest']['macro_f1']:.1f} %. Cross-validated on the photos themselves, the paper's network "
+        f"reaches {100 * arms['scratch']['mean']:.2f} ± {100 * arms['scratch']['sd']:.2f} %, fine-tuned from Fashion-MNIST "
         f"{100 * arms['fine_tuned']['mean']:.2f} ± {100 * arms['fine_tuned']['sd']:.2f} %."
     )
 

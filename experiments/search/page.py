@@ -157,8 +157,8 @@ def expected(study: dict[str, Any]) -> str:
     return told + (f", baseline {shown(confirmed['baseline']['fresh'])} %" if "baseline" in confirmed else "")
 
 
-def readme(folder: Path) -> str:
-    """What the project's README says of the CNN's search, and of what pruning, workers and the rest cost."""
+def summary(folder: Path) -> str:
+    """What the documentation states about the CNN's search, and about the cost of pruning, workers and bookkeeping."""
     study = json.loads((folder / "sharifi-cnn-tpe" / "search.json").read_text(encoding="utf-8"))
     gain, lost, beside = (
         json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("workers", "pruning", "overhead")
@@ -167,15 +167,15 @@ def readme(folder: Path) -> str:
     winner, test = confirmed["configurations"][0], confirmed["winner_against_baseline"]
     n_folds = study["trials"]["folds_without_pruning"] // study["trials"]["finished"]
     return (
-        f"A search of {trials['finished']} trials of the CNN ([what came out](experiments/search/README.md)), "
-        f"{minutes(study):.0f} minutes with confirmation and all on two cores that had other work, too: the winner has "
-        f"{100 * study['winner']['accuracy']:.2f} % on the {n_folds} folds that chose it and {shown(winner['fresh'])} % on "
-        f"{winner['fresh']['n']} fresh ones, the baseline with lr 1e-3 and the same "
-        f"{study['search']['overrides']['trainer.max_epochs']} epochs {shown(confirmed['baseline']['fresh'])} %: "
-        f"{100 * test['difference']:+.2f} points, corrected 95 % interval {100 * test['low']:+.2f} to "
-        f"{100 * test['high']:+.2f}, p = {test['p']:.2g}. Giving trials up saved {100 * lost['share_of_time_saved']:.0f} % of "
-        f"the time of a study of dense networks; two workers finish one of small networks {gain['speedup']:.1f} times as fast "
-        f"as one worker on the same cores; {100 * beside['share']:.1f} % of a trial is not its folds."
+        f"A search of {trials['finished']} trials of the CNN took {minutes(study):.0f} minutes, confirmation included, on two "
+        f"cores that had other work, too. The winner has {100 * study['winner']['accuracy']:.2f} % on the {n_folds} folds that "
+        f"chose it and {shown(winner['fresh'])} % on {winner['fresh']['n']} fresh ones; the baseline, with a learning rate of "
+        f"1e-3 and the same {study['search']['overrides']['trainer.max_epochs']} epochs, has "
+        f"{shown(confirmed['baseline']['fresh'])} %: a difference of {100 * test['difference']:+.2f} points, corrected 95 % "
+        f"interval {100 * test['low']:+.2f} to {100 * test['high']:+.2f}, p = {test['p']:.2g}. Pruning saved "
+        f"{100 * lost['share_of_time_saved']:.0f} % of the time of a study of dense networks; two workers complete a study of "
+        f"small networks {gain['speedup']:.1f} times as fast as one worker on the same cores; {100 * beside['share']:.1f} % of "
+        f"a trial's time is not spent in its folds."
     )
 
 
