@@ -1,6 +1,7 @@
 # make demo: install, and cross-validate the batchnorm + dropout CNN on Fashion-MNIST
 # make test: install with the test extra, and run the tests
 # make lint: ruff and mypy
+# make docs: build the documentation into site/, and fail on a broken link
 # make replicate: run published systems and put their numbers beside the reported ones: all of them (days), or those that
 #                 ROWS names, e.g. make replicate ROWS="patel-ann blog-dense"; make replicate ARGUMENTS=--help lists them
 # make bench: install the benchmark's peers in an environment of their own, and run it (takes about two hours)
@@ -15,7 +16,7 @@ endif
 ROWS ?=
 ARGUMENTS ?= $(if $(ROWS),--only $(ROWS),--all)
 
-.PHONY: demo test lint bench replicate
+.PHONY: demo test lint bench replicate docs
 demo: $(VENV)/.installed
 	$(VENV)/bin/python -m fmnist_cv.fit --config configs/quickstart.yaml
 
@@ -26,6 +27,10 @@ lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo "Documentation: site/index.html"
 
 replicate: $(VENV)/.installed
 	$(VENV)/bin/python -m experiments.replication $(ARGUMENTS)
@@ -43,6 +48,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[report,docs]"
 	touch $@ $(VENV)/.installed
 
 $(BENCH_VENV)/.installed: experiments/speed/requirements.txt
