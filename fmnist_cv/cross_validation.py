@@ -16,6 +16,7 @@ from fmnist_cv.analysis.results import write_results
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import as_arguments
 from fmnist_cv.data import Split
+from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.engine.preparation import PreparedRun, prepare
 from fmnist_cv.engine.processes import no_processes_because, warm_up
@@ -210,11 +211,11 @@ def _run(jobs: list[FoldJob], prepared: PreparedRun, console: Console | None) ->
     display = nullcontext() if console is None else FoldDisplay([job.name for job in jobs], console)
     with display as shown:
 
-        def handle(name: str, event: dict[str, Any]) -> None:
-            if event["event"] == "failed":
-                failures[name] = (event["reason"], event["traceback"])
+        def handle(job: FoldJob, event: Event) -> None:
+            if isinstance(event, Failed):
+                failures[job.name] = (event.reason, event.traceback)
             if shown is not None:
-                shown.handle(name, event)
+                shown.handle(job.name, event)
 
         alone = prepared.experiment.cv.fold is not None  # the others are other commands' to run
         run_jobs(jobs, prepared.experiment.cv.workers, devices, handle, wait_for_others=not alone)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import TaskID
 
+from fmnist_cv.engine.events import EpochEnded, Event, Failed, Finished, Started, StepEnded, WarningIssued
 from fmnist_cv.engine.progress import LiveDisplay, time_left
 
 
@@ -52,33 +52,33 @@ class RunDisplay(LiveDisplay):
         self._update()
         self._print(f"{run}: done, {len(self._done)} of {len(self._minutes)} runs{self._time_left()}")
 
-    def handle(self, run: str, name: str, event: dict[str, Any]) -> None:
+    def handle(self, run: str, name: str, event: Event) -> None:
         """Take one event of one fold, named after its run."""
-        match event["event"]:
-            case "started":
-                self._sizes[name] = max(1, event["max_epochs"]), max(1, event["steps"])
+        match event:
+            case Started():
+                self._sizes[name] = max(1, event.max_epochs), max(1, event.steps)
                 self._began = self._began or time.monotonic()
-                self._share_at_start[name] = event["epoch"] / self._sizes[name][0]
+                self._share_at_start[name] = event.epoch / self._sizes[name][0]
                 self._skipped += self._share_at_start[name] * self._minutes[run] / self._parts[run]
                 if self._live:
                     self._lines[name] = self._progress.add_task(name, total=1.0, note="")
-            case "step":
+            case StepEnded(epoch, step):
                 epochs, steps = self._sizes[name]
-                self._advance(run, name, (event["epoch"] + min(1.0, event["step"] / steps)) / epochs)
-            case "epoch":
-                self._advance(run, name, (event["epoch"] + 1) / self._sizes[name][0])
+                self._advance(run, name, (epoch + min(1.0, step / steps)) / epochs)
+            case EpochEnded(epoch, metrics):
+                self._advance(run, name, (epoch + 1) / self._sizes[name][0])
                 if self._live:
-                    accuracy = event.get("val/accuracy", event.get("train/accuracy"))
-                    note = f"epoch {event['epoch'] + 1}/{self._sizes[name][0]}, accuracy {accuracy or 0:.4f}"
+                    accuracy = metrics.get("val/accuracy", metrics.get("train/accuracy"))
+                    note = f"epoch {epoch + 1}/{self._sizes[name][0]}, accuracy {accuracy or 0:.4f}"
                     self._progress.update(self._lines[name], note=note)
-            case "remark":
-                self._print(f"{name}: {event['text']}")
-            case "finished" | "failed":
+            case WarningIssued(text):
+                self._print(f"{name}: {text}")
+            case Finished() | Failed():
                 self._advance(run, name, 1.0)
                 if line := self._lines.pop(name, None):
                     self._progress.remove_task(line)
-                if event["event"] == "failed":
-                    self._print(f"{name} FAILED: {event['reason']}")
+                if isinstance(event, Failed):
+                    self._print(f"{name} FAILED: {event.reason}")
 
     def _advance(self, run: str, name: str, share: float) -> None:
         done = max(0.0, share - self._share_at_start.get(name, 0.0))

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from experiments.replication.rows import Row
 from fmnist_cv.analysis.results import write_results
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import fold_folders, fold_job
+from fmnist_cv.engine.events import Event, Failed, Finished
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.engine.preparation import PreparedRun, prepare, run_or_resume
 from fmnist_cv.engine.processes import warm_up
@@ -59,12 +59,12 @@ class OpenRun:
     Attributes:
         task: what runs.
         prepared: its folder, splits and images.
-        left: names of the folds still to finish.
+        left: the folds still to finish.
     """
 
     task: Task
     prepared: PreparedRun
-    left: set[str]
+    left: set[FoldJob]
 
 
 class RowsFailed(Exception):
@@ -109,7 +109,7 @@ def run_rows(
     records = {row.name: RowRecords(row, out) for row in rows}
     failures: dict[str, tuple[str, str]] = {}
     with RunDisplay({task.name: task.row.minutes for task in tasks}, console) as display:
-        open_runs: dict[str, OpenRun] = {}  # by the names of the folds still to finish
+        open_runs: dict[FoldJob, OpenRun] = {}  # by the folds still to finish
 
         def close(run: OpenRun) -> None:
             """All folds are there: write the run's results and its record."""
@@ -132,22 +132,22 @@ def run_rows(
                 folders = fold_folders(prepared)
                 jobs = [fold_job(prepared, i) for i, folder in enumerate(folders) if not folder.finished]
                 jobs = [replace(job, name=f"{task.name}, {job.name}") for job in jobs]
-                run = OpenRun(task, prepared, {job.name for job in jobs})
+                run = OpenRun(task, prepared, set(jobs))
                 open_runs.update(dict.fromkeys(run.left, run))
                 display.start(task.name, len(folders), len(jobs))
                 if not jobs:
                     close(run)
                 yield from jobs
 
-        def handle(name: str, event: dict[str, Any]) -> None:
-            run = open_runs[name]
-            display.handle(run.task.name, name, event)
-            if event["event"] == "failed":
-                failures[name] = (event["reason"], event["traceback"])
-                del open_runs[name]
-            elif event["event"] == "finished":
-                del open_runs[name]  # with its last fold go the run's images
-                run.left.discard(name)
+        def handle(job: FoldJob, event: Event) -> None:
+            run = open_runs[job]
+            display.handle(run.task.name, job.name, event)
+            if isinstance(event, Failed):
+                failures[job.name] = (event.reason, event.traceback)
+                del open_runs[job]
+            elif isinstance(event, Finished):
+                del open_runs[job]  # with its last fold go the run's images
+                run.left.discard(job)
                 if not run.left:
                     close(run)
 

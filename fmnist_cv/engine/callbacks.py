@@ -6,7 +6,6 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from fmnist_cv.config.experiment import check_callbacks
 from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.engine.events import EpochEnded, Notify, StepEnded
 from fmnist_cv.engine.modes import modes_of, set_modes
 from fmnist_cv.engine.schedulers import check_optimizers, step_plateaus
 from fmnist_cv.engine.scoring import loss_and_accuracy, predict_log_probabilities
@@ -25,8 +25,6 @@ from fmnist_cv.errors import NonFinite, UserError
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
 from fmnist_cv.runtime import derive_seed, monotonic_clock, seed_everything
-
-Notify = Callable[[dict[str, Any]], None]
 
 
 class ReseedEachEpoch(Callback):
@@ -98,7 +96,7 @@ class WatchTraining(Callback):
         now = time.monotonic()
         if now - self._told_at > self.notify_every_s:
             self._told_at = now
-            self._notify({"event": "step", "step": batch_idx + 1, "epoch": trainer.current_epoch})
+            self._notify(StepEnded(trainer.current_epoch, batch_idx + 1))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._check_finite(trainer, self._steps % self.check_every)
@@ -237,7 +235,7 @@ class KeepCheckpoints(Checkpoint):
         step_plateaus(trainer)
         self._modes = modes_of(pl_module)
         self._save(trainer, better)
-        self._notify({"event": "epoch", "epoch": trainer.current_epoch, **metrics})
+        self._notify(EpochEnded(trainer.current_epoch, metrics))
 
     def _is_better(self, metrics: dict[str, float], epoch: int) -> bool:
         if self.monitor is None:

@@ -20,12 +20,20 @@ from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import forgiving
 from fmnist_cv.engine.callbacks import (
     KeepCheckpoints,
-    Notify,
     ReseedEachEpoch,
     ScoreEachEpoch,
     WatchTraining,
 )
 from fmnist_cv.engine.checkpoint_io import WriteBeside
+from fmnist_cv.engine.events import (
+    Failed,
+    FailureKind,
+    Finished,
+    Notify,
+    ScoringStarted,
+    Started,
+    WarningIssued,
+)
 from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.engine.loggers import make_loggers, name_loggers
 from fmnist_cv.engine.restoring import told_of, watch_restoring
@@ -85,18 +93,17 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
                     with quiet_lightning(), tensorboard.quiet_writers():
                         _train_and_score(job, folder, notify)
         validation = folder.read_metrics()["last"].get("validation", {})
-        notify({"event": "finished", "accuracy": validation.get("accuracy")})
+        notify(Finished(validation.get("accuracy")))
     except Locked as error:
-        notify({"event": "failed", "reason": str(error), "traceback": "", "locked": True})
+        notify(Failed(str(error), FailureKind.LOCKED))
     except CannotWrite as error:
-        notify({"event": "failed", "reason": str(error), "traceback": "", "unexpected": True})
+        notify(Failed(str(error), FailureKind.CANNOT_WRITE))
     except NonFinite as error:
-        notify({"event": "failed", "reason": str(error), "traceback": "", "diverged": True})
+        notify(Failed(str(error), FailureKind.DIVERGED))
     except UserError as error:
-        notify({"event": "failed", "reason": str(error), "traceback": ""})
+        notify(Failed(str(error), FailureKind.USER_ERROR))
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        notify({"event": "failed", "reason": reason, "traceback": traceback.format_exc(), "unexpected": True})
+        notify(Failed(f"{type(error).__name__}: {error}", FailureKind.EXCEPTION, traceback.format_exc()))
 
 
 def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
@@ -124,12 +131,12 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
         )
 
     def tell(text: str) -> None:
-        notify({"event": "remark", "text": text})
+        notify(WarningIssued(text))
 
     loggers = forgiving(make_loggers(folder.path, parts.trainer.get("logger")), tell)
     trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
     fit(trainer, parts, folder, keeper, timer, notify)
-    notify({"event": "scoring"})
+    notify(ScoringStarted())
     times = {"train_intervals": timer.train_intervals, "began": began}
     score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, tell)
 
@@ -161,7 +168,7 @@ def fit(
     epochs, max_epochs = len(keeper.history), trainer.max_epochs if trainer.max_epochs is not None else -1
     steps = _steps_per_epoch(parts, trainer)
     last = keeper.history[-1] if keeper.history else {}
-    notify({"event": "started", "epoch": epochs, "max_epochs": max_epochs, "steps": steps, "last": last})
+    notify(Started(epochs, max_epochs, steps, last))
     if not (keeper.stopped or 0 < max_epochs <= epochs):
         path = folder.last_checkpoint if resumes else None
         with interrupt_as_itself():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +18,17 @@ from rich.progress import (
 )
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
+from fmnist_cv.engine.events import (
+    EpochEnded,
+    Event,
+    Failed,
+    Finished,
+    RunningElsewhere,
+    ScoringStarted,
+    Started,
+    StepEnded,
+    WarningIssued,
+)
 from fmnist_cv.utils.user_text import print_line
 
 
@@ -91,55 +102,54 @@ class FoldDisplay(LiveDisplay):
             for name in self._names:
                 self._tasks[name] = self._progress.add_task(name, total=None, start=False, scores="waiting")
 
-    def handle(self, name: str, event: dict[str, Any]) -> None:
-        """Take one event of one fold."""
-        match event["event"]:
-            case "started":
+    def handle(self, name: str, event: Event) -> None:
+        """Show one event of the fold with this name."""
+        match event:
+            case Started():
                 self._start(name, event)
-            case "step":
+            case StepEnded(epoch, step):
                 _, steps = self._size[name]
-                self._advance(name, event["epoch"] + min(1.0, event["step"] / max(1, steps)))
-            case "epoch":
+                self._advance(name, epoch + min(1.0, step / max(1, steps)))
+            case EpochEnded():
                 self._epoch(name, event)
-            case "scoring":
+            case ScoringStarted():
                 self._note(name, "scoring held-out and test images")
-            case "finished":
+            case Finished(accuracy):
                 self._advance(name, self._size.get(name, (1, 1))[0])
-                accuracy = event["accuracy"]
                 self._note(name, "finished" if accuracy is None else f"finished, val accuracy {accuracy:.4f}", True)
-            case "remark":
-                self._print(f"{name}: {event['text']}")
-            case "elsewhere":
-                self._note(name, "another command works on it; waiting for it at the end", True)
-            case "failed":
-                self._note(name, f"FAILED: {event['reason']}", True)
+            case WarningIssued(text):
+                self._print(f"{name}: {text}")
+            case RunningElsewhere():
+                self._note(name, "another process works on it; waiting for it at the end", True)
+            case Failed(reason):
+                self._note(name, f"FAILED: {reason}", True)
 
-    def _start(self, name: str, event: dict[str, Any]) -> None:
-        self._size[name] = (max(event["max_epochs"], 1), event["steps"])
-        self._share_at_start[name] = event["epoch"] / self._size[name][0]
+    def _start(self, name: str, event: Started) -> None:
+        self._size[name] = (max(event.max_epochs, 1), event.steps)
+        self._share_at_start[name] = event.epoch / self._size[name][0]
         if self._live:
-            self._progress.update(self._tasks[name], total=self._size[name][0], completed=event["epoch"], scores="")
+            self._progress.update(self._tasks[name], total=self._size[name][0], completed=event.epoch, scores="")
             self._progress.start_task(self._tasks[name])
-        elif event["epoch"]:
-            self._print(f"{name}: goes on after epoch {event['epoch']}")
+        elif event.epoch:
+            self._print(f"{name}: resumes after epoch {event.epoch}")
 
-    def _epoch(self, name: str, event: dict[str, Any]) -> None:
-        self._advance(name, event["epoch"] + 1)
+    def _epoch(self, name: str, event: EpochEnded) -> None:
+        self._advance(name, event.epoch + 1)
         scores = ", ".join(
-            f"{label} {event[key]:.4f}"
+            f"{label} {event.metrics[key]:.4f}"
             for key, label in (
                 ("train/loss", "train loss"),
                 ("train/accuracy", "accuracy"),
                 ("val/loss", "val loss"),
                 ("val/accuracy", "accuracy"),
             )
-            if key in event
+            if key in event.metrics
         )
         if self._live:
             self._progress.update(self._tasks[name], scores=scores)
         else:
-            of = f"/{self._size[name][0]}" if self._size[name][0] > 1 or not event["epoch"] else ""
-            self._print(f"{name}: epoch {event['epoch'] + 1}{of}, {scores}{self._time_left()}")
+            of = f"/{self._size[name][0]}" if self._size[name][0] > 1 or not event.epoch else ""
+            self._print(f"{name}: epoch {event.epoch + 1}{of}, {scores}{self._time_left()}")
 
     def _advance(self, name: str, epochs: float) -> None:
         self._share_done[name] = epochs / self._size.get(name, (1, 1))[0]

@@ -27,6 +27,7 @@ from fmnist_cv.engine.callbacks import (
     ScoreEachEpoch,
     WatchTraining,
 )
+from fmnist_cv.engine.events import Event
 from fmnist_cv.engine.fold import FoldJob, fold_trainer, put_on_split
 from fmnist_cv.engine.loggers import make_loggers
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
@@ -204,8 +205,8 @@ def _train_one_step(experiment: Experiment, job: FoldJob, parts: FoldParts) -> N
     configured = parts.model.configure_callbacks
     parts.model.configure_callbacks = lambda: rehearsed(configured())  # type: ignore[method-assign]
     monitor = None if job.is_refit else experiment.selection.monitor
-    keeper = _KeepNothing(job.folder, job.folder, monitor, experiment.selection.mode or "max", _tell_nobody)
-    engines = [ReseedEachEpoch(job.seed), WatchTraining(_tell_nobody), ScoreEachEpoch()]
+    keeper = _KeepNothing(job.folder, job.folder, monitor, experiment.selection.mode or "max", _ignore)
+    engines = [ReseedEachEpoch(job.seed), WatchTraining(_ignore), ScoreEachEpoch()]
     trainer = _make_trainer(job, parts, [*engines, *rehearsed(parts.callbacks), _OneStep(), keeper])
     trainer.callbacks = [*rehearsed(trainer.callbacks[:-1]), keeper]  # type: ignore[attr-defined]
     for timer in (callback for callback in left_out if isinstance(callback, Timer)):
@@ -301,7 +302,7 @@ class _KeepNothing(KeepCheckpoints):
         self._check_loadable(file)
 
 
-def _tell_nobody(event: dict[str, Any]) -> None:
+def _ignore(event: Event) -> None:
     pass
 
 

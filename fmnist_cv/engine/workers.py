@@ -1,4 +1,4 @@
-"""Folds side by side, a fresh process each, as many at a time as devices or cores allow; one worker needs none."""
+"""Runs folds in parallel, each in a fresh process, as many at a time as devices or cores allow."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
 
+from fmnist_cv.engine.events import Event, Failed, FailureKind, Finished, RunningElsewhere
 from fmnist_cv.engine.fold import FoldJob, run_fold
 from fmnist_cv.engine.processes import start_process
 from fmnist_cv.engine.run_folder import FoldFolder, is_locked
 from fmnist_cv.runtime import Devices, cpu_cores
 from fmnist_cv.utils.streams import lasting_output
 
-LOOK_AGAIN_SECONDS = 0.5  # whether another command still works on a fold
+LOCK_POLL_SECONDS = 0.5
 
-Handle = Callable[[str, dict[str, Any]], None]  # (fold's name, event)
+Handler = Callable[[FoldJob, Event], None]
 
 
 def default_workers(n_folds: int | None, devices: Devices) -> int:
-    """Folds side by side where nothing is said: one per GPU, or one per core, but no more than there are folds.
+    """The default number of folds at a time: one per GPU, or one per core, but no more than there are folds.
 
     Folds with a thread each train more images per second than one fold on all cores.
     """
@@ -35,49 +36,40 @@ def default_workers(n_folds: int | None, devices: Devices) -> int:
 
 
 def run_jobs(
-    jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handle, *, wait_for_others: bool = True
+    jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handler, *, wait_for_others: bool = True
 ) -> None:
-    """Run folds, several at a time, each in a process of its own; one that dies fails its fold alone.
+    """Run folds, several at a time, each in a process of its own; a process that dies fails its own fold only.
 
-    With one worker the folds run in this process, one after another, and end with it. A fold on which another command
-    works is waited for when all others are done; if that command ends without finishing it, it is run here.
+    With one worker the folds run one after another in this process, and end with it. A fold that another command is
+    working on is checked again when all others are done, and run here if that command ends without finishing it.
 
     Args:
-        jobs: folds to run, each asked for when a worker is free; their `device` is set here.
-        workers: most folds at a time. None takes one per device or core, and lets the folds left over at the end run
-            beside the last of these: 3 folds on 2 cores are over in the time of 1.5, not of 2.
-        devices: where they run.
-        handle: called in this process with each fold's name and events; the last of a fold is "finished" or "failed".
-            "elsewhere" means that another command works on it.
-        wait_for_others: false fails a fold on which another command works.
+        jobs: folds to run; the next one is taken when a worker is free.
+        workers: maximum number of folds at a time. None means one per device or core; the last folds then all run at
+            once, so that 3 folds on 2 cores take the time of 1.5 folds, not of 2.
+        devices: where the folds run.
+        handle: called in this process with each job and its events; a job's last event is Finished or Failed.
+        wait_for_others: if false, a fold that another command is working on fails.
     """
-    known: dict[str, FoldJob] = {}  # not yet over
     elsewhere: list[FoldJob] = []
 
-    def remembered(some: Iterable[FoldJob]) -> Iterator[FoldJob]:
-        for job in some:
-            known[job.name] = job
-            yield job
+    def handle_or_wait(job: FoldJob, event: Event) -> None:
+        if wait_for_others and isinstance(event, Failed) and event.kind == FailureKind.LOCKED:
+            elsewhere.append(job)
+            event = RunningElsewhere()
+        handle(job, event)
 
-    def handle_or_wait(name: str, event: dict[str, Any]) -> None:
-        if event["event"] in ("finished", "failed"):
-            job = known.pop(name)
-            if event.get("locked") and wait_for_others:
-                elsewhere.append(job)
-                event = {"event": "elsewhere"}
-        handle(name, event)
-
-    _run_each(remembered(jobs), workers, devices, handle_or_wait)
+    _run_each(jobs, workers, devices, handle_or_wait)
     while elsewhere:
         free = [job for job in elsewhere if not is_locked(FoldFolder(job.folder).lock)]
         elsewhere[:] = [job for job in elsewhere if job not in free]
-        if free:  # those that are finished by now only say so
-            _run_each(remembered(free), workers, devices, handle_or_wait)
+        if free:  # a fold that is finished by now only emits Finished
+            _run_each(free, workers, devices, handle_or_wait)
         else:
-            time.sleep(LOOK_AGAIN_SECONDS)
+            time.sleep(LOCK_POLL_SECONDS)
 
 
-def _run_each(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handle) -> None:
+def _run_each(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, handle: Handler) -> None:
     if workers is None:
         jobs = list(jobs)
         at_once, unfinished = default_workers(len(jobs), devices), len(jobs)
@@ -85,26 +77,28 @@ def _run_each(jobs: Iterable[FoldJob], workers: int | None, devices: Devices, ha
         at_once, unfinished = workers, None
     if at_once == 1:
         for job in jobs:
-            run_fold(job, partial(handle, job.name))
+            run_fold(job, partial(handle, job))
         return
     waiting = iter(jobs)
     with WorkerPool(devices) as pool:
         while True:
-            left_over = unfinished is not None and unfinished < 2 * at_once
-            while pool.n_running < (2 * at_once - 1 if left_over else at_once):
+            few_left = unfinished is not None and unfinished < 2 * at_once
+            while pool.n_running < (2 * at_once - 1 if few_left else at_once):
                 if (upcoming := next(waiting, None)) is None:
                     break
                 pool.start(upcoming)
             if not pool.n_running:
                 break
-            for name, event in pool.wait():
-                handle(name, event)
-                if event["event"] in ("finished", "failed"):
-                    unfinished = None if unfinished is None else unfinished - 1
+            for job, event in pool.wait():
+                handle(job, event)
+                if unfinished is not None and isinstance(event, Finished | Failed):
+                    unfinished -= 1
 
 
 class WorkerPool:
-    """Folds in processes of their own, spread evenly over the devices; leaving its `with` block kills what still runs.
+    """An executor: runs each fold in a process of its own, spread evenly over the devices.
+
+    Leaving its `with` block kills the folds that still run.
 
     Args:
         devices: where the folds run.
@@ -112,7 +106,7 @@ class WorkerPool:
 
     def __init__(self, devices: Devices) -> None:
         self._devices = devices
-        self._running: dict[Any, _Child] = {}  # by the pipe on which each tells of itself
+        self._running: dict[Any, _Child] = {}  # by the connection that delivers the child's events
 
     def __enter__(self) -> Self:
         return self
@@ -127,53 +121,55 @@ class WorkerPool:
 
     @property
     def n_running(self) -> int:
+        """Folds that run now."""
         return len(self._running)
 
     def start(self, job: FoldJob) -> None:
         """Start a fold on the device that has the fewest."""
-        used = [child.job.device for child in self._running.values()]
+        used = [child.device for child in self._running.values()]
         child = _Child(job, min(self._devices.indices, key=used.count))
         self._running[child.events] = child
 
-    def wait(self, timeout: float | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The folds' next events, by the folds' names, as soon as there is one; nothing after `timeout` seconds."""
+    def wait(self, timeout: float | None = None) -> Iterator[tuple[FoldJob, Event]]:
+        """Yield events with the jobs they belong to, as soon as there are any; nothing after `timeout` seconds."""
         for connection in wait(list(self._running), timeout):
-            if (child := self._running.get(connection)) is None:  # stopped by who took an event before
+            if (child := self._running.get(connection)) is None:  # stopped by the receiver of an earlier event
                 continue
             event = child.receive()
-            if event["event"] in ("finished", "failed"):
+            if isinstance(event, Finished | Failed):
                 child.close()
                 del self._running[connection]
-            yield child.job.name, event
+            yield child.job, event
 
-    def stop(self, name: str) -> None:
-        """Kill a fold; it tells no more."""
+    def stop(self, job: FoldJob) -> None:
+        """Kill a fold; no further events follow."""
         for connection, child in list(self._running.items()):
-            if child.job.name == name:
+            if child.job is job:
                 child.process.kill()
                 child.close()
                 del self._running[connection]
 
 
 class _Child:
-    """A process that runs one fold, and the pipe on which it tells of it."""
+    """A process that runs one fold, and the connection that delivers its events."""
 
     def __init__(self, job: FoldJob, device: int) -> None:
-        self.job = replace(job, device=device)
+        self.job, self.device = job, device
         self.events, sender = multiprocessing.Pipe(duplex=False)
-        self.process = start_process(_work, (self.job, sender), job.name)
+        self.process = start_process(_work, (replace(job, device=device), sender), job.name)
         sender.close()
 
-    def receive(self) -> dict[str, Any]:
-        """The next event; a pipe that closed without a last one means that the process died."""
+    def receive(self) -> Event:
+        """The next event; a connection that closed before Finished or Failed means that the process died."""
         try:
-            return self.events.recv()
+            event: Event = self.events.recv()
+            return event
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode or 0
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
             hint = " (out of memory?)" if how.endswith(" SIGKILL") else ""  # a signal that Windows lacks
-            return {"event": "failed", "reason": f"its process {how}{hint}", "traceback": "", "died": True}
+            return Failed(f"its process {how}{hint}", FailureKind.DIED)
 
     def close(self) -> None:
         self.process.join()
@@ -184,10 +180,10 @@ def _work(job: FoldJob, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    def notify(event: dict[str, Any]) -> None:
+    def notify(event: Event) -> None:
         try:
             sender.send(event)
-        except BrokenPipeError:  # stopped, while a kill could not reach it: its server was killed before
+        except BrokenPipeError:  # stopped, but the kill did not reach this process: its server was killed before
             os._exit(1)
 
     with lasting_output():

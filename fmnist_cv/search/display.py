@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from statistics import stdev
-from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.progress import TaskID
 
+from fmnist_cv.engine.events import EpochEnded, Event, Failed, FailureKind, Finished, Started, WarningIssued
 from fmnist_cv.engine.progress import LiveDisplay, time_left
 from fmnist_cv.search.outcomes import FAILED, diverged, failed, finished, fold_scores, given_up, ranked
 
@@ -49,28 +49,26 @@ class SearchDisplay(LiveDisplay):
         if self._live:
             self._lines[number] = self._progress.add_task(f"trial {number}", total=1.0, note="")
 
-    def fold_event(self, number: int, fold: int, event: dict[str, Any]) -> None:
+    def fold_event(self, number: int, fold: int, event: Event) -> None:
         """An event of a trial's fold."""
         n_folds, epochs = self._folds[number]
-        match event["event"]:
-            case "started":
-                self._folds[number] = (n_folds, max(1, event["max_epochs"]))
-            case "epoch":
-                self._done[number] = (fold + (event["epoch"] + 1) / epochs) / n_folds
-                note = f"fold {fold + 1}/{n_folds}, epoch {event['epoch'] + 1}, accuracy {event['val/accuracy']:.4f}"
+        match event:
+            case Started():
+                self._folds[number] = (n_folds, max(1, event.max_epochs))
+            case EpochEnded(epoch, metrics):
+                self._done[number] = (fold + (epoch + 1) / epochs) / n_folds
+                note = f"fold {fold + 1}/{n_folds}, epoch {epoch + 1}, accuracy {metrics['val/accuracy']:.4f}"
                 if self._live:
                     self._progress.update(self._lines[number], completed=self._done[number], note=note)
                     self._update()
-            case "finished":
+            case Finished(accuracy):
                 self._done[number] = (fold + 1) / n_folds
                 if not self._live:
-                    self._print(
-                        f"trial {number}: fold {fold + 1} of {n_folds}, {event['accuracy']:.4f}{self._time_left()}"
-                    )
-            case "remark":
-                self._print(f"trial {number}: fold {fold + 1}: {event['text']}")
-            case "failed" if event.get("died"):
-                self._print(f"trial {number}: fold {fold + 1}: {event['reason']}; it goes on after its last epoch")
+                    self._print(f"trial {number}: fold {fold + 1} of {n_folds}, {accuracy:.4f}{self._time_left()}")
+            case WarningIssued(text):
+                self._print(f"trial {number}: fold {fold + 1}: {text}")
+            case Failed(reason, FailureKind.DIED):
+                self._print(f"trial {number}: fold {fold + 1}: {reason}; it resumes after its last epoch")
 
     def told(self, number: int, trials: Sequence[FrozenTrial]) -> None:
         """A trial is over."""

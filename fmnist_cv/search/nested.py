@@ -12,6 +12,8 @@ from rich.console import Console
 from fmnist_cv.analysis.statistics import summarise
 from fmnist_cv.cross_validation import FoldsFailed, fold_folders, fold_job
 from fmnist_cv.data import Split, SplitPlan, make_splits
+from fmnist_cv.engine.events import Event, Failed
+from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.engine.preparation import prepare, run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.workers import run_jobs
@@ -95,9 +97,9 @@ def _train(search: Search, values: dict[str, Any], split: Split) -> dict[str, An
         raise UserError(f"run {prepared.run.path} holds out other images than the outer fold; move it away")
     folder, failures = fold_folders(prepared)[split.fold], {}
 
-    def handle(name: str, event: dict[str, Any]) -> None:
-        if event["event"] == "failed":
-            failures[name] = (event["reason"], event["traceback"])
+    def handle(job: FoldJob, event: Event) -> None:
+        if isinstance(event, Failed):
+            failures[job.name] = (event.reason, event.traceback)
 
     if not folder.finished:
         run_jobs([replace(fold_job(prepared, split.fold), score_test=False)], 1, experiment.devices(), handle)

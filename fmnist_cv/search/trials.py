@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import mean
@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.cross_validation import fold_folders, fold_job
+from fmnist_cv.engine.events import EpochEnded, Event, Failed, FailureKind, Finished, Started
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.engine.preparation import PreparedRun, prepare, run_or_resume
 from fmnist_cv.engine.run_folder import FoldFolder
@@ -60,6 +61,7 @@ class RunningTrial:
         began: when it was drawn, on the monotonic clock.
         scores: accuracy on the held-out images of each fold that is finished.
         curves: the same after each epoch of these folds.
+        job: of the running fold.
         deaths: of the running fold's process since its last epoch.
         locked: how often its fold was another process's.
     """
@@ -69,6 +71,7 @@ class RunningTrial:
     began: float
     scores: list[float] = field(default_factory=list)
     curves: list[list[float]] = field(default_factory=list)
+    job: FoldJob | None = None
     deaths: int = 0
     locked: int = 0
 
@@ -81,9 +84,9 @@ class RunningTrial:
     def folder(self) -> FoldFolder:
         return fold_folders(self.prepared)[self.fold]
 
-    def job(self) -> FoldJob:
-        job = fold_job(self.prepared, self.fold)
-        return replace(job, name=f"{self.trial.number}/{job.name}", score_test=False)
+    def make_job(self) -> FoldJob:
+        """The next fold's job, without the test set, which a search must not see."""
+        return replace(fold_job(self.prepared, self.fold), score_test=False)
 
 
 class TrialRunner:
@@ -121,8 +124,8 @@ class TrialRunner:
                     self._start_trials()
                     if self._all_done and not self._running:
                         return
-                    for name, event in self._pool.wait(timeout=1.0):
-                        self._handle(int(name.split("/")[0]), name, event)
+                    for job, event in self._pool.wait(timeout=1.0):
+                        self._handle(job, event)
                     self._beat()
         finally:  # whatever happened, none of this process's trials stays behind
             with contextlib.suppress(*AWAY, CannotWrite):  # the next start ends them
@@ -210,32 +213,37 @@ class TrialRunner:
 
     # -- a trial's course -----------------------------------------------------------------------------------
 
-    def _handle(self, number: int, name: str, event: dict[str, Any]) -> None:
-        if (running := self._running.get(number)) is None:
+    def _start_fold(self, running: RunningTrial) -> None:
+        """Start the trial's next fold, or the running one again, which resumes after its last epoch."""
+        running.job = running.make_job()
+        self._pool.start(running.job)
+
+    def _handle(self, job: FoldJob, event: Event) -> None:
+        if (running := next((r for r in self._running.values() if r.job is job), None)) is None:
             return
+        number = running.trial.number
         self.display.fold_event(number, running.fold, event)
-        match event["event"]:
-            case "started" if event["epoch"]:  # the process that watched the last epoch may not have judged it
-                self._judge_epoch(running, name, event["epoch"] - 1, event["last"])
-            case "epoch":
+        match event:
+            case Started(epoch, metrics=metrics) if epoch:  # the process that ran the last epoch may not have judged it
+                self._judge_epoch(running, epoch - 1, metrics)
+            case EpochEnded(epoch, metrics):
                 running.deaths = 0
-                self._judge_epoch(running, name, event["epoch"], event)
-            case "finished":
+                self._judge_epoch(running, epoch, metrics)
+            case Finished():
                 running.deaths = 0
                 self._go_on(running)
-            case "failed" if event.get("died") and running.deaths < MAX_DEATHS:
+            case Failed(kind=FailureKind.DIED) if running.deaths < MAX_DEATHS:
                 running.deaths += 1
-                self._pool.start(running.job())  # goes on after its last epoch
-            case "failed" if event.get("locked") and running.locked < MAX_LOCKED:
+                self._start_fold(running)
+            case Failed(kind=FailureKind.LOCKED) if running.locked < MAX_LOCKED:
                 running.locked += 1
                 time.sleep(0.5)  # the fold's process of a command that was killed just now ends with it
-                self._pool.start(running.job())
-            case "failed" if event.get("diverged"):  # an answer about the configuration, and as bad as can be
-                self._tell(running, WORST, diverged=event["reason"])
-            case "failed":
+                self._start_fold(running)
+            case Failed(reason, FailureKind.DIVERGED):  # an answer about the configuration, and as bad as can be
+                self._tell(running, WORST, diverged=reason)
+            case Failed(reason):
                 del self._running[number]
-                is_machines = bool(event.keys() & {"died", "locked", "unexpected"})
-                self._fail(running.trial, event["reason"], may_be_tried_again=is_machines)
+                self._fail(running.trial, reason, may_be_tried_again=event.may_be_retried)
 
     def _go_on(self, running: RunningTrial) -> None:
         """Take the scores of finished folds, then tell the outcome or start the next fold."""
@@ -258,7 +266,7 @@ class TrialRunner:
         if running.fold == n_folds:
             self._tell(running, mean(running.scores))
         else:
-            self._pool.start(running.job())
+            self._start_fold(running)
 
     def _drop(self, running: RunningTrial) -> None:
         """Let a trial go that is no longer this process's."""
@@ -324,7 +332,7 @@ class TrialRunner:
             self._heartbeat_at = time.monotonic() + HEARTBEAT_SECONDS
             self.store.patiently(lambda: self.store.heartbeat([r.trial for r in self._running.values()]))
 
-    def _judge_epoch(self, running: RunningTrial, name: str, epoch: int, metrics: dict[str, Any]) -> None:
+    def _judge_epoch(self, running: RunningTrial, epoch: int, metrics: Mapping[str, float]) -> None:
         """Give the trial up if the rule says so after this epoch, counted from 0."""
         rule, experiment = self.search.settings.epoch_rule, running.prepared.experiment
         if rule is None or epoch + 1 == experiment.config.trainer.max_epochs:
@@ -332,7 +340,8 @@ class TrialRunner:
         is_inner = experiment.cv.inner_holdout is not None
         score = score_if_hopeless(rule, self._ranked, running.scores, epoch, metrics["val/accuracy"], is_inner)
         if score is not None:
-            self._pool.stop(name)
+            assert running.job is not None
+            self._pool.stop(running.job)
             self._tell(running, score, given_up="in an epoch")
 
 

@@ -108,7 +108,7 @@ def test_a_run_killed_at_every_step_ends_as_one_left_alone(
         assert expected is None or epochs_saved(run) == list(expected), death
         for fold, epochs in enumerate(before):
             if 0 < epochs < EPOCHS and f"fold_{fold}: " in ended.out:
-                assert f"fold_{fold}: goes on after epoch {epochs}\n" in ended.out
+                assert f"fold_{fold}: resumes after epoch {epochs}\n" in ended.out
                 assert f"fold_{fold}: epoch {epochs}/" not in ended.out
         assert times_of_finished(run).items() >= finished.items(), f"{death}: a finished fold ran again"
         option = "--resume"
@@ -201,7 +201,7 @@ def test_folds_side_by_side_die_with_their_command(
     assert epochs_saved(runs / "killed")[0] == 1
     ended = commands.run(*side_by_side, "--resume", "killed", cores=2, in_process=False)
     assert ended.status == 0, ended
-    assert "fold_0: goes on after epoch 1\n" in ended.out
+    assert "fold_0: resumes after epoch 1\n" in ended.out
     assert outcome(runs / "killed") == outcome(runs / "one_by_one")
 
 

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from fmnist_cv.engine import progress
+from fmnist_cv.engine.events import EpochEnded, Failed, FailureKind, Finished, ScoringStarted, Started, StepEnded
 from fmnist_cv.engine.progress import FoldDisplay
 
 SCORES = {"train/loss": 0.5, "train/accuracy": 0.8, "val/loss": 0.25, "val/accuracy": 0.9, "lr": 0.001}
 
 
-def epoch(number: int) -> dict[str, Any]:
-    return {"event": "epoch", "epoch": number, **SCORES}
+FAILED = Failed("it [broke]", FailureKind.EXCEPTION)
+FINISHED = Finished(accuracy=0.9)
 
 
-def started(epoch: int = 0, max_epochs: int = 2, steps: int = 10) -> dict[str, Any]:
-    return {"event": "started", "epoch": epoch, "max_epochs": max_epochs, "steps": steps}
+def epoch(number: int) -> EpochEnded:
+    return EpochEnded(number, SCORES)
 
 
-FAILED = {"event": "failed", "reason": "it [broke]", "traceback": ""}
-FINISHED = {"event": "finished", "accuracy": 0.9}
+def started(epoch: int = 0, max_epochs: int = 2, steps: int = 10) -> Started:
+    return Started(epoch, max_epochs, steps)
 
 
 def test_lines_where_output_is_no_terminal() -> None:
     file = io.StringIO()
     with FoldDisplay(["fold_0", "fold_1"], Console(file=file, width=40)) as display:
         display.handle("fold_0", started())
-        display.handle("fold_0", {"event": "step", "epoch": 0, "step": 5})
+        display.handle("fold_0", StepEnded(epoch=0, step=5))
         display.handle("fold_0", epoch(0))
         display.handle("fold_1", started(epoch=1))
         display.handle("fold_1", epoch(1))
-        display.handle("fold_0", {"event": "scoring"})
+        display.handle("fold_0", ScoringStarted())
         display.handle("fold_0", FINISHED)
         display.handle("fold_1", FAILED)
     lines = file.getvalue().splitlines()
     assert lines[0].startswith(
         "fold_0: epoch 1/2, train loss 0.5000, accuracy 0.8000, val loss 0.2500, accuracy 0.9000, about "
     )
-    assert lines[1] == "fold_1: goes on after epoch 1"
+    assert lines[1] == "fold_1: resumes after epoch 1"
     assert lines[2].startswith("fold_1: epoch 2/2, ")
     assert lines[3:] == ["fold_0: finished, val accuracy 0.9000", "fold_1: FAILED: it [broke]"]
 
@@ -53,9 +53,9 @@ def test_bars_on_a_terminal() -> None:
         display.handle("fold_1", started(epoch=1))
         for number in range(2):
             for step in range(1, 11):
-                display.handle("fold_0", {"event": "step", "epoch": number, "step": step})
+                display.handle("fold_0", StepEnded(number, step))
             display.handle("fold_0", epoch(number))
-        display.handle("fold_1", {"event": "scoring"})
+        display.handle("fold_1", ScoringStarted())
         display.handle("fold_1", FINISHED)
         display.handle("fold_2", FINISHED)  # by another process, before this one looked
     text = console.export_text()
@@ -69,7 +69,7 @@ def test_reasons_with_brackets_are_shown_as_they_are(terminal: bool, reason: str
     console = Console(file=io.StringIO(), force_terminal=terminal, width=160, record=True)
     with FoldDisplay(["fold_0"], console) as display:
         display.handle("fold_0", started())
-        display.handle("fold_0", {"event": "failed", "reason": reason, "traceback": ""})
+        display.handle("fold_0", Failed(reason, FailureKind.EXCEPTION))
     assert f"FAILED: {reason}" in console.export_text()
 
 
@@ -80,7 +80,7 @@ def test_training_without_a_number_of_epochs(terminal: bool) -> None:
     with FoldDisplay(["fold_0"], console) as display:
         display.handle("fold_0", started(max_epochs=-1))
         for number in range(3):
-            display.handle("fold_0", {"event": "step", "epoch": number, "step": 3})
+            display.handle("fold_0", StepEnded(number, step=3))
             display.handle("fold_0", epoch(number))
         display.handle("fold_0", FINISHED)
     text = console.export_text()
@@ -94,8 +94,8 @@ def test_a_model_without_curves_of_its_own(terminal: bool) -> None:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=160, record=True)
     with FoldDisplay(["refit"], console) as display:
         display.handle("refit", started(max_epochs=1))
-        display.handle("refit", {"event": "epoch", "epoch": 0, "train/loss": 0.5})
-        display.handle("refit", {"event": "finished", "accuracy": None})
+        display.handle("refit", EpochEnded(0, {"train/loss": 0.5}))
+        display.handle("refit", Finished(accuracy=None))
     text = console.export_text()
     assert "refit" in text and "finished" in text and "val" not in text
 

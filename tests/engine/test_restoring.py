@@ -120,4 +120,4 @@ def test_a_flipped_bit_in_the_weights_is_refused(interrupted: tuple[str, Path], 
 def test_the_whole_one_is_taken(interrupted: tuple[str, Path], capsys: Any) -> None:
     config, _ = interrupted
     assert fit.main(["--config", config, "--resume", "run"]) == fit.OK
-    assert "goes on after epoch 1" in capsys.readouterr().out
+    assert "resumes after epoch 1" in capsys.readouterr().out

@@ -97,7 +97,7 @@ def test_a_fold_of_another_command_is_waited_for_and_taken_over_if_that_dies(
         looks.append(seconds)
         if len(looks) == 3:
             out = capsys.readouterr().out
-            told_in_time.extend(["fold_1: another command works on it" in out, "fold_2: finished" in out])
+            told_in_time.extend(["fold_1: another process works on it" in out, "fold_2: finished" in out])
             other.release()
             if ends == "finished":
                 assert fit.main(["--config", config, "--resume", "parts", "--cv.fold=1"]) == fit.OK

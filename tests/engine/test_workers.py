@@ -18,6 +18,7 @@ from running import Commands, outcome
 from fmnist_cv import cross_validation, fit
 from fmnist_cv.data import Split
 from fmnist_cv.engine import workers
+from fmnist_cv.engine.events import Event, Failed, FailureKind, Finished, Notify
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.runtime import Devices
 
@@ -54,7 +55,7 @@ def test_a_fold_that_dies_fails_alone_and_is_resumed(
     times = {path: path.stat().st_mtime_ns for path in runs.glob("dies/*/metrics.json")}
     ended = commands.run("--config", config, "--cv.workers", 1, "--resume", "dies", cores=2)
     assert ended.status == 0, ended
-    assert "fold_1: goes on after epoch 1\n" in ended.out
+    assert "fold_1: resumes after epoch 1\n" in ended.out
     assert all(path.stat().st_mtime_ns == time for path, time in times.items())
     whole = commands.run("--config", config, "--cv.workers", 1, "--run", "whole")
     assert whole.status == 0
@@ -84,7 +85,7 @@ def test_a_fold_that_raises_fails_alone_with_its_traceback(
 
     monkeypatch.delenv("GOES_WRONG")
     assert fit.main(["--resume", str(run)]) == fit.OK
-    assert "fold_0: goes on after epoch 2\n" in capsys.readouterr().out
+    assert "fold_0: resumes after epoch 2\n" in capsys.readouterr().out
     assert fit.main(["--config", config, "--run", "whole"]) == fit.OK
     assert outcome(run) == outcome(run.with_name("whole"))
 
@@ -163,17 +164,17 @@ class FakeChild:
 
     running = 0
     most_at_once = 0
-    started: list[FoldJob]
+    started: list[tuple[FoldJob, int]]
 
     def __init__(self, job: FoldJob, device: int) -> None:
         cls = type(self)
-        self.job = SimpleNamespace(name=job.name, device=device)
+        self.job, self.device = job, device
         self.events, sender = Pipe(duplex=False)
-        sender.send({"event": "finished", "accuracy": 0.5})
+        sender.send(Finished(accuracy=0.5))
         self.process = SimpleNamespace(kill=lambda: None)
         cls.running += 1
         cls.most_at_once = max(cls.most_at_once, cls.running)
-        cls.started.append((job.name, device))
+        cls.started.append((job, device))
 
     def receive(self) -> Any:
         return self.events.recv()
@@ -196,11 +197,11 @@ def test_each_fold_runs_once_and_no_more_at_a_time_than_asked_for(
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     child: Any = type("Child", (FakeChild,), {"started": []})
     monkeypatch.setattr(workers, "_Child", child)
-    in_process: list[str] = []
+    in_process: list[FoldJob] = []
 
-    def run_here(job: FoldJob, notify: Callable[[dict[str, Any]], None]) -> None:
-        in_process.append(job.name)
-        notify({"event": "finished", "accuracy": 0.5})
+    def run_here(job: FoldJob, notify: Notify) -> None:
+        in_process.append(job)
+        notify(Finished(accuracy=0.5))
 
     monkeypatch.setattr(workers, "run_fold", run_here)
     devices = Devices("cuda", tuple(range(gpus))) if gpus else Devices("cpu", (0,))
@@ -209,12 +210,11 @@ def test_each_fold_runs_once_and_no_more_at_a_time_than_asked_for(
         FoldJob(f"fold_{i}", "", Path(f"fold_{i}"), split, 0, 1, "32-true", devices.accelerator, 0)
         for i in range(n_folds)
     ]
-    told: list[tuple[str, str]] = []
-    workers.run_jobs(jobs, asked, devices, lambda name, event: told.append((name, event["event"])))
+    events: list[tuple[FoldJob, Event]] = []
+    workers.run_jobs(jobs, asked, devices, lambda job, event: events.append((job, event)))
 
-    names = [job.name for job in jobs]
-    assert in_process + [name for name, _ in child.started] == names
-    assert sorted(told) == sorted((name, "finished") for name in names)
+    assert in_process + [job for job, _ in child.started] == jobs
+    assert len(events) == len(jobs) and set(events) == {(job, Finished(accuracy=0.5)) for job in jobs}
     assert child.running == 0
     default = min(n_folds, gpus or cores)
     if asked is not None:
@@ -258,6 +258,6 @@ def test_a_process_that_ends_with_a_status_is_reported() -> None:
         child = object.__new__(workers._Child)
         child.events, child.process = receiver, SimpleNamespace(join=lambda: None, exitcode=code)
         event = child.receive()
-        assert event["event"] == "failed"
-        assert text in event["reason"]
-        assert ("out of memory" in event["reason"]) == (code == -signal.SIGKILL)
+        assert isinstance(event, Failed) and event.kind == FailureKind.DIED and event.may_be_retried
+        assert text in event.reason
+        assert ("out of memory" in event.reason) == (code == -signal.SIGKILL)

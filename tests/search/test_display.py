@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
+from fmnist_cv.engine.events import EpochEnded, Finished, Started
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.outcomes import DIVERGED, FAILED, GIVEN_UP
 
@@ -39,9 +40,9 @@ def shown(terminal: bool) -> str:
             (4, [before, whole, up, failed, nan]),
         ):
             display.started(number, n_folds=2, n_done=0)
-            display.fold_event(number, 0, {"event": "started", "max_epochs": 2})
-            display.fold_event(number, 0, {"event": "epoch", "epoch": 0, "val/accuracy": 0.75})
-            display.fold_event(number, 0, {"event": "finished", "accuracy": 0.75})
+            display.fold_event(number, 0, Started(epoch=0, max_epochs=2, steps=1))
+            display.fold_event(number, 0, EpochEnded(0, {"val/accuracy": 0.75}))
+            display.fold_event(number, 0, Finished(accuracy=0.75))
             if terminal:
                 time.sleep(0.15)  # until the bars are drawn again
             display.told(number, trials)

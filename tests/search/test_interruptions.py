@@ -6,6 +6,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
+from fmnist_cv.engine.events import EpochEnded, Event, Failed, FailureKind, Finished, Started
 from fmnist_cv.search import journal, sampling, study, trials
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.outcomes import DIVERGED, GIVEN_UP
@@ -77,24 +79,31 @@ class Fold:
         score = {"validation": {"accuracy": self.history[-1]["val/accuracy"]}}
         return {"last": score, "best": score, "history": self.history}
 
-    def events(self) -> Iterator[dict[str, Any]]:
+    def events(self) -> Iterator[Event]:
         last = self.history[self.epochs - 1] if self.epochs else {}
-        yield {"event": "started", "epoch": self.epochs, "max_epochs": N_EPOCHS, "last": last}
+        yield Started(self.epochs, N_EPOCHS, steps=1, metrics=last)
         while self.epochs < N_EPOCHS:
             if self.diverges and self.epochs == 1:
-                yield {"event": "failed", "reason": "the loss became nan", "traceback": "", "diverged": True}
+                yield Failed("the loss became nan", FailureKind.DIVERGED)
                 return
             self.epochs += 1
-            yield {"event": "epoch", "epoch": self.epochs - 1, **self.history[self.epochs - 1]}
+            yield EpochEnded(self.epochs - 1, self.history[self.epochs - 1])
         self.epochs = N_EPOCHS + 1
-        yield {"event": "finished", "accuracy": self.history[-1]["val/accuracy"]}
+        yield Finished(self.history[-1]["val/accuracy"])
+
+
+@dataclass(eq=False)
+class Job:
+    """In the place of FoldJob."""
+
+    folder: Fold
 
 
 class Pool:
     """In the place of WorkerPool: one event of each running fold at a time."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.running = clock, deque[tuple[str, Iterator[dict[str, Any]]]]()
+        self.clock, self.running = clock, deque[tuple[Job, Iterator[Event]]]()
 
     def __enter__(self) -> Pool:
         return self
@@ -102,19 +111,19 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.running.clear()
 
-    def start(self, job: tuple[str, Fold]) -> None:
-        self.running.append((job[0], job[1].events()))
+    def start(self, job: Job) -> None:
+        self.running.append((job, job.folder.events()))
 
-    def stop(self, name: str) -> None:
-        self.running = deque(entry for entry in self.running if entry[0] != name)
+    def stop(self, job: Job) -> None:
+        self.running = deque(entry for entry in self.running if entry[0] is not job)
 
-    def wait(self, timeout: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    def wait(self, timeout: float) -> Iterator[tuple[Job, Event]]:
         if self.running:
             self.clock.tick()
-            name, events = self.running[0]
+            job, events = self.running[0]
             event = next(events)
-            self.running.rotate(-1) if event["event"] not in ("finished", "failed") else self.running.popleft()
-            yield name, event
+            self.running.popleft() if isinstance(event, Finished | Failed) else self.running.rotate(-1)
+            yield job, event
 
 
 class Simulation:
@@ -198,8 +207,7 @@ def simulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         patch.setattr(trials, "fold_folders", lambda prepared: prepared.folds)
         patch.setattr(trials, "WorkerPool", lambda devices: Pool(clock))
         patch.setattr(trials.TrialRunner, "_keep_the_bests_checkpoints", lambda *_: None)
-        job = lambda running: (f"{running.trial.number}/{running.fold}", running.folder)  # noqa: E731
-        patch.setattr(trials.RunningTrial, "job", job)
+        patch.setattr(trials.RunningTrial, "make_job", lambda running: Job(running.folder))
         yield make
 
 

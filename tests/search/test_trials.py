@@ -158,8 +158,8 @@ def test_what_the_machine_may_be_at_fault_for_is_tried_again_by_this_and_the_nex
         job = whole(trial)
         return replace(job, accelerator="nowhere") if trial.trial.params["model.dropout"] == 0.25 else job
 
-    whole = trials.RunningTrial.job
-    monkeypatch.setattr(trials.RunningTrial, "job", broken)
+    whole = trials.RunningTrial.make_job
+    monkeypatch.setattr(trials.RunningTrial, "make_job", broken)
     grid = searched | {"space": {"model.dropout": {"choices": [0.0, 0.25]}}, "sampler": "grid", "trials": None}
     first = tune(grid, workers=1)
     assert states(first).count(TrialState.COMPLETE) == 1
@@ -299,8 +299,8 @@ def test_one_failure_after_another_ends_the_search(
 ) -> None:
     monkeypatch.setattr(trials, "MAX_FAILED_IN_A_ROW", 2)
     monkeypatch.setattr(trials, "MAX_TRIES", 1)
-    whole = trials.RunningTrial.job
-    monkeypatch.setattr(trials.RunningTrial, "job", lambda running: replace(whole(running), accelerator="nowhere"))
+    whole = trials.RunningTrial.make_job
+    monkeypatch.setattr(trials.RunningTrial, "make_job", lambda running: replace(whole(running), accelerator="nowhere"))
     with pytest.raises(TrialsFailed, match=r"2 trials failed one after another; the last one: .*nowhere"):
         tune(searched | {"space": DROPOUT}, workers=1)
     storage = optuna.storages.JournalStorage(
