@@ -18,12 +18,12 @@ from fmnist_cv.config.options import as_arguments
 from fmnist_cv.data import Split
 from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob
-from fmnist_cv.engine.preparation import PreparedRun, prepare
-from fmnist_cv.engine.processes import no_processes_because, warm_up
+from fmnist_cv.engine.preparation import PreparedRun, prepare_run
+from fmnist_cv.engine.processes import reason_against_processes, warm_up
 from fmnist_cv.engine.progress import FoldDisplay
 from fmnist_cv.engine.run_folder import FoldFolder, locked
 from fmnist_cv.engine.workers import default_workers, run_jobs
-from fmnist_cv.engine.writable import disk_errors_told, is_writable
+from fmnist_cv.engine.writable import explain_disk_errors, is_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.utils.plain_values import plain
@@ -90,7 +90,7 @@ def cross_validate(
     experiment = _one_worker_where_needed(experiment, console)
     if experiment.cv.workers != 1:
         warm_up()
-    prepared = prepare(experiment, run, resume, console, refit=refit)
+    prepared = prepare_run(experiment, run, resume, console, refit=refit)
     experiment, folder = prepared.experiment, prepared.run
     all_folds = fold_folders(prepared)
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
@@ -108,7 +108,7 @@ def cross_validate(
     _run([fold_job(prepared, i) for i in unfinished], prepared, console)
     then = f", and go on with --resume {folder.path.name}: all folds are kept"
     with (
-        disk_errors_told(folder.path, then),
+        explain_disk_errors(folder.path, then),
         locked(folder.path / ".summary.lock", wait=True, what="the summary"),
     ):
         if missing := [f.name for f in all_folds if not f.finished]:
@@ -141,7 +141,9 @@ def _one_worker_where_needed(experiment: Experiment, console: Console | None) ->
     """
     n_folds = experiment.plan.n_folds if experiment.cv.fold is None else 1
     asked = experiment.cv.workers
-    if (asked or default_workers(n_folds, experiment.devices())) == 1 or not (why := no_processes_because(experiment)):
+    if (asked or default_workers(n_folds, experiment.devices())) == 1 or not (
+        why := reason_against_processes(experiment)
+    ):
         return experiment
     if asked is not None:
         raise UserError(f"cv.workers is {asked}, but {why}; use --cv.workers 1")

@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments.replication.rows import HERE, Row, choose_rows, load_rows
 from experiments.replication.runs import RowsFailed, run_rows
 from experiments.replication.tables import write_tables
-from fmnist_cv.engine.writable import check_writable, disk_errors_told
+from fmnist_cv.engine.writable import check_writable, explain_disk_errors
 from fmnist_cv.errors import UserError
 from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.utils import paths
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if chosen:
             check_writable(options.log_dir)
         then = ", and the same command goes on: all runs are kept"
-        with disk_errors_told(options.log_dir, then), disk_errors_told(options.out, then):
+        with explain_disk_errors(options.log_dir, then), explain_disk_errors(options.out, then):
             try:
                 if chosen:
                     run_rows(chosen, options.seeds, options.workers, options.log_dir, options.out, console)

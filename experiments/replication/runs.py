@@ -17,7 +17,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import fold_folders, fold_job
 from fmnist_cv.engine.events import Event, Failed, Finished
 from fmnist_cv.engine.fold import FoldJob
-from fmnist_cv.engine.preparation import PreparedRun, prepare, run_or_resume
+from fmnist_cv.engine.preparation import PreparedRun, prepare_run, run_or_resume
 from fmnist_cv.engine.processes import warm_up
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.workers import default_workers, run_jobs
@@ -45,7 +45,7 @@ class Task:
 
     def prepare(self) -> PreparedRun:
         """Find the run or make it."""
-        return prepare(self.experiment, **run_or_resume(self.experiment, self.run.name))
+        return prepare_run(self.experiment, **run_or_resume(self.experiment, self.run.name))
 
     @cached_property
     def experiment(self) -> Experiment:

@@ -14,7 +14,7 @@ from fmnist_cv.analysis.statistics import summarise, wilson_interval
 from fmnist_cv.analysis.tables import report_tables
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.data import Images, Split
-from fmnist_cv.engine.best_effort import decoration, teller
+from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.checked_files import Shape
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
 from fmnist_cv.engine.scoring import classification_report
@@ -120,10 +120,10 @@ def write_results(
         "times": _times(folds),
     }
     write_json(run.results, results, with_digest=True)
-    tell = teller(console)
-    with decoration(f"{run.best_checkpoint}, a link to the best fold's checkpoint,", tell):
+    warn = warn_on(console)
+    with best_effort(f"{run.best_checkpoint}, a link to the best fold's checkpoint,", warn):
         run.link_best(checkpoint)
-    with decoration(str(run.markdown_report), tell):
+    with best_effort(str(run.markdown_report), warn):
         text = report_tables(results)
         replace_file(run.markdown_report, lambda file: file.write(text.encode()))
     return results

@@ -1,4 +1,4 @@
-"""What adorns results never stands between them and the user: an error in it is told in one line, and that is all."""
+"""Optional outputs (figures, loggers, links): an error in one becomes a warning, and the run continues without it."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from rich.console import Console
 
 from fmnist_cv.utils.user_text import print_line
 
-Tell = Callable[[str], None]
+Warn = Callable[[str], None]
 
 CALLED_BY_LIGHTNING = ("log_metrics", "log_hyperparams", "log_graph", "after_save_checkpoint", "save", "finalize")
 
 
 @contextmanager
-def decoration(what: str, tell: Tell) -> Iterator[None]:
-    """Try to make `what`; any error is told, and work goes on without it."""
+def best_effort(what: str, warn: Warn) -> Iterator[None]:
+    """Try to make `what`; any error is passed to `warn`, and execution continues after the block."""
     try:
         yield
     except Exception as error:
-        tell(f"{what} could not be made: {_reason(error)}")
+        warn(f"{what} could not be made: {_reason(error)}")
 
 
-def teller(console: Console | None) -> Tell:
-    """Tells on the console, or, where there is none, in a warning."""
+def warn_on(console: Console | None) -> Warn:
+    """A function that prints a warning on the console or, without one, issues it with `warnings.warn`."""
     if console is None:
         return lambda text: warnings.warn(text, stacklevel=4)
     return lambda text: print_line(console, text, style="yellow")
 
 
-def forgiving(loggers: Iterable[Logger], tell: Tell) -> list[Logger]:
-    """The loggers that start, changed so that a call of theirs which fails is told once and not repeated."""
+def guarded_loggers(loggers: Iterable[Logger], warn: Warn) -> list[Logger]:
+    """The loggers that start, changed so that a method of theirs that fails is reported once and disabled."""
     started = []
     for logger in loggers:
-        with decoration(f"the log of {type(logger).__name__}", tell):
-            getattr(logger, "experiment", None)  # Lightning would start it here, in the middle of its own
+        with best_effort(f"the log of {type(logger).__name__}", warn):
+            getattr(logger, "experiment", None)  # Lightning would start it here, in the middle of its own work
             for name in CALLED_BY_LIGHTNING:
-                setattr(logger, name, _told_once(logger, name, tell))
+                setattr(logger, name, _disabled_after_error(logger, name, warn))
             started.append(logger)
     return started
 
 
-def _told_once(logger: Logger, name: str, tell: Tell) -> Callable[..., Any]:
+def _disabled_after_error(logger: Logger, name: str, warn: Warn) -> Callable[..., Any]:
     method, works = getattr(logger, name), True
 
     def call(*arguments: Any, **options: Any) -> Any:
@@ -56,7 +56,7 @@ def _told_once(logger: Logger, name: str, tell: Tell) -> Callable[..., Any]:
             return method(*arguments, **options)
         except Exception as error:
             works = False
-            tell(f"{type(logger).__name__}.{name} failed, and is left out from here on: {_reason(error)}")
+            warn(f"{type(logger).__name__}.{name} failed and is disabled for the rest of the fold: {_reason(error)}")
 
     return call
 

@@ -254,7 +254,7 @@ class KeepCheckpoints(Checkpoint):
 
     def _save(self, trainer: L.Trainer, better: bool) -> None:
         beside = self.last.with_name(".last.ckpt.new")
-        trainer.save_checkpoint(beside)  # whole and on the disk, see WriteBeside
+        trainer.save_checkpoint(beside)  # whole and on the disk, see AtomicCheckpointIO
         if len(self.history) == 1:
             self._check_loadable(beside)
         if better:

@@ -14,7 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from fmnist_cv.engine.run_folder import replace_file
 
 
-class WriteBeside(TorchCheckpointIO):
+class AtomicCheckpointIO(TorchCheckpointIO):
     """Puts each checkpoint into its place in one step, the fold's own and those of a user's ModelCheckpoint.
 
     Args:

@@ -17,14 +17,14 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from fmnist_cv.config.experiment import Experiment, FoldParts
 from fmnist_cv.data import Split
 from fmnist_cv.engine import tensorboard
-from fmnist_cv.engine.best_effort import forgiving
+from fmnist_cv.engine.best_effort import guarded_loggers
 from fmnist_cv.engine.callbacks import (
     KeepCheckpoints,
     ReseedEachEpoch,
     ScoreEachEpoch,
     WatchTraining,
 )
-from fmnist_cv.engine.checkpoint_io import WriteBeside
+from fmnist_cv.engine.checkpoint_io import AtomicCheckpointIO
 from fmnist_cv.engine.events import (
     Failed,
     FailureKind,
@@ -36,11 +36,11 @@ from fmnist_cv.engine.events import (
 )
 from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.engine.loggers import make_loggers, name_loggers
-from fmnist_cv.engine.restoring import told_of, watch_restoring
+from fmnist_cv.engine.restoring import explain_restore_errors, watch_restoring
 from fmnist_cv.engine.run_folder import FoldFolder, Locked, locked
-from fmnist_cv.engine.schedulers import step_plateaus_when_told
-from fmnist_cv.engine.trainer import NoProfiler, interrupt_as_itself, make_trainer, quiet_lightning
-from fmnist_cv.engine.writable import disk_errors_told
+from fmnist_cv.engine.schedulers import defer_plateau_steps
+from fmnist_cv.engine.trainer import NoProfiler, make_trainer, quiet_lightning, reraise_keyboard_interrupt
+from fmnist_cv.engine.writable import explain_disk_errors
 from fmnist_cv.errors import CannotWrite, NonFinite, UserError
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import prepare_process
@@ -86,7 +86,7 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
     """
     folder = FoldFolder(job.folder)
     try:
-        with disk_errors_told(job.folder.parent):
+        with explain_disk_errors(job.folder.parent):
             folder.make()
             with locked(folder.lock, wait=False, what=f"{job.name} of this run"):
                 if not folder.finished:
@@ -111,7 +111,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     prepare_process(job.threads)
     experiment = Experiment.from_yaml(name_loggers(job.config, folder.path))
     parts = experiment.build(job.seed)
-    put_on_split(parts, job)
+    assign_split(parts, job)
 
     selection = experiment.selection
     monitor = None if job.is_refit else selection.monitor
@@ -130,18 +130,18 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
             )
         )
 
-    def tell(text: str) -> None:
+    def warn(text: str) -> None:
         notify(WarningIssued(text))
 
-    loggers = forgiving(make_loggers(folder.path, parts.trainer.get("logger")), tell)
+    loggers = guarded_loggers(make_loggers(folder.path, parts.trainer.get("logger")), warn)
     trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
     fit(trainer, parts, folder, keeper, timer, notify)
     notify(ScoringStarted())
     times = {"train_intervals": timer.train_intervals, "began": began}
-    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, tell)
+    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, warn)
 
 
-def put_on_split(parts: FoldParts, job: FoldJob) -> None:
+def assign_split(parts: FoldParts, job: FoldJob) -> None:
     """Give the fold's parts its split, and our networks the layout that is fast."""
     if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
         parts.model.to(memory_format=torch.channels_last)
@@ -161,7 +161,7 @@ def fit(
     if resumes:
         # Asked before fitting: after a stop that was decided and saved, Lightning would train one more epoch.
         checkpoint = load_checkpoint(folder.last_checkpoint)
-        with told_of(folder):
+        with explain_restore_errors(folder):
             keeper.load_state_dict(checkpoint["callbacks"][keeper.state_key])
             timer.load_state_dict(checkpoint["callbacks"][timer.state_key])
         watch_restoring(trainer, folder, keeper)
@@ -171,7 +171,7 @@ def fit(
     notify(Started(epochs, max_epochs, steps, last))
     if not (keeper.stopped or 0 < max_epochs <= epochs):
         path = folder.last_checkpoint if resumes else None
-        with interrupt_as_itself():
+        with reraise_keyboard_interrupt():
             trainer.fit(parts.model, datamodule=parts.data, ckpt_path=path, weights_only=True)
     else:
         keeper.log_history(trainer)
@@ -192,7 +192,7 @@ def fold_trainer(
         "precision": job.precision,
         "callbacks": callbacks,
         "logger": loggers,
-        "plugins": [*_their_plugins(parts), WriteBeside(folder.path)],
+        "plugins": [*_their_plugins(parts), AtomicCheckpointIO(folder.path)],
         "default_root_dir": folder.path,
         "enable_progress_bar": False,
         "enable_model_summary": False,
@@ -205,7 +205,7 @@ def fold_trainer(
     if options.get("profiler") is None:
         options["profiler"] = NoProfiler()
     trainer = make_trainer(**options)
-    step_plateaus_when_told(trainer)
+    defer_plateau_steps(trainer)
     return trainer
 
 

@@ -15,7 +15,7 @@ from fmnist_cv.config.experiment import Experiment, FoldParts
 from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.data.images import Images
 from fmnist_cv.engine import tensorboard
-from fmnist_cv.engine.best_effort import Tell, decoration
+from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.callbacks import KeepCheckpoints
 from fmnist_cv.engine.run_folder import FoldFolder, write_arrays, write_json
 from fmnist_cv.engine.scoring import predict_log_probabilities
@@ -34,7 +34,7 @@ def score_fold(
     seed: int,
     threads: int,
     score_test: bool,
-    tell: Tell,
+    warn: Warn,
 ) -> None:
     """Score a trained fold and write its probabilities and, last of all, its metrics.
 
@@ -47,7 +47,7 @@ def score_fold(
         times: when each epoch's training began and ended, and when the fold began.
         seed, threads: the fold's, for its metrics.
         score_test: score the test set, too.
-        tell: takes what is to be said of figures that could not be made.
+        warn: takes a warning about figures that could not be made.
     """
     began = time.perf_counter()
     split, last_epoch = parts.data.split, len(keeper.history) - 1
@@ -72,9 +72,9 @@ def score_fold(
     metrics["best"] = best
     metrics["history"] = keeper.history
     if parts.trainer.get("logger") is not False and len(split.validation):
-        with decoration("TensorBoard's pages of the fold", tell):
+        with best_effort("TensorBoard's pages of the fold", warn):
             tensorboard.log_fold(
-                tensorboard.make_logger(folder.path), experiment, parts.data, arrays["validation"], metrics, tell
+                tensorboard.make_logger(folder.path), experiment, parts.data, arrays["validation"], metrics, warn
             )
     metrics["times"] = {
         "train_intervals": times["train_intervals"],
@@ -125,5 +125,5 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise UserError(
             f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged, or holds more than tensors and "
-            f"plain values, which is never loaded; {FoldFolder(path.parent).train_anew}"
+            f"plain values, which is never loaded; {FoldFolder(path.parent).retrain_hint}"
         ) from None

@@ -18,7 +18,7 @@ from fmnist_cv.data.splits import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
 from fmnist_cv.engine.run_folder import RunFolder, write_json
 from fmnist_cv.engine.run_names import create_run, default_run_names, find_run
-from fmnist_cv.engine.sanity_check import rehearse
+from fmnist_cv.engine.sanity_check import run_sanity_check
 from fmnist_cv.engine.workers import default_workers
 from fmnist_cv.engine.writable import check_writable
 from fmnist_cv.errors import DataNotFound, UserError
@@ -53,12 +53,12 @@ class RunOrResume(TypedDict, total=False):
 
 
 def run_or_resume(experiment: Experiment, name: str) -> RunOrResume:
-    """The argument with which `prepare` and `cross_validate` make a run of this name, or go on with it."""
+    """The argument with which `prepare_run` and `cross_validate` make a run of this name, or go on with it."""
     exists = (experiment.log_dir / experiment.name / name).exists()
     return {"resume": name} if exists else {"run": name}
 
 
-def prepare(
+def prepare_run(
     experiment: Experiment,
     run: str | None = None,
     resume: str | None = None,
@@ -97,7 +97,7 @@ def prepare(
     if found is None:
 
         def check(splits: list[Split]) -> None:
-            _rehearse(experiment, data, splits, refit, console)
+            _check_one_step(experiment, data, splits, refit, console)
 
         suffix = "_SYNTHETIC" if is_fallback else ""
         if run is None:
@@ -108,7 +108,7 @@ def prepare(
     train = data.train_images
     groups = None if train.groups is None else train.groups.numpy()
     if resumed and refit and not found.refit.finished:
-        rehearse(experiment, data, [_everything(data)])
+        run_sanity_check(experiment, data, [_everything(data)])
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups)
     if console is not None:
         print_line(console, _headline(experiment, found, data))
@@ -130,16 +130,16 @@ def _find_data(
         return experiment, experiment.check_parts().data, True
 
 
-def _rehearse(
+def _check_one_step(
     experiment: Experiment, data: KFoldDataModule, splits: list[Split], refit: bool, console: Console | None
 ) -> None:
     """Refuse what would fail in training; of a refit that is not asked for yet, say so."""
-    rehearse(experiment, data, splits)
+    run_sanity_check(experiment, data, splits)
     if refit:
-        rehearse(experiment, data, [_everything(data)])
+        run_sanity_check(experiment, data, [_everything(data)])
     elif console is not None and len(data.train_images) % data.batch_size == 1:
         try:
-            rehearse(experiment, data, [_everything(data)])
+            run_sanity_check(experiment, data, [_everything(data)])
         except UserError as error:
             print_line(console, f"This run could have no --refit: {error}\n", style="yellow")
 

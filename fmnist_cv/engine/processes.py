@@ -66,7 +66,7 @@ def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name:
     )
 
 
-def no_processes_because(experiment: Experiment) -> str | None:
+def reason_against_processes(experiment: Experiment) -> str | None:
     """Why folds of this experiment cannot run in processes of their own; None where they can."""
     if multiprocessing.current_process().daemon:
         return "this process is daemonic (a worker of a pool, say), which may not start others"

@@ -16,7 +16,7 @@ from fmnist_cv.errors import UserError
 
 
 @contextmanager
-def told_of(folder: FoldFolder) -> Iterator[None]:
+def explain_restore_errors(folder: FoldFolder) -> Iterator[None]:
     """Turn what goes wrong while states are taken from a fold's last checkpoint into one message.
 
     Raises:
@@ -29,7 +29,7 @@ def told_of(folder: FoldFolder) -> Iterator[None]:
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, MisconfigurationException) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(
-            f"the checkpoint {folder.last_checkpoint} is not one of this fold ({reason}); {folder.train_anew}"
+            f"the checkpoint {folder.last_checkpoint} is not one of this fold ({reason}); {folder.retrain_hint}"
         ) from None
 
 
@@ -45,7 +45,7 @@ def watch_restoring(trainer: L.Trainer, folder: FoldFolder, keeper: KeepCheckpoi
 
     def watched(restore: Callable[[], None], check: Callable[[], None] | None = None) -> Callable[[], None]:
         def restore_and_check() -> None:
-            with told_of(folder):
+            with explain_restore_errors(folder):
                 restore()
                 if check is not None:
                     check()

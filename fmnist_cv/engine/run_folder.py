@@ -145,10 +145,10 @@ class FoldFolder:
             except FileNotFoundError:
                 continue
             except Exception as error:  # a damaged file raises half a dozen kinds
-                raise Damaged(path, error, self.train_anew) from None
+                raise Damaged(path, error, self.retrain_hint) from None
 
     @property
-    def train_anew(self) -> str:
+    def retrain_hint(self) -> str:
         """The way out of a damaged checkpoint."""
         return f"delete the folder {self.path} and resume the run, which trains this fold anew"
 

@@ -64,7 +64,7 @@ def create_run(log_dir: Path, experiment: str, names: Iterable[str], fill: Calla
     if incomplete is not None:
         raise UserError(f"run {path} was made by another process just now; join it with --resume {path.name}")
     if not RunFolder(path).config.is_file():
-        raise UserError(why_no_run(path))
+        raise UserError(not_a_run(path))
     raise UserError(f"run {path} exists; go on with it with --resume {path.name}, or choose another name with --run")
 
 
@@ -86,7 +86,7 @@ def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
         if RunFolder(path).config.is_file():
             return RunFolder(path)
         if path.is_dir() and len(path.parts) > 1:
-            raise UserError(why_no_run(path))
+            raise UserError(not_a_run(path))
     known = ", ".join(run.name for run in runs) or "none"
     raise UserError(f"there is no run '{name}' under {parent} (runs there: {known})")
 
@@ -99,7 +99,7 @@ def _made_at(run: RunFolder) -> str:
         return changed.isoformat()
 
 
-def why_no_run(path: Path) -> str:
+def not_a_run(path: Path) -> str:
     """Of a folder that stands where a run would."""
     return (
         f"{path} is there, but is no run: it has no config.yaml (it was deleted while it ran, or copied in part); delete it "

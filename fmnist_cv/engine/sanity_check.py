@@ -28,11 +28,11 @@ from fmnist_cv.engine.callbacks import (
     WatchTraining,
 )
 from fmnist_cv.engine.events import Event
-from fmnist_cv.engine.fold import FoldJob, fold_trainer, put_on_split
+from fmnist_cv.engine.fold import FoldJob, assign_split, fold_trainer
 from fmnist_cv.engine.loggers import make_loggers
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
 from fmnist_cv.engine.step_errors import explain_step, text_of
-from fmnist_cv.engine.trainer import NoProfiler, interrupt_as_itself, quiet_lightning
+from fmnist_cv.engine.trainer import NoProfiler, quiet_lightning, reraise_keyboard_interrupt
 from fmnist_cv.engine.writable import nearest_folder
 from fmnist_cv.errors import NonFinite, UserError
 from fmnist_cv.models import ImageClassifier
@@ -53,7 +53,7 @@ LEAST = {
 HINTS = {"max_time": 'give "DD:HH:MM:SS", or units such as {"hours": 2}'}
 
 
-def rehearse(experiment: Experiment, data: KFoldDataModule, splits: Sequence[Split]) -> None:
+def run_sanity_check(experiment: Experiment, data: KFoldDataModule, splits: Sequence[Split]) -> None:
     """Train one step as these folds would, on the CPU and without files, and count the steps of each fold.
 
     The step is Lightning's own: the fold's Trainer, callbacks, augmentation, loss and optimiser, and the end of the epoch
@@ -178,7 +178,7 @@ def _refusal(
             accelerator="cpu",
             device=0,
         )
-        put_on_split(parts, job)
+        assign_split(parts, job)
         parts.data.take_images(data)
         parts.data.scaling = data.scaling
         for name in ("train_dataloader", "val_dataloader"):
@@ -215,7 +215,7 @@ def _train_one_step(experiment: Experiment, job: FoldJob, parts: FoldParts) -> N
                 f"trainer.max_time is {experiment.config.trainer.max_time}, in which not one step is trained"
             )
     trainer.profiler = NoProfiler()  # type: ignore[attr-defined]  # others write files
-    with interrupt_as_itself():
+    with reraise_keyboard_interrupt():
         trainer.fit(parts.model, datamodule=parts.data)
     if monitor is not None and trainer.check_val_every_n_epoch in (None, 1):  # else validation's metrics are to come
         for callback in left_out:

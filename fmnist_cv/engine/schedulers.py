@@ -120,7 +120,7 @@ def _length(scheduler: Any) -> tuple[str, int | None, bool]:
 # -- ReduceLROnPlateau --------------------------------------------------------------------------------------
 
 
-def step_plateaus_when_told(trainer: L.Trainer) -> None:
+def defer_plateau_steps(trainer: L.Trainer) -> None:
     """Keep Lightning from stepping schedulers that monitor a metric at the end of an epoch.
 
     It would do so after all callbacks, hence after the epoch's checkpoint was written, and a resumed training would

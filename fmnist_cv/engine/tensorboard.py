@@ -23,7 +23,7 @@ from torch.utils.tensorboard.summary import hparams
 from fmnist_cv.config.experiment import Experiment, flatten
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.synthetic_images import synthetic_warning
-from fmnist_cv.engine.best_effort import Tell, decoration
+from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.utils.user_text import for_figure
 
@@ -59,7 +59,7 @@ def log_fold(
     data: KFoldDataModule,
     probabilities: np.ndarray,
     metrics: dict[str, Any],
-    tell: Tell,
+    warn: Warn,
 ) -> None:
     """Write a finished fold's figures and its hyperparameters with the final metrics.
 
@@ -69,15 +69,15 @@ def log_fold(
         data: the fold's data module.
         probabilities: of the held-out fold after the last epoch.
         metrics: the fold's metrics as they go to metrics.json.
-        tell: takes what is to be said of a figure that could not be drawn; the others are drawn all the same.
+        warn: takes a warning about a figure that could not be drawn; the others are still drawn.
     """
     writer, last_epoch = logger.experiment, metrics["epochs"] - 1
     note_synthetic(writer, data.data_name)
-    with decoration("the confusion matrix in TensorBoard", tell):
+    with best_effort("the confusion matrix in TensorBoard", warn):
         labels = data.train_images.labels[torch.from_numpy(data.split.validation)].cpu()
         report = classification_report(torch.from_numpy(probabilities), labels, data.class_names)
         add_figure(writer, "confusion_matrix/validation", confusion_figure(report), last_epoch)
-    with decoration("the sample images in TensorBoard", tell):
+    with best_effort("the sample images in TensorBoard", warn):
         add_figure(writer, "samples/training_images", samples_figure(data), 0)
     hyperparameters = {
         key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value

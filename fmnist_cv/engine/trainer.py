@@ -66,7 +66,7 @@ class NoProfiler(PassThroughProfiler):
 
 
 @contextlib.contextmanager
-def interrupt_as_itself() -> Iterator[None]:
+def reraise_keyboard_interrupt() -> Iterator[None]:
     """Lightning turns Ctrl-C into SystemExit; turn it back."""
     try:
         yield

@@ -85,7 +85,7 @@ def disk_problem(error: OSError, folder: Path) -> str | None:
 
 
 @contextmanager
-def disk_errors_told(folder: Path, then: str = "") -> Iterator[None]:
+def explain_disk_errors(folder: Path, then: str = "") -> Iterator[None]:
     """Make one line of an error about a file in this folder.
 
     Args:

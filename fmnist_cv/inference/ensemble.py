@@ -225,7 +225,7 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
     if not path.is_file():
         raise UserError(
             f"{path} is not there; a search keeps the checkpoints of its best trial alone; otherwise "
-            f"{FoldFolder(path.parent).train_anew}"
+            f"{FoldFolder(path.parent).retrain_hint}"
         )
     parts = experiment.build(experiment.seed)
     checkpoint = load_checkpoint(path)
@@ -238,7 +238,7 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UserError(
-            f"the checkpoint {path} does not fit the run's config.yaml ({reason}); {FoldFolder(path.parent).train_anew}"
+            f"the checkpoint {path} does not fit the run's config.yaml ({reason}); {FoldFolder(path.parent).retrain_hint}"
         ) from None
     return parts, state
 

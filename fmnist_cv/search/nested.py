@@ -14,7 +14,7 @@ from fmnist_cv.cross_validation import FoldsFailed, fold_folders, fold_job
 from fmnist_cv.data import Split, SplitPlan, make_splits
 from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob
-from fmnist_cv.engine.preparation import prepare, run_or_resume
+from fmnist_cv.engine.preparation import prepare_run, run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.workers import run_jobs
 from fmnist_cv.errors import UserError
@@ -92,7 +92,7 @@ def _train(search: Search, values: dict[str, Any], split: Split) -> dict[str, An
     """The outer fold's metrics of the winner trained on all other images."""
     experiment = search.fresh_experiment(values, search.settings.nested, workers=1)
     name = f"nested_{search.settings.nested}_seed_{search.fresh_seed}_outer_{split.fold}"
-    prepared = prepare(experiment, **run_or_resume(experiment, name), same_data=search.data)
+    prepared = prepare_run(experiment, **run_or_resume(experiment, name), same_data=search.data)
     if not np.array_equal(prepared.splits[split.fold].validation, split.validation):
         raise UserError(f"run {prepared.run.path} holds out other images than the outer fold; move it away")
     folder, failures = fold_folders(prepared)[split.fold], {}

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from fmnist_cv.cross_validation import fold_folders, fold_job
 from fmnist_cv.engine.events import EpochEnded, Event, Failed, FailureKind, Finished, Started
 from fmnist_cv.engine.fold import FoldJob
-from fmnist_cv.engine.preparation import PreparedRun, prepare, run_or_resume
+from fmnist_cv.engine.preparation import PreparedRun, prepare_run, run_or_resume
 from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.engine.workers import WorkerPool
 from fmnist_cv.errors import CannotWrite, DataNotFound, UserError
@@ -198,7 +198,7 @@ class TrialRunner:
             options["trainer__logger"] = False  # a fold's figures take longer than a small network's epoch
         try:
             experiment = self.search.experiment(values_of(self.search.space, trial.params), **options)
-            prepared = prepare(
+            prepared = prepare_run(
                 experiment, **run_or_resume(experiment, trial.user_attrs[RUN]), same_data=self.search.data
             )
         except (DataNotFound, CannotWrite):  # no other trial would fare better

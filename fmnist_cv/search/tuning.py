@@ -15,12 +15,12 @@ from rich.console import Console
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import as_arguments
-from fmnist_cv.engine.best_effort import decoration, teller
+from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.environment import describe_environment
-from fmnist_cv.engine.processes import no_processes_because, warm_up
+from fmnist_cv.engine.processes import reason_against_processes, warm_up
 from fmnist_cv.engine.run_folder import locked, replace_file, write_json
 from fmnist_cv.engine.workers import default_workers
-from fmnist_cv.engine.writable import check_writable, disk_errors_told
+from fmnist_cv.engine.writable import check_writable, explain_disk_errors
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
@@ -108,7 +108,7 @@ def tune(
         raise UserError(f"--workers is {workers}; it must be at least 1")
     search = as_search(config, overrides)
     check_writable(search.base.log_dir)
-    if why := no_processes_because(search.base):
+    if why := reason_against_processes(search.base):
         raise UserError(
             f"a search runs its folds in processes of their own, but {why}; start it from a file, in an "
             "ordinary process, and put such classes into a module"
@@ -119,7 +119,7 @@ def tune(
     then = ", and the same command goes on: all trials are kept"
     # other commands of the same study wait at this lock, and find what there is to do done
     lock = search.folder / ".afterwards.lock"
-    with disk_errors_told(search.base.log_dir, then), quiet_optuna():
+    with explain_disk_errors(search.base.log_dir, then), quiet_optuna():
         search.folder.mkdir(parents=True, exist_ok=True)
         with locked(lock, wait=True, what="what follows the study", console=console):
             winner = find_winner(search, study)
@@ -141,9 +141,9 @@ def _write(result: SearchResult, console: Console | None) -> None:
     write_json(result.path / "search.json", result.summary)
     table = for_csv(result.table).to_csv(index=False)
     replace_file(result.path / "trials.csv", lambda file: file.write(table.encode()))
-    with decoration("TensorBoard's pages of the study", teller(console)):
+    with best_effort("TensorBoard's pages of the study", warn_on(console)):
         write_tensorboard(result.search, result.study)
-    with decoration(str(result.path / "study.html"), teller(console)):
+    with best_effort(str(result.path / "study.html"), warn_on(console)):
         write_page(result.search, result.study, result.summary)
 
 

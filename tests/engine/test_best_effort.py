@@ -51,10 +51,14 @@ BROKEN: dict[str, tuple[Any, str, str]] = {
     "hyperparameters": (tensorboard, "log_hyperparameters", "TensorBoard's pages of the fold could not be made"),
     "TensorBoard's start": (TensorBoardLogger, "experiment", "the log of TensorBoardLogger could not be made"),
     "a logger's start": (CSVLogger, "experiment", "the log of CSVLogger could not be made"),
-    "a logger's curves": (CSVLogger, "log_metrics", "CSVLogger.log_metrics failed, and is left out from here on"),
+    "a logger's curves": (
+        CSVLogger,
+        "log_metrics",
+        "CSVLogger.log_metrics failed and is disabled for the rest of the fold",
+    ),
     "TensorBoard's curves": (TensorBoardLogger, "log_metrics", "TensorBoardLogger.log_metrics failed"),
     "a logger's end": (TensorBoardLogger, "finalize", "TensorBoardLogger.finalize failed"),
-    "a logger's file": (CSVLogger, "save", "CSVLogger.save failed, and is left out from here on"),
+    "a logger's file": (CSVLogger, "save", "CSVLogger.save failed and is disabled for the rest of the fold"),
     "links": (os, "symlink", ""),
     "copies": (run_folder, "shutil", "a link to the best fold's checkpoint, could not be made"),
 }

@@ -143,7 +143,7 @@ def test_where_folds_can_run_in_processes_of_their_own(
     if own_class:
         experiment.config.model.class_path = "__main__.Net"
     monkeypatch.setitem(sys.modules, "__main__", main)
-    found = processes.no_processes_because(experiment)
+    found = processes.reason_against_processes(experiment)
     assert found is None if why is None else why in str(found)
 
 

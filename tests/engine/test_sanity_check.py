@@ -16,7 +16,7 @@ from running import HERE, outcome
 from fmnist_cv import cross_validate
 from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.engine import preparation
-from fmnist_cv.engine.preparation import prepare
+from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.engine.run_folder import write_arrays
 from fmnist_cv.errors import UserError
 
@@ -186,10 +186,10 @@ def test_a_last_batch_of_one_image(quick: dict[str, Any], tmp_path: Path) -> Non
         refused(quick),
     )
     for way_out in ({"drop_last": True}, {"batch_size": 51}):
-        prepare(as_experiment(quick, {f"data.{key}": value for key, value in way_out.items()}), run=str(way_out))
-    prepare(as_experiment(quick, {"trainer.limit_train_batches": 4}), run="does not reach it")
+        prepare_run(as_experiment(quick, {f"data.{key}": value for key, value in way_out.items()}), run=str(way_out))
+    prepare_run(as_experiment(quick, {"trainer.limit_train_batches": 4}), run="does not reach it")
     quick["model"] = {"class_path": "fmnist_cv.models.BatchNormCNN"}
-    prepare(as_experiment(quick), run="each channel has 784 values")
+    prepare_run(as_experiment(quick), run="each channel has 784 values")
 
 
 @pytest.mark.parametrize("cv", [{"inner_holdout": 0.245}, {"train_size": 151}, {"holdout": 149}])
@@ -239,7 +239,7 @@ def test_right_options_pass_and_leave_nothing(
     (elsewhere / "tmp").mkdir(parents=True)
     monkeypatch.chdir(elsewhere)
     monkeypatch.setattr(tempfile, "tempdir", str(elsewhere / "tmp"))
-    run = prepare(as_experiment(quick), run="r").run
+    run = prepare_run(as_experiment(quick), run="r").run
     assert sorted(os.listdir(run.path)) == ["config.yaml", "run.json", "splits.npz"]
     assert [path.name for path in elsewhere.rglob("*")] == ["tmp"]
     assert not torch.are_deterministic_algorithms_enabled()
@@ -248,7 +248,7 @@ def test_right_options_pass_and_leave_nothing(
 @pytest.mark.parametrize("name", ["Manual", "NeedsManyImages", "WithOwnValidation", "Softmax", "LogSoftmax"])
 def test_users_modules_pass(tiny: dict[str, Any], name: str) -> None:
     tiny["model"] = {"class_path": f"users_modules.{name}"}
-    run = prepare(as_experiment(tiny), run="r").run
+    run = prepare_run(as_experiment(tiny), run="r").run
     assert sorted(os.listdir(run.path)) == ["config.yaml", "run.json", "splits.npz"]  # no events of TensorBoard
 
 
@@ -256,13 +256,13 @@ def test_a_callbacks_metric_may_be_monitored_and_its_file_goes(quick: dict[str, 
     quick["model"] = {"class_path": "users_modules.Logits"}
     quick["selection"] = {"monitor": "f1"}
     quick["trainer"] |= callback("users_modules.LogsInACallback")
-    run = prepare(as_experiment(quick), run="r").run
+    run = prepare_run(as_experiment(quick), run="r").run
     assert sorted(os.listdir(run.path)) == ["config.yaml", "run.json", "splits.npz"]
 
 
 def test_folds_do_not_notice(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     quick["data"]["init_args"]["scaling"] = "standardise"
     quick["cv"] |= {"inner_holdout": 0.2}
-    rehearsed = outcome(cross_validate(quick, run="rehearsed").path)
-    monkeypatch.setattr(preparation, "rehearse", lambda *_: None)
-    assert outcome(cross_validate(quick, run="not").path) == rehearsed
+    checked = outcome(cross_validate(quick, run="checked").path)
+    monkeypatch.setattr(preparation, "run_sanity_check", lambda *_: None)
+    assert outcome(cross_validate(quick, run="not").path) == checked

@@ -196,7 +196,7 @@ def simulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
             search = searches[key] = as_search({**config, **RULES, **SAMPLERS[sampler], **changes})
             search.experiment = lambda values, **_: values  # type: ignore[method-assign, assignment]
         made = Simulation(searches[key], tmp_path_factory.mktemp("simulation"), clock)
-        patch.setattr(trials, "prepare", made.prepare)
+        patch.setattr(trials, "prepare_run", made.prepare)
         return made
 
     with pytest.MonkeyPatch.context() as patch:

@@ -67,7 +67,7 @@ def test_a_full_disk_is_no_trials_fault(searched: dict[str, Any], monkeypatch: p
     """It ends the search, also of a grid, whose points are not drawn again when they failed by themselves."""
     search = as_search(searched | {"sampler": "grid", "space": {"model.dropout": {"choices": [0.0, 0.5]}}, "trials": 2})
     with monkeypatch.context() as patch:
-        patch.setattr(trials, "prepare", lambda *args, **options: full_disk())
+        patch.setattr(trials, "prepare_run", lambda *args, **options: full_disk())
         with pytest.raises(CannotWrite, match="No space left"):
             tune(search, workers=1)
     found = list(open_study(search, StudyStorage(str(search.folder / "study.journal"), 1)).get_trials())

@@ -22,7 +22,7 @@ from fmnist_cv.data import ArrayDataModule, KFoldDataModule, SyntheticDataModule
 from fmnist_cv.data.products import ProductImagesDataModule, find_products
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.data.synthetic_images import draw_garments
-from fmnist_cv.engine.preparation import prepare
+from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.engine.run_names import find_run
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import evaluate_run, export_run, load_exported
@@ -307,7 +307,7 @@ def test_names_that_no_folder_can_have_are_refused(home: Path, kind: str) -> Non
     name, reason = NAMES[kind]
     experiment = Experiment.parse(["--config=~/tiny.yaml"])
     for what, do in (
-        ("--run", lambda: prepare(experiment, run=name)),
+        ("--run", lambda: prepare_run(experiment, run=name)),
         ("name", lambda: experiment.replaced(name=name)),
         (
             "name",
@@ -322,7 +322,7 @@ def test_names_that_no_folder_can_have_are_refused(home: Path, kind: str) -> Non
 def test_names_leave_room_for_what_is_added_to_them(home: Path) -> None:
     experiment = Experiment.parse(["--config=~/tiny.yaml"])
     assert experiment.replaced(name="x" * 255).name and search(name="x" * 200).name
-    for do in (lambda: prepare(experiment, run="x" * 201), lambda: search(name="x" * 201)):
+    for do in (lambda: prepare_run(experiment, run="x" * 201), lambda: search(name="x" * 201)):
         with pytest.raises(UserError, match="with 201 bytes; a name has at most 200"):
             do()
 
