@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
@@ -14,13 +12,11 @@ from fmnist_cv.analysis.compared_runs import Comparisons, compare_runs
 from fmnist_cv.analysis.comparison import Comparison, chance_in_words, p_value
 from fmnist_cv.analysis.statistics import McNemarResult
 from fmnist_cv.analysis.tables import percent, rich_table
-from fmnist_cv.config.options import HelpFormatter, parse
+from fmnist_cv.command_line import OK, CommandParser, command, number
 from fmnist_cv.engine.run_folder import write_json
 from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
-from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.utils.paths import user_path
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import make_console, print_line
 
 DESCRIPTION = """
@@ -39,51 +35,37 @@ differences, which depends on the size of the folds. All differences are in poin
 """
 
 
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    console = make_console()
-    try:
-        options = parse(make_parser(), sys.argv[1:] if arguments is None else list(arguments))
-        file = None if options.json is None else user_path(options.json, "--json")
-        if file is not None and file.exists():
-            raise UserError(f"{file} exists; give --json another name, or move it away")
-        if file is not None:
-            check_file_writable(file, "--json")
-        found = compare_runs(options.runs, options.rope / 100)
-        if file is not None:
-            _write(file, found)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return INTERRUPTED
-    show(found, console)
+@command(if_interrupted="nothing was written")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 2 for a user error, 130 for Ctrl-C."""
+    options = make_parser().parse(arguments)
+    file = None if options.json is None else user_path(options.json, "--json")
+    if file is not None and file.exists():
+        raise UserError(f"{file} exists; give --json another name, or move it away")
+    if file is not None:
+        check_file_writable(file, "--json")
+    found = compare_runs(options.runs, options.rope / 100)
+    if file is not None:
+        _write(file, found)
+    show(found, make_console())
     return OK
 
 
-def make_parser(prog: str = "python -m fmnist_cv.compare") -> ArgumentParser:
+def make_parser() -> CommandParser:
     """The command's parser."""
-    parser = ArgumentParser(
-        prog=prog,
-        usage=f"{prog} RUN RUN [RUN ...] [--rope POINTS] [--json FILE]",
-        description=DESCRIPTION,
-        formatter_class=HelpFormatter,
-        exit_on_error=False,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("compare", DESCRIPTION)
     parser.add_argument(
-        "runs", nargs="*", type=str, help="Folders of finished runs: lightning_logs/<experiment>/<run>."
+        "runs", nargs="*", metavar="RUN", help="folders of finished runs: lightning_logs/<experiment>/<run>"
     )
     parser.add_argument(
         "--rope",
-        type=float,
+        type=number,
         default=0.5,
         metavar="POINTS",
-        help="Region of practical equivalence: differences up to so many points of accuracy do not matter.",
+        help="region of practical equivalence: differences up to so many points of accuracy do not matter "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--json", type=str, metavar="FILE", help="Write all figures to this new file.")
+    parser.add_argument("--json", metavar="FILE", help="write all results to this new file")
     return parser
 
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from rich.console import Console
 
-from fmnist_cv.analysis.tables import CLASS_COLUMNS, class_rows, rich_table
-from fmnist_cv.errors import UserError
-from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.inference.choices import DataPart, ModelChoice
-from fmnist_cv.inference.evaluation import SCORE_COLUMNS, evaluate_run, score_rows, sentences
-from fmnist_cv.runtime import prepare_process
+from fmnist_cv.command_line import OK, CommandParser, command, print_files
+from fmnist_cv.inference.choices import DataPart
 from fmnist_cv.utils import paths
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import make_console, print_line
 
 WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
@@ -44,60 +37,50 @@ data:
 """
 
 
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
+@command(if_interrupted="nothing was written")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 2 for a user error, 130 for Ctrl-C."""
+    options = make_parser().parse(arguments)
+
+    from fmnist_cv.inference import evaluate_run  # here, since --help and wrong options need no torch
+    from fmnist_cv.runtime import prepare_process
+
     console = make_console()
-    try:
-        prepare_process()
-        evaluation, folder = evaluate_run(
-            options.run,
-            options.data,
-            options.part,
-            model=options.model,
-            out=options.out,
-            accelerator=options.accelerator,
-            console=console,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+    prepare_process()
+    evaluation, folder = evaluate_run(
+        options.run,
+        options.data,
+        options.part,
+        model=options.model,
+        out=options.out,
+        accelerator=options.accelerator,
+        console=console,
+    )
     show(evaluation, folder, console)
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fmnist_cv.evaluate",
-        description=DESCRIPTION,
-        epilog=DATA,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
+def make_parser() -> CommandParser:
+    """The command's parser."""
+    parser = CommandParser("evaluate", DESCRIPTION, DATA)
+    parser.add_run()
     parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
     parser.add_argument(
         "--part", choices=get_args(DataPart), help="their test or training images (default: test, where there are any)"
     )
-    parser.add_argument(
-        "--model",
-        choices=get_args(ModelChoice),
-        default="ensemble",
-        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
-    )
+    parser.add_model()
     parser.add_argument(
         "--out", type=paths.argument, metavar="FOLDER", help="where evaluation.json and evaluation.md go"
     )
-    parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
+    parser.add_accelerator()
     return parser
 
 
 def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> None:
-    """Print scores, per-class report, confusion matrix, and where the files are."""
+    """Print scores, per-class report, confusion matrix, and the files' paths."""
+    from fmnist_cv.analysis.tables import CLASS_COLUMNS, class_rows, rich_table
+    from fmnist_cv.inference.evaluation import SCORE_COLUMNS, score_rows, sentences
+
     n, report = evaluation["n"], evaluation["report"]
     console.print(
         rich_table(
@@ -117,8 +100,7 @@ def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> N
     if folder is None:
         print_line(console, "The run's folder cannot be written: for evaluation.json and .md give another with --out.")
         return
-    for title, file in (("Report:", "evaluation.md"), ("Numbers:", "evaluation.json")):
-        print_line(console, f"{title:12} {folder / file}")
+    print_files(console, [("Report", folder / "evaluation.md"), ("Numbers", folder / "evaluation.json")])
 
 
 if __name__ == "__main__":

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 from typing import get_args
 
-from fmnist_cv.errors import UserError
-from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.inference.choices import ModelChoice
-from fmnist_cv.inference.export import export_run
-from fmnist_cv.runtime import prepare_process
+from fmnist_cv.command_line import OK, CommandParser, command
+from fmnist_cv.inference.choices import ExportFormat
 from fmnist_cv.utils import paths
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
@@ -31,27 +25,24 @@ safetensors  weights.safetensors and network.json, from which fmnist_cv.load_exp
 """
 
 
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    try:
-        prepare_process()
-        files, findings = export_run(
-            options.run,
-            options.format,
-            options.model,
-            options.out,
-            check_on=options.check_on,
-            overwrite=options.overwrite,
-            console=make_console(stderr=True),
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+@command(if_interrupted="nothing was written")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 2 for a user error, 130 for Ctrl-C."""
+    options = make_parser().parse(arguments)
+
+    from fmnist_cv.inference import export_run  # here, since --help and wrong options need no torch
+    from fmnist_cv.runtime import prepare_process
+
+    prepare_process()
+    files, findings = export_run(
+        options.run,
+        options.format,
+        options.model,
+        options.out,
+        check_on=options.check_on,
+        overwrite=options.overwrite,
+        console=make_console(stderr=True),
+    )
     for line in findings:
         print(line)
     for file in files:
@@ -59,21 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fmnist_cv.export",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
-    parser.add_argument("--format", choices=("onnx", "safetensors"), required=True)
-    parser.add_argument(
-        "--model",
-        choices=get_args(ModelChoice),
-        default="ensemble",
-        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
-    )
+def make_parser() -> CommandParser:
+    """The command's parser."""
+    parser = CommandParser("export", DESCRIPTION)
+    parser.add_run()
+    parser.add_argument("--format", choices=get_args(ExportFormat), required=True)
+    parser.add_model()
     parser.add_argument(
         "--out",
         type=paths.argument,

@@ -5,44 +5,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.tables import fold_table, rich_table, summary_lines
+from fmnist_cv.command_line import FAILED, OK, command, print_files
+from fmnist_cv.config import options as experiment_options
 from fmnist_cv.config.experiment import Experiment
-from fmnist_cv.config.options import add_run_options, make_parser, parse
+from fmnist_cv.config.options import parse
 from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.writable import is_writable
-from fmnist_cv.errors import UserError
 from fmnist_cv.utils.paths import user_path
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import make_console, print_line
 
-OK, FOLD_FAILED, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 
-
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user's mistake, 130 for Ctrl-C."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+@command(if_interrupted="go on from the last finished epochs with --resume last")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user error, 130 for Ctrl-C."""
     console = make_console()
+    options = parse(make_parser(), _with_config_of_run(arguments))
+    experiment = Experiment(options)
     try:
-        parser = make_parser()
-        add_run_options(parser)
-        options = parse(parser, _with_config_of_run(arguments))
-        experiment = Experiment(options)
         result = cross_validate(
             experiment, run=options.run, resume=options.resume, refit=options.refit, console=console
         )
-        show(result, console)
-        if experiment.report:
-            report(result, console)
-        elif not RunFolder(result.path).html_report.exists():
-            print_line(console, f"No report, as asked; to build it: python -m fmnist_cv.report {result.path}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
     except FoldsMissing as error:
         print_line(
             console,
@@ -54,12 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, (reason, traceback) in error.failures.items():
             print(f"\n{traceback}{name} failed: {reason}", file=sys.stderr)
         print(f"\nThe other folds are kept. Try again with --resume {error.run.name}", file=sys.stderr)
-        return FOLD_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted; go on from the last finished epochs with --resume last", file=sys.stderr)
-        return INTERRUPTED
+        return FAILED
+    show(result, console)
+    if experiment.report:
+        build_report(result, console)
+    elif not RunFolder(result.path).html_report.exists():
+        print_line(console, f"No report, as requested; to build it: python -m fmnist_cv.report {result.path}")
     show_files(result, console)
     return OK
+
+
+def make_parser() -> ArgumentParser:
+    """The command's parser."""
+    parser = experiment_options.make_parser()
+    experiment_options.add_run_options(parser)
+    return parser
 
 
 def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
@@ -74,7 +71,7 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
     run = RunFolder(user_path(arguments[arguments.index("--resume") + 1], "--resume"))
     if not run.path.is_dir():
         return arguments
-    run.read_experiment()  # says what the parser's messages would not: which run, and the way out
+    run.read_experiment()  # its errors name the run and the way out; the parser's would not
     return [f"--config={run.config}", *arguments]
 
 
@@ -87,10 +84,10 @@ def show(result: CrossValidationResult, console: Console) -> None:
         print_line(console, line)
 
 
-def report(result: CrossValidationResult, console: Console) -> None:
+def build_report(result: CrossValidationResult, console: Console) -> None:
     """Build report.html where the run has changed since it was built.
 
-    Where it cannot be built, the run is finished all the same, and its status is not of that.
+    A report that cannot be built leaves the run finished, and its exit status 0.
     """
     from fmnist_cv.reporting.current import is_current  # here, since each fold's process imports this module
     from fmnist_cv.reporting.page import write_report
@@ -111,19 +108,18 @@ def report(result: CrossValidationResult, console: Console) -> None:
 
 
 def show_files(result: CrossValidationResult, console: Console) -> None:
-    """Print where everything lies."""
+    """Print the paths of the run's files, and the command that shows its curves."""
     run = RunFolder(result.path)
+    files = (
+        ("Run", run.path),
+        ("Report", run.html_report),
+        ("As text", run.markdown_report),
+        ("Labels", run.label_issues),
+        ("Best model", run.best_checkpoint),
+    )
     console.print()
-    for title, what in (
-        ("Run:", run.path),
-        ("Report:", run.html_report),
-        ("As text:", run.markdown_report),
-        ("Labels:", run.label_issues),
-        ("Best model:", run.best_checkpoint),
-        ("Look at it:", f"tensorboard --logdir {run.path.parents[1]}"),
-    ):
-        if isinstance(what, str) or what.exists():
-            print_line(console, f"{title:12} {what}")
+    print_files(console, [(title, path) for title, path in files if path.exists()])
+    print_files(console, [("Look at it", f"tensorboard --logdir {run.path.parents[1]}")])
 
 
 if __name__ == "__main__":

@@ -1,34 +1,29 @@
-"""`python -m fmnist_cv.predict`: what a run's networks say of photos and other image files."""
+"""`python -m fmnist_cv.predict`: classify photos and other image files with a run's networks."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 from rich.table import Table
 
-from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.command_line import FAILED, OK, CommandParser, command, whole_number
 from fmnist_cv.data.photos import MAX_PIXELS
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
-from fmnist_cv.fit import INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.inference.choices import ModelChoice, Preprocessing
-from fmnist_cv.inference.ensemble import load_ensemble
-from fmnist_cv.inference.files import FilePredictions, predict_files
-from fmnist_cv.runtime import prepare_process
+from fmnist_cv.inference.choices import Preprocessing
 from fmnist_cv.utils import paths
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import for_csv, make_console, plain
 
-SKIPPED = 1
+if TYPE_CHECKING:
+    from fmnist_cv.inference.files import FilePredictions
+
 FORMATS = ("table", "csv", "json")
 ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json"}  # of the file that is written
 
@@ -54,49 +49,37 @@ preprocessing:
 """
 
 
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 if files were skipped, 2 for a user's mistake, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
-    try:
-        form = options.format or _format_of(options.out)
-        _check_out(options.out, options.overwrite)
-        prepare_process()
-        run = CrossValidationResult.load(options.run)
-        if "SYNTHETIC" in run.summary["data"]["name"]:
-            print(
-                "SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
-                file=sys.stderr,
-            )
-        ensemble = load_ensemble(run, options.model, options.accelerator)
-        found = predict_files(
-            ensemble, options.paths, options.preprocessing, make_console(stderr=True), options.max_pixels
-        )
-        _write(found, form, options.out)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
-    except KeyboardInterrupt:
-        print("\ninterrupted; nothing was written", file=sys.stderr)
-        return INTERRUPTED
+@command(if_interrupted="nothing was written")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 1 if files were skipped, 2 for a user error, 130 for Ctrl-C."""
+    options = make_parser().parse(arguments)
+    form = options.format or _format_of(options.out)
+    _check_out(options.out, options.overwrite)
+
+    # here, since --help and wrong options need no torch
+    from fmnist_cv.analysis.finished_run import CrossValidationResult
+    from fmnist_cv.inference import load_ensemble, predict_files
+    from fmnist_cv.runtime import prepare_process
+
+    prepare_process()
+    run = CrossValidationResult.load(options.run)
+    if "SYNTHETIC" in run.summary["data"]["name"]:
+        print("SYNTHETIC: these networks were trained on synthetic images; do not trust their labels", file=sys.stderr)
+    ensemble = load_ensemble(run, options.model, options.accelerator)
+    found = predict_files(ensemble, options.paths, options.preprocessing, make_console(stderr=True), options.max_pixels)
+    _write(found, form, options.out)
     for reason in found.unreadable.values():
         print(f"skipped: {reason}", file=sys.stderr)
     if found.unreadable:
-        print(
-            f"{len(found.unreadable)} of {len(found.files) + len(found.unreadable)} files were skipped", file=sys.stderr
-        )
-    return SKIPPED if found.unreadable else OK
+        n_files = len(found.files) + len(found.unreadable)
+        print(f"{len(found.unreadable)} of {n_files} files were skipped", file=sys.stderr)
+    return FAILED if found.unreadable else OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m fmnist_cv.predict",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("run", type=paths.argument, metavar="RUN", help="folder of a finished run")
+def make_parser() -> CommandParser:
+    """The command's parser."""
+    parser = CommandParser("predict", DESCRIPTION, EPILOG)
+    parser.add_run()
     parser.add_argument(
         "paths",
         nargs="+",
@@ -104,12 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE|FOLDER",
         help="image files; of a folder, those in it and its subfolders, also linked ones",
     )
-    parser.add_argument(
-        "--model",
-        choices=get_args(ModelChoice),
-        default="ensemble",
-        help="the folds' networks, the best fold's alone, or the refit (default: %(default)s)",
-    )
+    parser.add_model()
     parser.add_argument(
         "--preprocessing",
         choices=get_args(Preprocessing),
@@ -118,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--max_pixels",
-        type=int,
+        type=whole_number,
         default=MAX_PIXELS,
         metavar="N",
         help="skip images of more pixels; each takes up to 16 bytes of memory (default: %(default)s)",
@@ -128,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=paths.argument, metavar="FILE", help="write there instead of printing")
     parser.add_argument("--overwrite", action="store_true", help="replace the file --out")
-    parser.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
+    parser.add_accelerator()
     return parser
 
 
@@ -177,7 +155,7 @@ def as_csv(found: FilePredictions) -> str:
 
 def as_json(found: FilePredictions) -> str:
     """A list with an object per file; the probabilities by class in an object of their own."""
-    mean, agreement = found.mean, found.agreement  # worked out anew each time they are asked for
+    mean, agreement = found.mean, found.agreement  # properties that compute them each time
     rows = [
         {
             "file": row["file"],

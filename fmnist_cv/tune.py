@@ -3,62 +3,60 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from fmnist_cv.analysis.tables import difference_of, interval_cell, interval_of, percent, rich_table
-from fmnist_cv.cross_validation import FoldsFailed
+from fmnist_cv.command_line import FAILED, OK, USER_ERROR, command, print_files
 from fmnist_cv.data.synthetic_images import synthetic_warning
-from fmnist_cv.errors import UserError
-from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import make_console, print_line
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
     from fmnist_cv.search.tuning import SearchResult
 
 
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user's mistake, 130 for Ctrl-C."""
-    from fmnist_cv.config.options import (
-        parse,  # here, since each fold's process imports this module and needs none of it
-    )
+@command(if_interrupted="the same command goes on with the study")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user error, 130 for Ctrl-C."""
+    # here, since each fold's process imports this module and needs none of it
+    from fmnist_cv.config.options import parse
+    from fmnist_cv.cross_validation import FoldsFailed
     from fmnist_cv.search.search import Search
-    from fmnist_cv.search.settings import add_run_options, make_parser
     from fmnist_cv.search.storage import AWAY
     from fmnist_cv.search.trials import TrialsFailed
     from fmnist_cv.search.tuning import tune
 
     console = make_console()
+    options = parse(make_parser(), arguments, "search")
     try:
-        parser = make_parser()
-        add_run_options(parser)
-        options = parse(parser, sys.argv[1:] if arguments is None else list(arguments), "search")
         with console.status("checking the space: the ends of each range and every choice"):
             search = Search.from_namespace(options)
         result = tune(search, workers=options.workers, storage=options.storage, console=console)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
     except AWAY as error:
         reason = str(error).strip().splitlines()[0]
         print(f"error: the storage does not answer ({reason}); the same command goes on when it does", file=sys.stderr)
         return USER_ERROR
     except (TrialsFailed, FoldsFailed) as error:
         print(f"\n{error}\nWhat is finished is kept; the same command goes on", file=sys.stderr)
-        return FOLD_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on with the study", file=sys.stderr)
-        return INTERRUPTED
+        return FAILED
     show(result, console)
     return OK
 
 
+def make_parser() -> ArgumentParser:
+    """The command's parser."""
+    from fmnist_cv.search import settings
+
+    parser = settings.make_parser()
+    settings.add_run_options(parser)
+    return parser
+
+
 def show(result: SearchResult, console: Console) -> None:
-    """Print the winner, its score on fresh splits, and where everything lies."""
+    """Print the winner, its score on fresh splits, and the paths of the study's files."""
     summary = result.summary
     trials = summary["trials"]
     console.print()
@@ -106,9 +104,9 @@ def show(result: SearchResult, console: Console) -> None:
         )
     for name, value in summary["winner"]["parameters"].items():
         print_line(console, f"  {name} = {value}")
-    print_line(console, f"\nStudy:       {result.path}")
-    for title, file in (("Page:", "study.html"), ("Config:", "winner.yaml"), ("Numbers:", "search.json")):
-        print_line(console, f"{title:12} {result.path / file}")
+    console.print()
+    files = (("Page", "study.html"), ("Config", "winner.yaml"), ("Numbers", "search.json"))
+    print_files(console, [("Study", result.path), *((title, result.path / file) for title, file in files)])
 
 
 if __name__ == "__main__":

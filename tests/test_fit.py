@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from fmnist_cv import cross_validation, fit
+from fmnist_cv.command_line import OK, USER_ERROR
 from fmnist_cv.data import datasets
 from fmnist_cv.data.synthetic_images import draw_garments
 
@@ -119,14 +120,14 @@ def test_a_report_that_cannot_be_made_leaves_the_run_finished_and_says_how_to_tr
     monkeypatch.setattr(fit, "cross_validate", without_images)
     status, out, err = main("--config", write(quick, tmp_path), "--run", "first")
     run = tmp_path / "logs" / "tiny" / "first"
-    assert status == fit.OK and "Validation accuracy" in out and "Best model:" in out
+    assert status == OK and "Validation accuracy" in out and "Best model:" in out
     assert err.startswith("the run is finished, but its report.html could not be made: data file ")
     assert err.rstrip().endswith(f"try again with python -m fmnist_cv.report {run}")
     assert (run / "results.json").is_file() and not (run / "report.html").exists()
 
 
 def test_a_run_is_called_after_the_time(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
-    assert main("--config", write(quick, tmp_path))[0] == fit.OK
+    assert main("--config", write(quick, tmp_path))[0] == OK
     (run,) = (tmp_path / "logs" / "tiny").iterdir()
     assert len(run.name.split("_")) == 2 and run.name[:2] == "20"
 
@@ -134,8 +135,8 @@ def test_a_run_is_called_after_the_time(main: Main, quick: dict[str, Any], tmp_p
 def test_the_saved_config_repeats_the_run(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     runs = tmp_path / "logs" / "tiny"
     options = ("--trainer.max_epochs=2", "--model.hidden=[16]")
-    assert main("--config", write(quick, tmp_path), "--run", "first", *options)[0] == fit.OK
-    assert main("--config", runs / "first" / "config.yaml", "--run", "again")[0] == fit.OK
+    assert main("--config", write(quick, tmp_path), "--run", "first", *options)[0] == OK
+    assert main("--config", runs / "first" / "config.yaml", "--run", "again")[0] == OK
     first, again = ((runs / name / "out_of_fold.npz").read_bytes() for name in ("first", "again"))
     assert first == again
 
@@ -143,26 +144,26 @@ def test_the_saved_config_repeats_the_run(main: Main, quick: dict[str, Any], tmp
 @pytest.mark.parametrize("how", ["--resume {run}", "--resume={run}", "--config {run}/config.yaml --resume first"])
 def test_a_run_is_resumed_by_its_path_or_name(main: Main, quick: dict[str, Any], tmp_path: Path, how: str) -> None:
     run = tmp_path / "logs" / "tiny" / "first"
-    assert main("--config", write(quick, tmp_path), "--run", "first")[0] == fit.OK
+    assert main("--config", write(quick, tmp_path), "--run", "first")[0] == OK
     (run / "fold_0" / "metrics.json").unlink()
     status, out, err = main(*how.format(run=run).split())
-    assert status == fit.OK, err
+    assert status == OK, err
     assert f"run: {run}\n" in out and "fold_0: finished" in out and "epoch 1/1" not in out
 
 
 def test_resume_last_takes_the_run_made_last(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     config = write(quick, tmp_path)
     for name in ("z_older", "a_newer"):
-        assert main("--config", config, "--run", name)[0] == fit.OK
+        assert main("--config", config, "--run", name)[0] == OK
     status, out, _ = main("--config", config, "--resume", "last")
-    assert status == fit.OK and "tiny/a_newer\n" in out
+    assert status == OK and "tiny/a_newer\n" in out
 
 
 def test_where_a_run_lies_is_printed_as_it_is(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     """Square brackets are markup to what prints it."""
     quick["log_dir"] = str(tmp_path / "logs [old]")
     status, out, _ = main("--config", write(quick, tmp_path), "--run", "first")
-    assert status == fit.OK
+    assert status == OK
     assert f"run: {tmp_path}/logs [old]/tiny/first\n" in out
     assert f"Run:         {tmp_path}/logs [old]/tiny/first\n" in out
 
@@ -195,7 +196,7 @@ def no_data(tmp_path: Path) -> list[str]:
 @pytest.mark.usefixtures("few_garments")
 def test_quickstart_falls_back_to_drawn_garments_and_says_so(main: Main, no_data: list[str], tmp_path: Path) -> None:
     status, out, err = main(*no_data)
-    assert status == fit.OK, err
+    assert status == OK, err
     assert "train-images-idx3-ubyte.gz not found" in out and "Running on SYNTHETIC garments instead." in out
     assert "quickstart: 3 folds of SYNTHETIC garments (300 images)" in out
     assert "SYNTHETIC data: drawn garments, not Fashion-MNIST" in out
@@ -204,7 +205,7 @@ def test_quickstart_falls_back_to_drawn_garments_and_says_so(main: Main, no_data
     assert '"name": "SYNTHETIC garments"' in (run / "results.json").read_text()
     assert "SYNTHETIC" in (run / "report.md").read_text()
     status, out, err = main(*no_data, "--resume", "last")
-    assert status == fit.OK, err
+    assert status == OK, err
     assert "epoch 1/1" not in out
 
 
@@ -212,13 +213,13 @@ def test_quickstart_falls_back_to_drawn_garments_and_says_so(main: Main, no_data
 def test_folds_on_drawn_garments_join_the_run_that_was_named(main: Main, no_data: list[str], tmp_path: Path) -> None:
     for fold in range(3):
         status, _, err = main(*no_data, "--run", "parts", f"--cv.fold={fold}")
-        assert status == fit.OK, err
+        assert status == OK, err
     assert [run.name for run in (tmp_path / "logs" / "quickstart").iterdir()] == ["parts_SYNTHETIC"]
 
 
 def test_without_the_fallback_missing_data_are_an_error(main: Main, no_data: list[str], tmp_path: Path) -> None:
     status, _, err = main(*no_data, "--synthetic_fallback=false")
-    assert status == fit.USER_ERROR
+    assert status == USER_ERROR
     assert err.startswith("error: FashionMNIST: train-images-idx3-ubyte.gz not found under ")
     assert "--data.root" in err and "FMNIST_CV_DATA" in err
     assert not (tmp_path / "logs").exists()
@@ -369,7 +370,7 @@ def test_a_mistake_is_one_message_before_any_work(
         arguments = ["--config", str(write(quick, tmp_path)), *arguments]
     before = files_under(tmp_path)
     status, out, err = main(*arguments)
-    assert status == fit.USER_ERROR, (status, out, err)
+    assert status == USER_ERROR, (status, out, err)
     assert err.startswith("error: ") and message in err
     assert "Traceback" not in err and len(err) < 1500
     assert "epoch" not in out
@@ -381,7 +382,7 @@ def test_a_mistake_is_one_message_before_any_work(
 def test_an_accelerator_that_is_not_there(main: Main, quick: dict[str, Any], tmp_path: Path, accelerator: str) -> None:
     config = write(quick, tmp_path)
     status, _, err = main("--config", config, "--trainer.accelerator", accelerator)
-    assert status == fit.USER_ERROR
+    assert status == USER_ERROR
     assert err.startswith(f"error: trainer.accelerator is '{accelerator}'") and "cpu" in err
     assert files_under(tmp_path) == {config}
 
@@ -390,15 +391,15 @@ def test_an_accelerator_that_is_not_there(main: Main, quick: dict[str, Any], tmp
 def test_a_log_folder_without_permission(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
     status, _, err = main("--config", write(quick, tmp_path), "--log_dir", tmp_path / "locked" / "logs")
-    assert status == fit.USER_ERROR and "Permission denied" in err
+    assert status == USER_ERROR and "Permission denied" in err
 
 
 def test_a_runs_name_is_used_once(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     config = write(quick, tmp_path)
-    assert main("--config", config, "--run", "first")[0] == fit.OK
+    assert main("--config", config, "--run", "first")[0] == OK
     before = {path: path.lstat().st_mtime_ns for path in files_under(tmp_path / "logs")}
     status, _, err = main("--config", config, "--run", "first")
-    assert status == fit.USER_ERROR
+    assert status == USER_ERROR
     assert "exists; go on with it with --resume first" in err
     assert {path: path.lstat().st_mtime_ns for path in files_under(tmp_path / "logs")} == before
 
@@ -418,10 +419,10 @@ def test_a_run_is_not_resumed_with_another_config(
     main: Main, quick: dict[str, Any], tmp_path: Path, change: Change, message: str
 ) -> None:
     config = write(quick, tmp_path)
-    assert main("--config", config, "--run", "first")[0] == fit.OK
+    assert main("--config", config, "--run", "first")[0] == OK
     before = {path: path.lstat().st_mtime_ns for path in files_under(tmp_path)}
     status, out, err = main("--config", config, "--resume", "first", *change(quick, tmp_path))
-    assert status == fit.USER_ERROR
+    assert status == USER_ERROR
     assert err.startswith("error: ") and message in err
     assert "epoch" not in out
     assert {path: path.lstat().st_mtime_ns for path in files_under(tmp_path)} == before
@@ -431,40 +432,40 @@ def test_a_run_is_not_resumed_with_other_data(main: Main, quick: dict[str, Any],
     quick["model"]["init_args"] |= {"in_features": 64, "n_classes": 4}
     own_data(arrays(images=IMAGES, labels=LABELS))(quick, tmp_path)
     config = write(quick, tmp_path)
-    assert main("--config", config, "--run", "first")[0] == fit.OK
+    assert main("--config", config, "--run", "first")[0] == OK
     own_data(arrays(images=IMAGES + 1, labels=LABELS))(quick, tmp_path)
     status, _, err = main("--config", config, "--resume", "first")
-    assert status == fit.USER_ERROR
+    assert status == USER_ERROR
     assert "was made on other data" in err and "fingerprint" in err
 
 
 def test_where_it_runs_may_differ_when_resumed(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     config = write(quick, tmp_path)
-    assert main("--config", config, "--run", "first")[0] == fit.OK
-    assert main("--config", config, "--resume", "first", "--cv.workers=3", "--trainer.accelerator=auto")[0] == fit.OK
+    assert main("--config", config, "--run", "first")[0] == OK
+    assert main("--config", config, "--resume", "first", "--cv.workers=3", "--trainer.accelerator=auto")[0] == OK
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
 def test_a_run_with_damaged_splits_is_refused(main: Main, quick: dict[str, Any], tmp_path: Path, damage: str) -> None:
     config, splits = write(quick, tmp_path), tmp_path / "logs" / "tiny" / "first" / "splits.npz"
-    assert main("--config", config, "--run", "first")[0] == fit.OK
+    assert main("--config", config, "--run", "first")[0] == OK
     if damage == "missing":
         splits.unlink()
     else:
         splits.write_bytes(splits.read_bytes()[:200])
     status, _, err = main("--config", config, "--resume", "first")
-    assert status == fit.USER_ERROR
+    assert status == USER_ERROR
     assert f"cannot read the splits {splits}" in err
 
 
 def test_a_folder_that_is_no_run_does_not_stand_in_the_way(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     """Such as one that was copied in part."""
     config = write(quick, tmp_path)
-    assert main("--config", config, "--run", "first")[0] == fit.OK
+    assert main("--config", config, "--run", "first")[0] == OK
     other = tmp_path / "logs" / "tiny" / "copied_in_part"
     other.mkdir()
     (other / "config.yaml").write_text("name: tiny\n")
-    assert main("--config", config, "--resume", "last")[0] == fit.OK
+    assert main("--config", config, "--resume", "last")[0] == OK
 
 
 @pytest.mark.parametrize("mistake", ["misspelt_trainer_key", "truncated_data"])
@@ -472,7 +473,7 @@ def test_mistakes_in_a_process_of_its_own(quick: dict[str, Any], tmp_path: Path,
     change, message = MISTAKES[mistake]
     change(quick, tmp_path)
     ended = command("--config", write(quick, tmp_path), cwd=tmp_path)
-    assert ended.returncode == fit.USER_ERROR
+    assert ended.returncode == USER_ERROR
     assert ended.stderr.startswith("error: ") and message in ended.stderr
     assert ended.stderr.count("\n") == 1 and "Traceback" not in ended.stdout
     assert not (tmp_path / "logs").exists()

@@ -5,51 +5,43 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.replication.rows import HERE, Row, choose_rows, load_rows
 from experiments.replication.runs import RowsFailed, run_rows
 from experiments.replication.tables import write_tables
+from fmnist_cv.command_line import FAILED, OK, command
 from fmnist_cv.engine.writable import check_writable, explain_disk_errors
 from fmnist_cv.errors import UserError
-from fmnist_cv.fit import FOLD_FAILED, INTERRUPTED, OK, USER_ERROR
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.paths import shortened
-from fmnist_cv.utils.streams import works_without_output
 from fmnist_cv.utils.user_text import make_console, print_line
 
 
-@works_without_output
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 if a run failed, 2 for a user's mistake, 130 for Ctrl-C."""
+@command(if_interrupted="the same command goes on from the last finished epochs")
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit status: 0, 1 if a run failed, 2 for a user error, 130 for Ctrl-C."""
     console = make_console()
     options = _parser().parse_args(arguments)
+    rows = load_rows(options.definitions)
+    chosen = _chosen(options, rows)
+    check_writable(options.out, "--out", "")
+    if chosen:
+        check_writable(options.log_dir)
+    then = ", and the same command goes on: all runs are kept"
     try:
-        rows = load_rows(options.definitions)
-        chosen = _chosen(options, rows)
-        check_writable(options.out, "--out", "")
-        if chosen:
-            check_writable(options.log_dir)
-        then = ", and the same command goes on: all runs are kept"
         with explain_disk_errors(options.log_dir, then), explain_disk_errors(options.out, then):
             try:
                 if chosen:
                     run_rows(chosen, options.seeds, options.workers, options.log_dir, options.out, console)
-            finally:  # the page shows what is there, whatever failed
+            finally:  # the page shows the finished runs, whatever failed
                 page = write_tables(rows, options.out)
                 print_line(console, f"tables: {page}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
     except RowsFailed as error:
         for name, (reason, traceback) in error.failures.items():
             print(f"\n{traceback}{name} failed: {reason}", file=sys.stderr)
         print("\nAll other runs are kept; the same command tries the failed ones again", file=sys.stderr)
-        return FOLD_FAILED
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last finished epochs", file=sys.stderr)
-        return INTERRUPTED
+        return FAILED
     return OK
 
 

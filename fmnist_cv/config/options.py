@@ -183,7 +183,7 @@ def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
 
 def config_folders() -> list[Path]:
     """Where bare names of configs are looked up: ./configs, then the configs that come with the package."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     return [Path("configs"), package / "configs", package.parent / "configs"]
 
 

@@ -1,30 +1,12 @@
-"""Standard output that is closed, full, loses its reader, or cannot write a letter: a command works on."""
+"""Standard output that is closed, full, without a reader, or in an encoding that lacks a letter: printing never fails."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
-from typing import Any, Protocol, TextIO
-
-
-class Command(Protocol):
-    """A command's `main`."""
-
-    def __call__(self, arguments: Sequence[str] | None = None) -> int: ...
-
-
-def works_without_output(main: Command) -> Command:
-    """For a command's `main`: `fit ... | head -1` trains to its end, and `fit ... >&-` works."""
-
-    @wraps(main)
-    def command(arguments: Sequence[str] | None = None) -> int:
-        with lasting_output():
-            return main(arguments)
-
-    return command
+from typing import Any, TextIO
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import torch
 from running import read_json
 
 from fmnist_cv import cross_validate, fit
+from fmnist_cv.command_line import FAILED, OK
 
 
 @pytest.fixture
@@ -159,11 +160,11 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config, run = str(write_config(one_fold)), tmp_path / "logs" / "tiny" / "damaged"
-    assert fit.main(["--config", config, "--run", "damaged"]) == fit.OK
+    assert fit.main(["--config", config, "--run", "damaged"]) == OK
     (run / "fold_0" / "metrics.json").unlink()
     checkpoint = run / "fold_0" / "last.ckpt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    assert fit.main(["--config", config, "--resume", "damaged"]) == fit.FOLD_FAILED
+    assert fit.main(["--config", config, "--resume", "damaged"]) == FAILED
     err = capsys.readouterr().err
     assert f"cannot read the checkpoint {checkpoint}" in err and "Traceback" not in err
 

@@ -18,6 +18,7 @@ from PIL import Image
 from running import outcome
 
 from fmnist_cv import CrossValidationResult, compare, evaluate, export, fit, predict, report
+from fmnist_cv.command_line import OK, USER_ERROR
 from fmnist_cv.config.experiment import identity
 from fmnist_cv.data.splits import load_splits
 from fmnist_cv.engine.fold_scoring import load_checkpoint
@@ -241,36 +242,36 @@ def test_every_command_names_the_damaged_file_that_it_reads(
 
 
 def test_what_is_gathered_from_the_folds_is_gathered_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit, "report", lambda *arguments: None)
+    monkeypatch.setattr(fit, "build_report", lambda *arguments: None)
     before = outcome(run)
     for damage, name in ((zeroed, "results.json"), (truncated, "out_of_fold.npz")):
         damage(run / name)
-    assert fit.main(["--resume", str(run)]) == fit.OK
+    assert fit.main(["--resume", str(run)]) == OK
     assert outcome(run) == before
 
 
 def test_checkpoints_may_be_deleted(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """As a search does with those of a trial that was beaten; only what needs them asks for them."""
-    monkeypatch.setattr(fit, "report", lambda *arguments: None)
+    monkeypatch.setattr(fit, "build_report", lambda *arguments: None)
     for path in run.glob("*/*.ckpt"):
         path.unlink()
-    assert fit.main(["--resume", str(run)]) == fit.OK
+    assert fit.main(["--resume", str(run)]) == OK
     capsys.readouterr()
-    assert evaluate.main([str(run)]) == fit.USER_ERROR
+    assert evaluate.main([str(run)]) == USER_ERROR
     err = capsys.readouterr().err
     assert f"{run / 'fold_0' / 'last.ckpt'} is not there" in err and f"delete the folder {run / 'fold_0'}" in err
 
 
 def test_a_run_of_an_older_version_is_read_as_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files have no digests, and its run.json has the settings not a second time."""
-    monkeypatch.setattr(fit, "report", lambda *arguments: None)
+    monkeypatch.setattr(fit, "build_report", lambda *arguments: None)
     before = outcome(run)
     for path in (*run.glob("*.json"), *run.glob("*/metrics.json")):
         content = json.loads(path.read_text())
         path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("digest", "settings")}))
     assert outcome(run) == before
     assert CrossValidationResult.load(run).experiment.name == "tiny"
-    assert fit.main(["--resume", str(run)]) == fit.OK
+    assert fit.main(["--resume", str(run)]) == OK
     assert outcome(run) == before
 
 
@@ -280,7 +281,7 @@ def test_a_setting_that_was_changed_in_the_runs_config_is_named(run: Path, capsy
     (run / "config.yaml").write_text(config.replace("accelerator: cpu", "accelerator: auto"))
     assert RunFolder(run).read_experiment().config.trainer.accelerator == "auto"
     (run / "config.yaml").write_text(config.replace("dropout: 0.2", "dropout: 0.3"))
-    assert fit.main(["--resume", str(run)]) == fit.USER_ERROR
+    assert fit.main(["--resume", str(run)]) == USER_ERROR
     assert (
         f"cannot read {run / 'config.yaml'}: model.init_args.dropout is 0.3, but the run was made with 0.2; put that back"
         in capsys.readouterr().err

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fmnist_cv import cross_validate, fit
+from fmnist_cv.command_line import FAILED, OK, USER_ERROR
 from fmnist_cv.engine import run_folder
 from fmnist_cv.engine.callbacks import KeepCheckpoints
 from fmnist_cv.engine.run_folder import replace_file
@@ -63,13 +64,13 @@ def test_a_fold_whose_disk_fails_says_so_in_a_line_and_goes_on_later(
     folder, name = file.split("/")
     unfinished = {"last.ckpt": "..last.ckpt.new.tmp"}.get(name, f".{name}.tmp")
     with failing(f"{folder}/{unfinished}", number):
-        assert fit.main(["--config", config, "--run", "full"]) == fit.FOLD_FAILED
+        assert fit.main(["--config", config, "--run", "full"]) == FAILED
     err = capsys.readouterr().err
     shown = {"last.ckpt": ".last.ckpt.new"}.get(name, name)
     assert f"fold_0 failed: cannot write {run / folder / shown}: {REASONS[number]}\n" in err
     assert "Traceback" not in err and "--resume full" in err
     assert not list(run.rglob("*.tmp"))  # half a file would keep a full disk full
-    assert fit.main(["--config", config, "--resume", "full"]) == fit.OK
+    assert fit.main(["--config", config, "--resume", "full"]) == OK
     assert ("epoch 3/3" in capsys.readouterr().out) == (name == "last.ckpt")
 
 
@@ -83,13 +84,13 @@ def test_a_summary_that_cannot_be_written_is_written_later(
 ) -> None:
     config, run = str(write_config(one_fold)), tmp_path / "logs" / "tiny" / "full"
     with failing(f".{file}.tmp", errno.ENOSPC):
-        assert fit.main(["--config", config, "--run", "full"]) == fit.USER_ERROR
+        assert fit.main(["--config", config, "--run", "full"]) == USER_ERROR
     err = capsys.readouterr().err
     assert err.startswith(
         f"error: cannot write {run / file}: No space left on device; free some space there, and go on"
     )
     assert "--resume full" in err and "Traceback" not in err
-    assert fit.main(["--config", config, "--resume", "full"]) == fit.OK
+    assert fit.main(["--config", config, "--resume", "full"]) == OK
     assert "epoch" not in capsys.readouterr().out.partition("accuracy in %")[0]
 
 
@@ -107,7 +108,7 @@ def test_a_run_that_is_deleted_while_a_fold_trains_is_not_made_again(
         shutil.rmtree(run)
 
     monkeypatch.setattr(KeepCheckpoints, "_save", save_and_lose)
-    assert fit.main(["--config", str(write_config(one_fold)), "--run", "gone"]) == fit.FOLD_FAILED
+    assert fit.main(["--config", str(write_config(one_fold)), "--run", "gone"]) == FAILED
     err = capsys.readouterr().err
     assert (
         f"fold_0 failed: cannot write {run / 'fold_0' / '.last.ckpt.new'}: the folder {run} was moved or deleted" in err
@@ -148,5 +149,5 @@ def test_a_plugin_that_writes_checkpoints_itself_is_refused(
     one_fold: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     one_fold["trainer"]["plugins"] = [{"class_path": "lightning.pytorch.plugins.io.AsyncCheckpointIO"}]
-    assert fit.main(["--config", str(write_config(one_fold))]) != fit.OK
+    assert fit.main(["--config", str(write_config(one_fold))]) != OK
     assert "trainer.plugins holds AsyncCheckpointIO" in capsys.readouterr().err

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from running import outcome, read_json
 
 from fmnist_cv import SyntheticDataModule, cross_validate, fit
+from fmnist_cv.command_line import USER_ERROR
 from fmnist_cv.cross_validation import FoldsFailed
 
 
@@ -135,7 +136,7 @@ def test_what_cannot_work_is_refused_before_training(
     reason: str,
 ) -> None:
     quick["model"] = {"class_path": f"users_modules.{name}"}
-    assert fit.main(["--config", str(write_config(quick))]) == fit.USER_ERROR
+    assert fit.main(["--config", str(write_config(quick))]) == USER_ERROR
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and reason in captured.err and name in captured.err
     assert "Traceback" not in captured.err and "epoch" not in captured.out

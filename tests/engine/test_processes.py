@@ -18,6 +18,7 @@ import pytest
 from running import read_json
 
 from fmnist_cv import fit
+from fmnist_cv.command_line import OK, USER_ERROR
 from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.engine import processes
 from fmnist_cv.errors import UserError
@@ -157,11 +158,11 @@ def test_a_daemonic_process_runs_one_fold_after_another_and_says_why(
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
     config, runs = str(write_config(quick)), tmp_path / "logs"
-    assert fit.main(["--config", config, "--cv.workers", "2"]) == fit.USER_ERROR
+    assert fit.main(["--config", config, "--cv.workers", "2"]) == USER_ERROR
     err = capsys.readouterr().err
     assert err.startswith("error: cv.workers is 2, but this process is daemonic") and "use --cv.workers 1" in err
     assert not runs.exists()
-    assert fit.main(["--config", config, "--cv.workers", "null", "--run", "one"]) == fit.OK
+    assert fit.main(["--config", config, "--cv.workers", "null", "--run", "one"]) == OK
     assert "one fold after another (cv.workers 1): this process is daemonic" in capsys.readouterr().out
     assert read_json(runs / "tiny" / "one" / "run.json")["environment"]["threads_per_fold"] == 2
     with pytest.raises(

@@ -14,6 +14,7 @@ from running import outcome, read_json
 
 import fmnist_cv
 from fmnist_cv import CrossValidationResult, Experiment, cross_validate, fit
+from fmnist_cv.command_line import OK
 from fmnist_cv.cross_validation import FoldsFailed
 from fmnist_cv.errors import UserError
 
@@ -24,7 +25,7 @@ def test_python_and_the_command_agree(
     quick["trainer"]["max_epochs"] = 7
     config = write_config(quick)
     result = cross_validate(quick, overrides={"trainer.max_epochs": 2, "seed": 3}, run="python")
-    assert fit.main(["--config", str(config), "--trainer.max_epochs=2", "--seed=3", "--run=command"]) == fit.OK
+    assert fit.main(["--config", str(config), "--trainer.max_epochs=2", "--seed=3", "--run=command"]) == OK
     runs = tmp_path / "logs" / "tiny"
     assert result.path == runs / "python"
     assert outcome(runs / "python") == outcome(runs / "command")

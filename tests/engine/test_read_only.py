@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from fmnist_cv import compare, evaluate, fit, report
+from fmnist_cv.command_line import OK, USER_ERROR
 from fmnist_cv.engine.writable import is_writable
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="takes a right from root as Linux has it")
@@ -63,22 +64,22 @@ def test_a_finished_run_is_shown(read_only: Path, standard: Path, capsys: pytest
         (evaluate.main, [str(read_only)], "for evaluation.json and .md give another with --out"),
         (compare.main, [str(read_only), str(standard)], "McNemar"),
     ):
-        assert main(arguments) == fit.OK, capsys.readouterr().err
+        assert main(arguments) == OK, capsys.readouterr().err
         captured = capsys.readouterr()
         assert shown in captured.out and "error" not in captured.err
-    assert report.main([str(read_only)]) == fit.USER_ERROR  # it is asked to write
+    assert report.main([str(read_only)]) == USER_ERROR  # it is asked to write
     assert f"cannot write the report into {read_only}: Permission denied" in capsys.readouterr().err
     assert state(read_only) == before
 
 
 def test_an_unfinished_run_says_so_before_it_trains(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert fit.main(["--resume", str(read_only), "--refit"]) == fit.USER_ERROR
+    assert fit.main(["--resume", str(read_only), "--refit"]) == USER_ERROR
     err = capsys.readouterr().err
     assert f"run {read_only} is unfinished, and its folder cannot be written; copy it to where it can" in err
 
 
 def test_the_evaluation_goes_elsewhere_if_asked(read_only: Path, tmp_path: Path) -> None:
-    assert evaluate.main([str(read_only), "--out", str(tmp_path / "scores")]) == fit.OK
+    assert evaluate.main([str(read_only), "--out", str(tmp_path / "scores")]) == OK
     assert (tmp_path / "scores" / "evaluation.json").is_file()
 
 

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from fmnist_cv import fit
+from fmnist_cv.command_line import FAILED, INTERRUPTED, OK
 from fmnist_cv.engine.callbacks import KeepCheckpoints
 
 
@@ -45,7 +46,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(KeepCheckpoints, "_save", save_and_stop)
-        assert fit.main(["--config", str(path), "--run", "run"]) == fit.INTERRUPTED
+        assert fit.main(["--config", str(path), "--run", "run"]) == INTERRUPTED
     return str(path), folder / "tiny" / "run"
 
 
@@ -91,7 +92,7 @@ def test_a_hollow_checkpoint_is_refused(
     whole = path.read_bytes()
     torch.save(hollow(torch.load(path, weights_only=True)), path)
     try:
-        assert fit.main(["--config", config, "--resume", "run"]) == fit.FOLD_FAILED
+        assert fit.main(["--config", config, "--resume", "run"]) == FAILED
         err = capsys.readouterr().err
         assert f"fold_0 failed: the checkpoint {path} is not one of this fold" in err
         assert f"delete the folder {run / 'fold_0'} and resume the run, which trains this fold anew\n" in err
@@ -111,7 +112,7 @@ def test_a_flipped_bit_in_the_weights_is_refused(interrupted: tuple[str, Path], 
     path.write_bytes(flipped)
     try:
         assert not torch.equal(next(iter(torch.load(path, weights_only=True)["state_dict"].values())), weights)
-        assert fit.main(["--config", config, "--resume", "run"]) == fit.FOLD_FAILED
+        assert fit.main(["--config", config, "--resume", "run"]) == FAILED
         assert f"fold_0 failed: cannot read the checkpoint {path} (BadZipFile)" in capsys.readouterr().err
     finally:
         path.write_bytes(whole)
@@ -119,5 +120,5 @@ def test_a_flipped_bit_in_the_weights_is_refused(interrupted: tuple[str, Path], 
 
 def test_the_whole_one_is_taken(interrupted: tuple[str, Path], capsys: Any) -> None:
     config, _ = interrupted
-    assert fit.main(["--config", config, "--resume", "run"]) == fit.OK
+    assert fit.main(["--config", config, "--resume", "run"]) == OK
     assert "resumes after epoch 1" in capsys.readouterr().out

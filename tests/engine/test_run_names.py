@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fmnist_cv import cross_validate, fit
+from fmnist_cv.command_line import FAILED, USER_ERROR
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder, inside, locked, write_json
 from fmnist_cv.engine.run_names import create_run, default_run_names, find_run
 from fmnist_cv.errors import UserError
@@ -83,12 +84,12 @@ def test_what_is_left_of_a_deleted_run_is_named_alike_by_run_and_resume(
     config = str(write_config(quick))
     messages = []
     for arguments in (["--run", "left"], ["--resume", "left"], ["--resume", str(left)]):
-        assert fit.main(["--config", config, *arguments]) == fit.USER_ERROR
+        assert fit.main(["--config", config, *arguments]) == USER_ERROR
         messages.append(capsys.readouterr().err)
     assert messages[0].startswith(f"error: {left} is there, but is no run: it has no config.yaml")
     assert "delete it or choose another name with --run" in messages[0]
     assert messages[1:] == messages[:1] * 2
-    assert fit.main(["--resume", str(left)]) == fit.USER_ERROR
+    assert fit.main(["--resume", str(left)]) == USER_ERROR
     assert f"config {left / 'config.yaml'} cannot be read as YAML: No such file" in capsys.readouterr().err
 
 
@@ -114,7 +115,7 @@ def test_folds_are_written_inside_their_run_only(
         patch.setattr("fmnist_cv.cross_validation._run", lambda *arguments: None)
         fit.main(["--config", config, "--run", "linked"])
     (run / name).symlink_to(elsewhere)
-    assert fit.main(["--config", config, "--resume", "linked", "--refit"]) == fit.FOLD_FAILED
+    assert fit.main(["--config", config, "--resume", "linked", "--refit"]) == FAILED
     err = capsys.readouterr().err
     assert f"{name} failed: {run / name} is a symbolic link, but folds are written inside their run only" in err
     assert not list(elsewhere.iterdir())

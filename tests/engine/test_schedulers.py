@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import (
 from torch.utils.data import DataLoader, TensorDataset
 
 from fmnist_cv import cross_validate, fit
+from fmnist_cv.command_line import USER_ERROR
 from fmnist_cv.engine.schedulers import check_optimizers
 from fmnist_cv.errors import UserError
 
@@ -271,7 +272,7 @@ def test_it_is_refused_before_there_is_a_run(
     else:
         quick["model"] = {"class_path": model, "init_args": {"averages": True} if "Callbacks" in model else {}}
     arguments = ["--config", str(write_config(quick)), *(["--refit"] if refit else [])]
-    assert fit.main(arguments) == fit.USER_ERROR
+    assert fit.main(arguments) == USER_ERROR
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and reason in captured.err and "Traceback" not in captured.err
     assert not (tmp_path / "logs").exists()

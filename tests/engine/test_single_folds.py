@@ -14,6 +14,7 @@ from filelock import FileLock
 from running import outcome
 
 from fmnist_cv import cross_validate, cross_validation, fit
+from fmnist_cv.command_line import FAILED, OK, USER_ERROR
 from fmnist_cv.engine import preparation, workers
 
 HOLD_LOCK = """
@@ -33,14 +34,14 @@ def test_folds_in_any_order_make_the_run_that_runs_them_all(
     config, runs = str(write_config(quick)), tmp_path / "logs" / "tiny"
     waits_for = {2: "fold_0, fold_1", 0: "fold_1"}
     for fold in (2, 0):
-        assert fit.main(["--config", config, "--run", "parts", f"--cv.fold={fold}"]) == fit.OK
+        assert fit.main(["--config", config, "--run", "parts", f"--cv.fold={fold}"]) == OK
         out = capsys.readouterr().out
         assert f"fold_{fold}: finished" in out
         assert f"The summary waits for {waits_for[fold]}: run them with --cv.fold" in out
         assert not (runs / "parts" / "results.json").exists()
-    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=2"]) == fit.OK  # it is done
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=2"]) == OK  # it is done
     assert "epoch" not in capsys.readouterr().out
-    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == fit.OK
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == OK
     assert "Validation accuracy, last epoch: mean" in capsys.readouterr().out
     cross_validate(quick, run="whole")
     assert outcome(runs / "parts") == outcome(runs / "whole")
@@ -61,20 +62,20 @@ def test_a_fold_that_another_process_works_on_is_left_to_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config, run = str(write_config(quick)), tmp_path / "logs" / "tiny" / "parts"
-    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == fit.OK
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == OK
     capsys.readouterr()
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_LOCK, run / ".fold_1.lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as other:
         assert other.stdout is not None and other.stdin is not None
         assert other.stdout.readline() == b"held\n"
-        assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == fit.FOLD_FAILED
+        assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == FAILED
         captured = capsys.readouterr()
         assert "fold_1 of this run is being worked on by another process" in captured.err
         assert "Traceback" not in captured.err
         assert not (run / "fold_1" / "last.ckpt").exists()
         other.kill()
-    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == fit.OK  # its lock died with it
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=1"]) == OK  # its lock died with it
 
 
 @pytest.mark.parametrize("ends", ["finished", "dead"])
@@ -88,7 +89,7 @@ def test_a_fold_of_another_command_is_waited_for_and_taken_over_if_that_dies(
 ) -> None:
     """Two `--resume` of one run at once: both end with the summary, whoever ran which fold."""
     config, run = str(write_config(quick)), tmp_path / "logs" / "tiny" / "parts"
-    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == fit.OK
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == OK
     capsys.readouterr()
     other, looks, told_in_time = FileLock(run / ".fold_1.lock"), [], []
     other.acquire()
@@ -100,11 +101,11 @@ def test_a_fold_of_another_command_is_waited_for_and_taken_over_if_that_dies(
             told_in_time.extend(["fold_1: another process works on it" in out, "fold_2: finished" in out])
             other.release()
             if ends == "finished":
-                assert fit.main(["--config", config, "--resume", "parts", "--cv.fold=1"]) == fit.OK
+                assert fit.main(["--config", config, "--resume", "parts", "--cv.fold=1"]) == OK
             capsys.readouterr()
 
     monkeypatch.setattr(workers, "time", SimpleNamespace(sleep=sleep))
-    assert fit.main(["--config", config, "--resume", "parts"]) == fit.OK
+    assert fit.main(["--config", config, "--resume", "parts"]) == OK
     assert (len(looks), told_in_time) == (3, [True, True])
     out = capsys.readouterr().out
     assert "fold_1: finished" in out
@@ -134,9 +135,9 @@ def test_folds_of_another_config_do_not_join_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = str(write_config(quick))
-    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == fit.OK
+    assert fit.main(["--config", config, "--run", "parts", "--cv.fold=0"]) == OK
     options = ["--cv.fold=1", "--trainer.max_epochs=2"]
-    assert fit.main(["--config", config, "--run", "parts", *options]) == fit.USER_ERROR
+    assert fit.main(["--config", config, "--run", "parts", *options]) == USER_ERROR
     assert "trainer.max_epochs (3 in the run, 2 here)" in capsys.readouterr().err
 
 
@@ -144,15 +145,15 @@ def test_a_run_begun_with_one_fold_goes_on_with_all_from_its_own_config(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
     """What the run saved is the experiment, not which fold that command ran."""
-    assert fit.main(["--config", str(write_config(quick)), "--run", "parts", "--cv.fold=1"]) == fit.OK
+    assert fit.main(["--config", str(write_config(quick)), "--run", "parts", "--cv.fold=1"]) == OK
     run = tmp_path / "logs" / "tiny" / "parts"
     assert not (run / "results.json").exists()
-    assert fit.main(["--resume", str(run), "--cv.workers=1"]) == fit.OK
+    assert fit.main(["--resume", str(run), "--cv.workers=1"]) == OK
     assert (run / "results.json").exists()
 
 
 def test_a_fold_alone_needs_a_named_run(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert fit.main(["--config", str(write_config(quick)), "--cv.fold=1"]) == fit.USER_ERROR
+    assert fit.main(["--config", str(write_config(quick)), "--cv.fold=1"]) == USER_ERROR
     assert "name it with --run" in capsys.readouterr().err

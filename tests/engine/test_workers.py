@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from running import Commands, outcome
 
 from fmnist_cv import cross_validation, fit
+from fmnist_cv.command_line import FAILED, INTERRUPTED, OK
 from fmnist_cv.data import Split
 from fmnist_cv.engine import workers
 from fmnist_cv.engine.events import Event, Failed, FailureKind, Finished, Notify
@@ -44,7 +45,7 @@ def test_a_fold_that_dies_fails_alone_and_is_resumed(
         in_process=False,
         variables={"GOES_WRONG": "fold_1 1 3 kill"},
     )
-    assert ended.status == fit.FOLD_FAILED
+    assert ended.status == FAILED
     assert "fold_1 failed: its process was killed by SIGKILL (out of memory?)" in ended.err
     assert "--resume dies" in ended.err
     assert "Traceback" not in ended.err
@@ -76,7 +77,7 @@ def test_a_fold_that_raises_fails_alone_with_its_traceback(
 ) -> None:
     config, run = str(write_config(goes_wrong)), tmp_path / "logs" / "tiny" / "raises"
     monkeypatch.setenv("GOES_WRONG", "fold_0 2 0 raise")
-    assert fit.main(["--config", config, "--run", "raises"]) == fit.FOLD_FAILED
+    assert fit.main(["--config", config, "--run", "raises"]) == FAILED
     err = capsys.readouterr().err
     assert "Traceback (most recent call last)" in err and "users_modules.py" in err
     assert "fold_0 failed: RuntimeError: the layer is on fire" in err
@@ -84,9 +85,9 @@ def test_a_fold_that_raises_fails_alone_with_its_traceback(
     assert not (run / "results.json").exists()
 
     monkeypatch.delenv("GOES_WRONG")
-    assert fit.main(["--resume", str(run)]) == fit.OK
+    assert fit.main(["--resume", str(run)]) == OK
     assert "fold_0: resumes after epoch 2\n" in capsys.readouterr().out
-    assert fit.main(["--config", config, "--run", "whole"]) == fit.OK
+    assert fit.main(["--config", config, "--run", "whole"]) == OK
     assert outcome(run) == outcome(run.with_name("whole"))
 
 
@@ -101,7 +102,7 @@ def test_a_loss_that_is_not_finite_names_fold_epoch_and_step(
     step: int,
 ) -> None:
     monkeypatch.setenv("GOES_WRONG", f"fold_1 {epoch} {step} nan")
-    assert fit.main(["--config", str(write_config(goes_wrong)), "--run", "nan"]) == fit.FOLD_FAILED
+    assert fit.main(["--config", str(write_config(goes_wrong)), "--run", "nan"]) == FAILED
     err = capsys.readouterr().err
     assert f"fold_1 failed: the training loss became nan in epoch {epoch}, step {step} " in err
     assert "Traceback" not in err
@@ -121,7 +122,7 @@ def test_the_step_is_right_in_a_long_epoch(
     goes_wrong["cv"]["holdout"] = 0.3
     goes_wrong["data"]["init_args"]["batch_size"] = 2
     monkeypatch.setenv("GOES_WRONG", f"fold_0 1 {step} nan")
-    assert fit.main(["--config", str(write_config(goes_wrong))]) == fit.FOLD_FAILED
+    assert fit.main(["--config", str(write_config(goes_wrong))]) == FAILED
     assert f"the training loss became nan in epoch 1, step {step} (" in capsys.readouterr().err
 
 
@@ -129,7 +130,7 @@ def test_a_huge_learning_rate_is_told_as_such(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick["model"]["init_args"]["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}
-    assert fit.main(["--config", str(write_config(quick))]) == fit.FOLD_FAILED
+    assert fit.main(["--config", str(write_config(quick))]) == FAILED
     err = capsys.readouterr().err
     for fold in range(3):
         assert f"fold_{fold} failed: the training loss became " in err
@@ -145,14 +146,14 @@ def test_an_interrupt_ends_the_command_and_is_resumed(
 ) -> None:
     config, runs = str(write_config(goes_wrong)), tmp_path / "logs" / "tiny"
     monkeypatch.setenv("GOES_WRONG", "fold_1 1 3 interrupt")
-    assert fit.main(["--config", config, "--run", "stopped"]) == fit.INTERRUPTED
+    assert fit.main(["--config", config, "--run", "stopped"]) == INTERRUPTED
     captured = capsys.readouterr()
     assert "--resume last" in captured.err and "Traceback" not in captured.err
     assert "fold_2" not in captured.out
 
     monkeypatch.delenv("GOES_WRONG")
-    assert fit.main(["--config", config, "--resume", "last"]) == fit.OK
-    assert fit.main(["--config", config, "--run", "whole"]) == fit.OK
+    assert fit.main(["--config", config, "--resume", "last"]) == OK
+    assert fit.main(["--config", config, "--run", "whole"]) == OK
     assert outcome(runs / "stopped") == outcome(runs / "whole")
 
 

@@ -109,6 +109,4 @@ def test_mistakes_end_with_status_2_and_a_reason(
     assert (tmp_path / "there.csv").read_text() == "precious"
     assert main([str(run), path, "--out", str(tmp_path / "there.csv"), "--overwrite"]) == 0
     assert (tmp_path / "there.csv").read_text().startswith("file,prepared,label,")
-    with pytest.raises(SystemExit) as ended:
-        main([str(run), path, "--preprocessing", "magic"])
-    assert ended.value.code == 2
+    refused("--preprocessing: invalid choice: 'magic'", run, path, "--preprocessing", "magic")

@@ -28,7 +28,7 @@ def rebuilt(run: Path) -> bool:
     """Whether `fit` builds the report of this finished run."""
     marked = run / "report.html"
     before = marked.stat().st_mtime_ns if marked.exists() else 0
-    fit.report(CrossValidationResult.load(run), Console(file=io.StringIO()))
+    fit.build_report(CrossValidationResult.load(run), Console(file=io.StringIO()))
     return marked.stat().st_mtime_ns != before
 
 
