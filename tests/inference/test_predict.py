@@ -27,7 +27,7 @@ def test_as_a_process_it_predicts_what_it_can_and_tells_of_the_rest(run: Path, g
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [
-        "SYNTHETIC: these networks learnt from drawn garments; what they say of photos is worth nothing",
+        "SYNTHETIC: these networks were trained on synthetic images; do not trust their labels",
         f"skipped: {folder}/text.png is no image, or of another format than JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF",
         "1 of 13 files were skipped",
     ]

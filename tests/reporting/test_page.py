@@ -275,7 +275,7 @@ def test_the_command_builds_the_same_report_anew(garments: CrossValidationResult
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["nowhere"], "there is no run nowhere"), (["."], "is no run"), ([], "run"), (["a", "--best"], "best")],
+    [(["nowhere"], "there is no run nowhere"), (["."], "is no run"), ([], "RUN"), (["a", "--best"], "best")],
 )
 def test_a_users_mistake_ends_with_status_2(
     arguments: list[str],
