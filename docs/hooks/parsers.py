@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import inspect
 import io
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import docstring_parser
 import jsonargparse
@@ -20,32 +19,10 @@ NOT_OPTIONS = ("help", "print_config", "config")  # explained once, on top of th
 BUILT_IN = {"help": "Show the help and exit."}
 
 
-class _Captured(BaseException):
-    """Carries a command's parser out of its `main`, past all its handlers."""
-
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
-        self.parser = parser
-
-
 def parser_of(command: str) -> argparse.ArgumentParser:
-    """The parser that a command makes for itself, taken at the moment when it begins to parse."""
-
-    def capture(self: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
-        raise _Captured(self)
-
-    main = import_module(f"fmnist_cv.{command}").main
-    kept = [(owner, owner.parse_args) for owner in (argparse.ArgumentParser, jsonargparse.ArgumentParser)]
-    for owner, _ in kept:
-        owner.parse_args = capture  # type: ignore[method-assign, assignment]
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            main([])
-    except _Captured as captured:
-        return captured.parser
-    finally:
-        for owner, method in kept:
-            owner.parse_args = method  # type: ignore[method-assign]
-    raise AssertionError(f"fmnist_cv.{command} parsed nothing")
+    """The parser of a command."""
+    parser: argparse.ArgumentParser = import_module(f"fmnist_cv.{command}").make_parser()
+    return parser
 
 
 def actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

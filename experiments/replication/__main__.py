@@ -12,7 +12,6 @@ from experiments.replication.runs import RowsFailed, run_rows
 from experiments.replication.tables import write_tables
 from fmnist_cv.command_line import FAILED, OK, command
 from fmnist_cv.engine.writable import check_writable, explain_disk_errors
-from fmnist_cv.errors import UserError
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.paths import shortened
 from fmnist_cv.utils.user_text import make_console, print_line
