@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
-import io
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from typing import Any, get_args, get_type_hints
 
 import docstring_parser
-import jsonargparse
 
 COMMANDS = ("fit", "tune", "evaluate", "predict", "compare", "report", "export")
 NOT_OPTIONS = ("help", "print_config", "config")  # explained once, on top of the page
