@@ -17,7 +17,7 @@ from fmnist_cv.data.photos import MAX_PIXELS
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.choices import Preprocessing
+from fmnist_cv.inference.choices import AS_PUBLISHED, Preprocessing
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.user_text import for_csv, make_console, plain
 
@@ -42,7 +42,6 @@ preprocessing:
                  is taken for a photo of a garment before a plain background, as fashion-mnist; networks that take
                  another size or colours get it resized
   fashion-mnist  as Fashion-MNIST was made: trimmed, longest side 28 pixels, sharpened, centred, negated, grey
-  as-published   as Sharifi, Hannesdottir and Dan (2021) did it: negated, grey, squeezed to 28x28
   none           resized where the size is another, and nothing else
   A network knows what it has seen: Fashion-MNIST's shoes all point to the left, and those that point to the right may
   be taken for bags.
@@ -90,6 +89,7 @@ def make_parser() -> CommandParser:
     parser.add_model()
     parser.add_argument(
         "--preprocessing",
+        type=_preprocessing,
         choices=get_args(Preprocessing),
         default="auto",
         help="what is done to each image, see below (default: %(default)s)",
@@ -108,6 +108,12 @@ def make_parser() -> CommandParser:
     parser.add_argument("--overwrite", action="store_true", help="replace the file --out")
     parser.add_accelerator()
     return parser
+
+
+def _preprocessing(text: str) -> str:
+    if text == "as-published":
+        raise argparse.ArgumentTypeError(AS_PUBLISHED)
+    return text
 
 
 def _format_of(out: Path | None) -> str:

@@ -22,12 +22,13 @@ SEARCH = ROOT / "experiments" / "search"
 PRODUCTS = ROOT / "experiments" / "products"
 DOCS = ROOT / "docs"
 REPLICATION = ROOT / "experiments" / "replication"
+CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), PRODUCTS / "product-images.yaml"]
 CLAIM = re.compile(
     r"expect +(test|validation) accuracy ([\d.]+) % \((?:sd ([\d.]+)(?:, (\d) seeds)?|1 seed)\) +\((experiments/[\w./-]+)\)"
 )
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.stem)
 def test_a_config_expects_what_its_run_found(config: Path) -> None:
     row = load_rows().get(config.stem)
     if "expect    not run yet" in config.read_text():

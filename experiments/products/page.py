@@ -1,6 +1,6 @@
 """Makes README.md from steps.json and own.json beside this file.
 
-python experiments/products/page.py
+python -m experiments.products.page
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ HERE = Path(__file__).parent
 
 INTRODUCTION = """# Product photos
 
-Made by `python experiments/products/page.py` from what `run.py` wrote. Fashion Product Images (Small), recoded to
+Made by `python -m experiments.products.page` from what `run.py` wrote. Fashion Product Images (Small), recoded to
 Fashion-MNIST's classes by the scheme of Sharifi, Hannesdottir and Dan, section 4.4
-(`fmnist_cv/data/product_recoding.yaml`). A third of the images are T-shirts, and the scheme calls heels ankle boots, so
+([recoding.yaml](recoding.yaml)). A third of the images are T-shirts, and the scheme calls heels ankle boots, so
 accuracy alone deceives: balanced accuracy is the mean of the classes' recalls. All figures in %."""
 
 
@@ -91,7 +91,7 @@ def own(found: dict[str, Any]) -> list[str]:
     return [
         "## As a data set of their own",
         f"Five folds of the {found['n']:,} images, products of one name on one side of each split; the account's network, "
-        f"`configs/product-images.yaml`. {environment['device']}, trained at commits "
+        f"[product-images.yaml](product-images.yaml). {environment['device']}, trained at commits "
         f"{', '.join(dict.fromkeys(arm['commit'][:12] for arm in found['arms'].values()))}.",
         "\n".join(lines),
         f"Fine-tuned against fresh: {100 * test['difference']:+.2f} points, corrected 95 % interval "

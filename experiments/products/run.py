@@ -1,8 +1,8 @@
 """From 11 % to what a network trained on Fashion-MNIST alone can say of product photos, step by step.
 
-    python experiments/products/run.py steps         # trains each step's networks, scores them on the development images
-    python experiments/products/run.py final         # scores all steps once on the other images
-    python experiments/products/run.py own           # the product images as a data set of their own, and fine-tuned
+    python -m experiments.products.run steps         # trains each step's networks, scores them on the development images
+    python -m experiments.products.run final         # scores all steps once on the other images
+    python -m experiments.products.run own           # the product images as a data set of their own, and fine-tuned
 
 Every step is chosen on 1,000 of the product images (part "development", seed 0); "final" refuses to score the others
 twice. Writes steps.json and own.json beside this file; page.py makes README.md of them. All goes on where it ended.
@@ -19,12 +19,13 @@ import numpy as np
 from rich.console import Console
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
 
+from experiments.products import ProductImagesDataModule
+from experiments.products.preprocessing import Preprocessing
 from fmnist_cv import CrossValidationResult, cross_validate
 from fmnist_cv.analysis.statistics import corrected_t_test
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import as_experiment
-from fmnist_cv.data import Images, ProductImagesDataModule
-from fmnist_cv.data.photos import Preprocessing
+from fmnist_cv.data import Images
 from fmnist_cv.engine.preparation import run_or_resume
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import load_ensemble
@@ -217,7 +218,7 @@ def own() -> None:
         ("scratch", {}),
         ("fine_tuned", {"model.start_from": str(fashion.path / "best.ckpt")}),
     ):
-        arms[arm] = crossed("product-images", {**values, "name": "products-own"}, arm)
+        arms[arm] = crossed(str(HERE / "product-images.yaml"), {**values, "name": "products-own"}, arm)
     ratio = float(np.mean([f["n_validation"] / f["n_train"] for f in arms["scratch"].summary["folds"]]))
     test = corrected_t_test(list(arms["fine_tuned"].accuracies), list(arms["scratch"].accuracies), ratio)
     assert test is not None  # of five folds

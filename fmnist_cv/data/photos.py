@@ -1,4 +1,4 @@
-"""Photos of clothes, brought to 28x28 grey pixels: as the account did it, or as Fashion-MNIST was made."""
+"""Photos of clothes, decoded and brought to 28x28 grey pixels as Fashion-MNIST was made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
@@ -47,7 +46,6 @@ OTHER_ENDINGS = (
 )
 MAX_PIXELS = 100_000_000  # of one image; with 16 bytes each, 1.6 GB
 FUZZ = 0.05  # of the pixels' range: what differs less from the corners is background
-Preprocessing = Literal["fashion-mnist", "as-published"]
 
 
 class UnreadableImage(UserError):
@@ -112,22 +110,18 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")  # which copies it in any case
 
 
-def preprocess(photo: Image.Image, how: Preprocessing = "fashion-mnist") -> np.ndarray:
-    """A photo of a garment before a plain background as a network trained on Fashion-MNIST expects it.
+def preprocess(photo: Image.Image) -> np.ndarray:
+    """A photo of a garment on a plain background as a network trained on Fashion-MNIST expects it.
+
+    After Xiao, Rasul and Vollgraf ("Fashion-MNIST", 2017, section 2): trim edges of the corners' colour, resize the
+    longest side to 28 pixels, sharpen, centre, negate, convert to grey.
 
     Args:
         photo: RGB, of any size.
-        how: "fashion-mnist", after Xiao, Rasul and Vollgraf ("Fashion-MNIST", 2017, section 2): trim what is like the
-            corners, bring the longest side to 28 pixels, sharpen, centre, negate, to grey. "as-published", after
-            Sharifi, Hannesdottir and Dan (section 4.4): negate, to grey, squeeze to 28x28.
 
     Returns:
         uint8 (28, 28), the garment light on black.
     """
-    if how not in get_args(Preprocessing):
-        raise UserError(f"preprocessing is '{how}'; it is one of {', '.join(get_args(Preprocessing))}")
-    if how == "as-published":
-        return np.asarray(ImageOps.invert(photo).convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     garment = trim(photo)
     scale = SIZE / max(garment.size)
     width, height = (max(1, round(side * scale)) for side in garment.size)

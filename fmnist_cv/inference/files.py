@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from fmnist_cv.data.photos import (
     read_photo,
 )
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.choices import Preprocessing
+from fmnist_cv.inference.choices import AS_PUBLISHED, Preprocessing
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
 from fmnist_cv.utils.paths import user_path
@@ -36,7 +36,7 @@ class FilePredictions(Predictions):
 
     Attributes:
         files: those that were read, in order.
-        prepared: for each, what was done to it: "as it is", "resized", "fashion-mnist" or "as-published".
+        prepared: for each, what was done to it: "as it is", "resized" or "fashion-mnist".
         unreadable: the files that were not, with the reason.
     """
 
@@ -142,10 +142,10 @@ def read_and_preprocess(
     Args:
         path: the file.
         image_shape: (channels, height, width).
-        preprocessing: "fashion-mnist" and "as-published", for photos of garments before a plain background and networks
-            that take 28x28 grey pixels (see `fmnist_cv.data.photos.preprocess`); "none", resized where its size is
-            another, turned grey where the networks see grey, and nothing else; "auto", as it is where its size is the
-            networks', else "fashion-mnist" for 28x28 grey pixels, and "none" for all others.
+        preprocessing: "fashion-mnist", for photos of garments on a plain background and networks that take 28x28 grey
+            pixels (see `fmnist_cv.data.photos.preprocess`); "none", resized where its size is another, converted to grey
+            where the networks take grey, and nothing else; "auto", unchanged where its size is the networks', else
+            "fashion-mnist" for 28x28 grey pixels, and "none" for all others.
 
     Returns:
         uint8 (channels, height, width), and what was done: "as it is", "resized", or the preprocessing's name.
@@ -154,22 +154,21 @@ def read_and_preprocess(
         UnreadableImage: the file holds no image.
         UserError: a preprocessing that does not suit the networks.
     """
+    if str(preprocessing) == "as-published":
+        raise UserError(AS_PUBLISHED)
     if preprocessing not in get_args(Preprocessing):
         raise UserError(f"preprocessing is '{preprocessing}'; it is one of {', '.join(get_args(Preprocessing))}")
     channels, height, width = image_shape
     garments = image_shape == (1, SIZE, SIZE)
-    if preprocessing in ("fashion-mnist", "as-published") and not garments:
+    if preprocessing == "fashion-mnist" and not garments:
         raise UserError(
             f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the networks take "
             f"{channels} channel(s) of {height}x{width}; use none"
         )
     photo = read_photo(path)
     fits = photo.size == (width, height)
-    if preprocessing in ("fashion-mnist", "as-published") or (preprocessing == "auto" and garments and not fits):
-        how: Literal["fashion-mnist", "as-published"] = (
-            "as-published" if preprocessing == "as-published" else "fashion-mnist"
-        )
-        return preprocess(photo, how)[None], how
+    if preprocessing == "fashion-mnist" or (preprocessing == "auto" and garments and not fits):
+        return preprocess(photo)[None], "fashion-mnist"
     if not fits:
         photo = photo.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(photo.convert("L"))[None] if channels == 1 else np.asarray(photo).transpose(2, 0, 1)

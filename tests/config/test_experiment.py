@@ -27,8 +27,8 @@ from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import BatchNormCNN, DenseNetwork
 
-ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), ROOT / "experiments" / "products" / "product-images.yaml"]
 
 Config = dict[str, Any]
 
@@ -158,7 +158,7 @@ MODULE = """
 # -- the configs that come with the project -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=[str(p.relative_to(ROOT / "configs")) for p in CONFIGS])
+@pytest.mark.parametrize("path", CONFIGS, ids=[str(p.relative_to(ROOT)) for p in CONFIGS])
 def test_every_config_parses_and_survives_being_saved(path: Path) -> None:
     experiment = Experiment.parse([f"--config={path}"])
     saved = Experiment.from_yaml(experiment.to_yaml())

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fmnist_cv.data.photos import FUZZ, UnreadableImage, pixel_limit, preprocess, read_photo, trim
-from fmnist_cv.errors import UserError
 
 
 def photo(size: tuple[int, int], box: tuple[int, int, int, int], background: str = "white") -> Image.Image:
@@ -100,18 +99,10 @@ def test_a_garment_fills_28_pixels_and_is_centred_and_negated() -> None:
     assert wide[10:17].min() > 150 and not wide[:10].any() and not wide[17:].any()
 
 
-def test_as_published_squeezes_the_whole_photo() -> None:
-    image = preprocess(photo((60, 80), (0, 40, 60, 80)), "as-published")
-    assert image.shape == (28, 28) and image[:13].max() == 0 and image[15:].min() > 150
-    with pytest.raises(UserError, match="preprocessing is 'other'; it is one of fashion-mnist, as-published"):
-        preprocess(photo((60, 80), (0, 40, 60, 80)), "other")  # type: ignore[arg-type]
-
-
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(0, 2**32 - 1))
 def test_a_photo_of_any_size_becomes_28x28(width: int, height: int, seed: int) -> None:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    for how in ("fashion-mnist", "as-published"):
-        assert preprocess(Image.fromarray(pixels), how).shape == (28, 28)  # type: ignore[arg-type]
+    assert preprocess(Image.fromarray(pixels)).shape == (28, 28)
 
 
 def test_modes_turns_and_transparency_are_undone(tmp_path: Path) -> None:

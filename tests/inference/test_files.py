@@ -41,10 +41,10 @@ def test_files_of_the_networks_size_get_the_predictions_of_their_pixels(run: Pat
 def test_what_is_done_to_an_image(photo: Path, garments: Garments) -> None:
     with Image.open(photo) as file:
         original = file.convert("RGB")
-    for asked, done in (("auto", "fashion-mnist"), ("fashion-mnist",) * 2, ("as-published",) * 2):
+    for asked, done in (("auto", "fashion-mnist"), ("fashion-mnist", "fashion-mnist")):
         pixels, how = read_and_preprocess(photo, GREY, asked)  # type: ignore[arg-type]
         assert how == done and pixels.shape == GREY and pixels.dtype == np.uint8
-        assert (pixels[0] == preprocess(original, done)).all()  # type: ignore[arg-type]
+        assert (pixels[0] == preprocess(original)).all()
     pixels, how = read_and_preprocess(photo, GREY, "none")
     assert how == "resized" and pixels[0, 0, 0] == 255  # not negated
     pixels, how = read_and_preprocess(photo, (3, 32, 40), "auto")
@@ -55,7 +55,11 @@ def test_what_is_done_to_an_image(photo: Path, garments: Garments) -> None:
     pixels, how = read_and_preprocess(garments(1)[0], GREY, "fashion-mnist")  # whoever asks for it gets it
     assert how == "fashion-mnist"
     with pytest.raises(UserError, match="makes 28x28 grey pixels, but the networks take 3 channel"):
-        read_and_preprocess(photo, (3, 32, 32), "as-published")
+        read_and_preprocess(photo, (3, 32, 32), "fashion-mnist")
+    with pytest.raises(
+        UserError, match=r"'as-published' is no longer offered; use 'fashion-mnist', or, .* as_published"
+    ):
+        read_and_preprocess(photo, GREY, "as-published")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="preprocessing is 'best'; it is one of auto"):
         read_and_preprocess(photo, GREY, "best")  # type: ignore[arg-type]
 

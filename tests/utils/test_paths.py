@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from experiments.products.data import ProductImagesDataModule, find_products
 from experiments.replication import __main__ as replicate
 from fmnist_cv import compare, evaluate, export, fit, predict, report
 from fmnist_cv.analysis.finished_run import CrossValidationResult
@@ -19,7 +20,6 @@ from fmnist_cv.compare import compare_runs
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.data import ArrayDataModule, KFoldDataModule, SyntheticDataModule
-from fmnist_cv.data.products import ProductImagesDataModule, find_products
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.data.synthetic_images import draw_garments
 from fmnist_cv.engine.preparation import prepare_run

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_cv.data.products import ProductImagesDataModule, read_recoding
+from experiments.products import ProductImagesDataModule
+from experiments.products.styles import read_recoding
+from fmnist_cv import fit
+from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.errors import DataNotFound, UserError
 
 HEADER = "id,gender,masterCategory,subCategory,articleType,baseColour,season,year,usage,productDisplayName"
@@ -79,7 +83,7 @@ def test_what_was_read_is_kept_until_the_files_change(shop: Path) -> None:
 
 
 def test_development_and_rest_are_all_images(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fmnist_cv.data.products.N_DEVELOPMENT", 5)
+    monkeypatch.setattr("experiments.products.data.N_DEVELOPMENT", 5)
     parts = [module(shop, part=part, part_seed=3).train_images for part in ("development", "rest")]
     assert [len(part) for part in parts] == [5, 8]
     both = np.sort(np.concatenate([part.images.numpy().reshape(len(part), -1) for part in parts]), axis=0)
@@ -92,7 +96,7 @@ def test_development_and_rest_are_all_images(shop: Path, monkeypatch: pytest.Mon
 def test_photos_of_products_that_were_chosen_on_are_in_neither_part(
     shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fmnist_cv.data.products.N_DEVELOPMENT", 5)
+    monkeypatch.setattr("experiments.products.data.N_DEVELOPMENT", 5)
     text = (shop / "styles.csv").read_text()
     for number in (89, 90, 91, 98, 99, 100):
         text = text.replace(f"Product {number}\n", "Product\n")
@@ -136,3 +140,25 @@ def test_what_cannot_be_used_is_refused_with_the_reason(shop: Path, tmp_path: Pa
     recoding.write_text("- Tshirts\n")
     with pytest.raises(UserError, match="is no recoding"):
         read_recoding(recoding)
+
+
+def config_of(class_path: str) -> list[str]:
+    return ["--config=quickstart", f"--data={class_path}", "--data.batch_size=50"]
+
+
+def test_old_configs_find_the_class_in_a_checkout() -> None:
+    for module in ("fmnist_cv.data", "experiments.products"):
+        data = Experiment.parse(config_of(f"{module}.ProductImagesDataModule")).build(0).data
+        assert type(data) is ProductImagesDataModule and data.batch_size == 50
+
+
+def test_without_a_checkout_old_configs_are_told_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "experiments"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "experiments", None)  # type: ignore[arg-type]
+    assert fit.main(config_of("fmnist_cv.data.ProductImagesDataModule")) == 2
+    error = capsys.readouterr().err
+    assert "no longer part of the package; write experiments.products.ProductImagesDataModule" in error
+    assert "Traceback" not in error
