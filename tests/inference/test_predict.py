@@ -109,6 +109,7 @@ def test_mistakes_end_with_status_2_and_a_reason(
     assert (tmp_path / "there.csv").read_text() == "precious"
     assert main([str(run), path, "--out", str(tmp_path / "there.csv"), "--overwrite"]) == 0
     assert (tmp_path / "there.csv").read_text().startswith("file,prepared,label,")
+    capsys.readouterr()
     refused("--preprocessing: invalid choice: 'magic'", run, path, "--preprocessing", "magic")
     offered_before = "'as-published' is no longer offered; use 'fashion-mnist', or, in a checkout, apply as_published"
     refused(offered_before, run, path, "--preprocessing", "as-published")
