@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import fmnist_cv
 from fmnist_cv import CrossValidationResult, export, models
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.errors import UserError
@@ -271,7 +272,8 @@ def test_damaged_files_are_named(exported: Path) -> None:
     refused("cannot read .*network.json", text=text[:50])
     refused("network.json describes no network", text="[]")
     refused(
-        "was written by a newer version, 0.1.0; read it with that one", text=text.replace('"format": 1', '"format": 2')
+        f"was written by a newer version, {fmnist_cv.__version__}; read it with that one",
+        text=text.replace('"format": 1', '"format": 2'),
     )
     refused("do not describe a network .*size mismatch", text=text.replace("32", "16", 1))
     refused("do not describe a network", text=text.replace('"scale"', '"sclae"'))
