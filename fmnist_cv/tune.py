@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     from fmnist_cv.config.options import parse
     from fmnist_cv.cross_validation import FoldsFailed
     from fmnist_cv.search.search import Search
-    from fmnist_cv.search.storage import AWAY
+    from fmnist_cv.search.storage import STORAGE_UNAVAILABLE, first_line
     from fmnist_cv.search.trials import TrialsFailed
     from fmnist_cv.search.tuning import tune
 
@@ -35,9 +35,9 @@ def main(arguments: list[str]) -> int:
         with console.status("checking the space: the ends of each range and every choice"):
             search = Search.from_namespace(options)
         result = tune(search, workers=options.workers, storage=options.storage, console=console)
-    except AWAY as error:
-        reason = str(error).strip().splitlines()[0]
-        print(f"error: the storage does not answer ({reason}); the same command goes on when it does", file=sys.stderr)
+    except STORAGE_UNAVAILABLE as error:
+        reason = f"the storage is unavailable ({first_line(error)})"
+        print(f"error: {reason}; run the same command again to resume the study", file=sys.stderr)
         return USER_ERROR
     except (TrialsFailed, FoldsFailed) as error:
         print(f"\n{error}\nWhat is finished is kept; the same command goes on", file=sys.stderr)
@@ -64,15 +64,14 @@ def show(result: SearchResult, console: Console) -> None:
         print_line(console, line, style="yellow")
     print_line(
         console,
-        f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were run to their end",
+        f"{trials['finished']} trials; {trials['folds_run']} of {trials['folds_without_pruning']} folds were completed",
     )
-    for trial, what in [(t, "diverged") for t in trials["diverged"]] + [
-        (t, "could not be run") for t in trials["failed"]
-    ]:
-        drawn = ", ".join(f"{name} = {value}" for name, value in trial["parameters"].items())
-        print_line(console, f"trial {trial['trial']} {what}: {trial['reason']} ({drawn})", style="yellow")
+    for outcome, problems in (("diverged", trials["diverged"]), ("could not be run", trials["failed"])):
+        for trial in problems:
+            values = ", ".join(f"{name} = {value}" for name, value in trial["parameters"].items())
+            print_line(console, f"trial {trial['trial']} {outcome}: {trial['reason']} ({values})", style="yellow")
     if confirmed := summary.get("confirmed"):
-        columns = ("", "search", "fresh splits", "95 % interval", "gap")
+        columns = ("configuration", "search", "fresh splits", "95 % interval", "difference")
         rows = [
             [
                 f"trial {entry['trial']}" + (" (winner)" if i == 0 else ""),
@@ -90,17 +89,16 @@ def show(result: SearchResult, console: Console) -> None:
         for line in dict.fromkeys(interval_of(score) for score in fresh if score["low"] is None):
             print_line(console, f"On fresh splits {line}")
         if test := confirmed.get("winner_against_baseline"):
-            print_line(
-                console, f"Winner against the baseline (the config with the search's overrides): {difference_of(test)}"
-            )
+            baseline_is = "the experiment with the search's overrides"
+            print_line(console, f"Winner minus baseline ({baseline_is}): {difference_of(test)}")
     else:
         print_line(console, f"winner: trial {result.winner.number}, {percent(summary['winner']['accuracy'])} %")
     if nested := summary.get("nested"):
         mean = percent(nested["accuracy"]["mean"])
         print_line(
             console,
-            f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, {interval_of(nested['accuracy'])}; the "
-            "search and all, on images that no choice has seen",
+            f"Nested cross-validation, {nested['n_splits']} outer folds: {mean} %, {interval_of(nested['accuracy'])}, "
+            "not biased by the search's choices",
         )
     for name, value in summary["winner"]["parameters"].items():
         print_line(console, f"  {name} = {value}")

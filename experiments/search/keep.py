@@ -14,8 +14,9 @@ from pathlib import Path
 import optuna
 import page
 
-from fmnist_cv.search.sampling import quiet_optuna
-from fmnist_cv.search.storage import OWNER, StudyStorage
+from fmnist_cv.search.optuna_internals import quiet_optuna
+from fmnist_cv.search.records import OWNER
+from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.utils.paths import user_path
 
 HERE = Path(__file__).parent

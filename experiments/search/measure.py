@@ -18,13 +18,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+from optuna.trial import TrialState
 
 from fmnist_cv import tune
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.statistics import corrected_t_test
-from fmnist_cv.search.outcomes import RUN, finished
-from fmnist_cv.search.outcomes import seconds as seconds_of
+from fmnist_cv.search.records import completed_trials, read_summary, read_table
 from fmnist_cv.search.tuning import SearchResult
 from fmnist_cv.utils.paths import user_path
 
@@ -85,11 +84,12 @@ def measure_workers() -> dict[str, Any]:
 
 def seconds(result: SearchResult) -> dict[str, float]:
     """Seconds of the study, of its trials one after another, and of their folds one after another."""
-    trials = finished(result.study.get_trials(deepcopy=False))
+    trials = result.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     began = min(t.datetime_start for t in trials if t.datetime_start)
     ended = max(t.datetime_complete for t in trials if t.datetime_complete)
-    folds = sum(fold_seconds(result.path / t.user_attrs[RUN]) for t in trials)
-    return {"study": (ended - began).total_seconds(), "trials": sum(map(seconds_of, trials)), "folds": folds}
+    completed = completed_trials(trials)
+    folds = sum(fold_seconds(result.path / t.run) for t in completed)
+    return {"study": (ended - began).total_seconds(), "trials": sum(t.seconds for t in completed), "folds": folds}
 
 
 def fold_seconds(run: Path) -> float:
@@ -100,22 +100,22 @@ def fold_seconds(run: Path) -> float:
 
 def measure_overhead(study: Path) -> dict[str, Any]:
     """What the trials that ran all their folds spent outside these; none of the study's may have been interrupted."""
-    trials = pd.read_csv(study / "trials.csv")
-    whole = trials[trials["given_up"].isna()]
-    folds = sum(fold_seconds(study / run) for run in whole["run"])
+    trials = read_table(study / "trials.csv")
+    evaluated = trials[trials["pruned"].isna()]
+    folds = sum(fold_seconds(study / run) for run in evaluated["run"])
     return {
         "what": "drawing, bookkeeping, preparing the run, and starting its folds' processes",
         "study": study.name,
-        "trials": len(whole),
-        "seconds": float(whole["seconds"].sum()),
+        "trials": len(evaluated),
+        "seconds": float(evaluated["seconds"].sum()),
         "seconds_of_folds": folds,
-        "share": 1 - folds / float(whole["seconds"].sum()),
-        "environment": json.loads((study / "search.json").read_text(encoding="utf-8"))["environment"],
+        "share": 1 - folds / float(evaluated["seconds"].sum()),
+        "environment": read_summary(study / "search.json")["environment"],
     }
 
 
 def measure_pruning() -> dict[str, Any]:
-    """The same search with and without giving trials up; their winners on the same fresh splits."""
+    """The same search with and without pruning; their winners on the same fresh splits."""
     seeds = []
     for seed in SEEDS:
         arms: dict[str, dict[str, Any]] = {}

@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from fmnist_cv.search.records import read_summary, read_table, upgraded_counts
+
 HERE = Path(__file__).parent
 
 INTRODUCTION = """# Searches, run
@@ -25,9 +27,9 @@ scored while searching.
 
 *Search* is the winner's mean on the folds that chose it, *fresh* the same configuration on splits and initial weights
 that the search never saw; *baseline* the config with the search's overrides alone on these. A gap between the two first
-ones is what the choice flatters, and, where the numbers of folds differ, what other sizes of the training part do. The
-images are the same, in other folds: an estimate without any optimism is a nested one. The interval and p are of the
-corrected resampled t-test (Nadeau and Bengio 2003)."""
+ones is the optimistic bias of the choice, and, where the numbers of folds differ, the effect of the training part's size.
+The images are the same, in other folds: only a nested estimate is unbiased. The interval and p are of the corrected resampled
+t-test (Nadeau and Bengio 2003)."""
 
 
 def main() -> None:
@@ -36,12 +38,10 @@ def main() -> None:
 
 def page(folder: Path) -> str:
     """The page's text, from the files in a folder."""
-    studies = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/search.json"))
-    }
+    studies = {path.parent.name: read_summary(path) for path in sorted(folder.glob("*/search.json"))}
     parts = [INTRODUCTION, *overview(studies)]
     for name, study in studies.items():
-        parts += section(study, pd.read_csv(folder / name / "trials.csv"))
+        parts += section(study, read_table(folder / name / "trials.csv"))
     for name, write in (("pruning", pruning), ("workers", workers), ("overhead", overhead)):
         if (path := folder / f"{name}.json").exists():
             parts += write(json.loads(path.read_text(encoding="utf-8")))
@@ -72,38 +72,37 @@ def section(study: dict[str, Any], trials: pd.DataFrame) -> list[str]:
     """A study's winner and its best trials, of a grid all."""
     environment, settings = study["environment"], study["search"]
     folds = [column for column in trials if column.startswith("fold_")]
-    parameters = [c for c in trials if c not in ("trial", "run", "accuracy", "given_up", "seconds", *folds)]
+    parameters = [c for c in trials if c not in ("trial", "run", "accuracy", "pruned", "diverged", "seconds", *folds)]
     is_grid = settings["sampler"] == "grid"
-    best = trials if is_grid else trials[trials["given_up"].isna()].head(10)
+    best = trials if is_grid else trials[trials["pruned"].isna()].head(10)
     names = [name.removeprefix("model.").replace("init_args.", "") for name in parameters]
     lines = [f"| {' | '.join(['trial', *names, 'accuracy', 'seconds'])} |", "|---:" * (len(names) + 3) + "|"]
     for row in best.to_dict("records"):
         values = [brief(row[name]) for name in parameters]
         lines.append(f"| {row['trial']} | {' | '.join(values)} | {100 * row['accuracy']:.2f} | {row['seconds']:.0f} |")
-    given_up = (
-        f"{study['trials']['given_up_after_folds']} trials were given up after some folds and "
-        f"{study['trials']['given_up_in_an_epoch']} in an epoch"
-    )
+    counts = study["trials"]
+    pruned = f"{counts['pruned_after_folds']} trials were pruned after some folds and {counts['pruned_in_an_epoch']} within a fold"
     return [
         f"## {settings['name']}",
         f"{environment['device']}, {environment['precision']}, {study['workers']} workers, seed {settings['seed']}, "
-        f"at commit {environment['commit'][:12]}." + ("" if is_grid else f" {given_up}; the best of the others:"),
+        f"at commit {environment['commit'][:12]}." + ("" if is_grid else f" {pruned}; the best of the others:"),
         "\n".join(lines),
     ]
 
 
 def pruning(found: dict[str, Any]) -> list[str]:
-    """The same search with and without giving up."""
+    """The same search with and without pruning."""
     lines = [
-        "| seed | arm | given up | folds run | seconds of trials | search | fresh |",
+        "| seed | arm | pruned | folds run | seconds of trials | search | fresh |",
         "|---:|---|---:|---:|---:|---:|---:|",
     ]
     for seed in found["seeds"]:
-        for arm, what in (("pruned", "as configured"), ("whole", "nothing given up")):
+        for arm, what in (("pruned", "as configured"), ("whole", "without pruning")):
             a = seed[arm]
-            given_up = a["trials"]["given_up_after_folds"] + a["trials"]["given_up_in_an_epoch"]
+            counts = upgraded_counts(a["trials"])
+            n_pruned = counts["pruned_after_folds"] + counts["pruned_in_an_epoch"]
             lines.append(
-                f"| {seed['seed']} | {what} | {given_up} | {a['trials']['folds_run']} of "
+                f"| {seed['seed']} | {what} | {n_pruned} | {a['trials']['folds_run']} of "
                 f"{a['trials']['folds_without_pruning']} | {a['seconds']['trials']:.0f} | "
                 f"{100 * a['winner']['accuracy']:.2f} | {shown(a['fresh'])} |"
             )
@@ -112,10 +111,10 @@ def pruning(found: dict[str, Any]) -> list[str]:
     ]
     return [
         "## What pruning saves",
-        f"`python experiments/search/measure.py pruning`: {found['what']}. Giving up saved "
+        f"`python experiments/search/measure.py pruning`: {found['what']}. Pruning saved "
         f"{100 * found['share_of_time_saved']:.0f} % of the trials' time.",
         "\n".join(lines),
-        f"Winner of the pruned search against that of the whole one, on the same fresh splits: {'; '.join(differences)}.",
+        f"Winner of the search with pruning against that of the search without, on the same fresh splits: {'; '.join(differences)}.",
     ]
 
 
@@ -159,7 +158,7 @@ def expected(study: dict[str, Any]) -> str:
 
 def summary(folder: Path) -> str:
     """What the documentation states about the CNN's search, and about the cost of pruning, workers and bookkeeping."""
-    study = json.loads((folder / "sharifi-cnn-tpe" / "search.json").read_text(encoding="utf-8"))
+    study = read_summary(folder / "sharifi-cnn-tpe" / "search.json")
     gain, lost, beside = (
         json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("workers", "pruning", "overhead")
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -95,19 +95,19 @@ def accuracy_of(summary: dict[str, Any]) -> str:
     return f"{spread}, {interval_of(summary)} ({summary['n']} scores)"
 
 
-def interval_of(summary: dict[str, Any]) -> str:
+def interval_of(summary: Mapping[str, Any]) -> str:
     """ "corrected 95 % interval 89.70 to 90.54", or why there is none."""
     if summary["low"] is None:
         return f"no interval: {why_no_interval(summary['n'], summary['sd'])}"
     return f"corrected 95 % interval {interval_cell(summary)}"
 
 
-def interval_cell(summary: dict[str, Any]) -> str:
+def interval_cell(summary: Mapping[str, Any]) -> str:
     """ "89.70 to 90.54", or nothing."""
     return "" if summary["low"] is None else f"{percent(summary['low'])} to {percent(summary['high'])}"
 
 
-def difference_of(test: dict[str, Any]) -> str:
+def difference_of(test: Mapping[str, Any]) -> str:
     """ "+0.31 points, corrected 95 % interval -0.10 to +0.72, p = 0.12", of `corrected_t_test`'s values."""
     points = f"{100 * test['difference']:+.2f} points"
     if test["low"] is None:

@@ -1,4 +1,4 @@
-"""Progress of a search: trials finished, running and given up, the best so far, and the time left."""
+"""Progress of a search: trials completed, running and pruned, the best so far, and the time left."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import time
 from collections.abc import Sequence
 from statistics import stdev
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.progress import TaskID
 
 from fmnist_cv.engine.events import EpochEnded, Event, Failed, FailureKind, Finished, Started, WarningIssued
 from fmnist_cv.engine.progress import LiveDisplay, time_left
-from fmnist_cv.search.outcomes import FAILED, diverged, failed, finished, fold_scores, given_up, ranked
+from fmnist_cv.search.records import FAILED, completed_trials, failed_trials, ranked
 
 
 class SearchDisplay(LiveDisplay):
-    """A bar for the search and a line for each running trial; plain lines where the output is no terminal.
+    """A bar for the search and a line for each running trial on a terminal; plain lines elsewhere.
 
     Args:
-        n_trials: trials asked for.
-        trials: those that the study has already.
+        n_trials: trials to complete.
+        trials: those that the study already has.
         console: where to print; None prints nothing.
     """
 
     def __init__(self, n_trials: int, trials: Sequence[FrozenTrial], console: Console | None) -> None:
         super().__init__(console)
         self._n = n_trials
-        self._began, self._finished_before = time.monotonic(), len(finished(trials))
-        self._trials: Sequence[FrozenTrial] = trials
+        self._began = time.monotonic()
+        self._completed, self._n_failed = completed_trials(trials), len(failed_trials(trials))
+        self._n_before = len(self._completed)
         self._folds: dict[int, tuple[int, int]] = {}  # of each running trial: (folds, epochs per fold)
         self._done: dict[int, float] = {}  # share of each running trial
         self._at_start: dict[int, float] = {}
@@ -39,19 +40,20 @@ class SearchDisplay(LiveDisplay):
         if self._live:
             self._lines[None] = self._progress.add_task("trials", total=self._n, note="")
             self._update()
-        elif self._finished_before:
-            self._print(f"{self._finished_before} of {self._n} trials are finished already{self._best()}")
+        elif self._n_before:
+            self._print(f"{self._n_before} of {self._n} trials are already completed{self._best()}")
 
-    def started(self, number: int, n_folds: int, n_done: int) -> None:
-        """A trial runs."""
+    def trial_started(self, number: int, n_folds: int, n_done: int) -> None:
+        """Show a new trial, of whose folds some may be completed already."""
         self._folds[number] = (n_folds, 1)
         self._done[number] = self._at_start[number] = n_done / n_folds
         if self._live:
             self._lines[number] = self._progress.add_task(f"trial {number}", total=1.0, note="")
 
     def fold_event(self, number: int, fold: int, event: Event) -> None:
-        """An event of a trial's fold."""
+        """Show an event of a trial's fold."""
         n_folds, epochs = self._folds[number]
+        prefix = f"trial {number}: fold {fold + 1}"
         match event:
             case Started():
                 self._folds[number] = (n_folds, max(1, event.max_epochs))
@@ -64,62 +66,63 @@ class SearchDisplay(LiveDisplay):
             case Finished(accuracy):
                 self._done[number] = (fold + 1) / n_folds
                 if not self._live:
-                    self._print(f"trial {number}: fold {fold + 1} of {n_folds}, {accuracy:.4f}{self._time_left()}")
+                    self._print(f"{prefix} of {n_folds}, {accuracy:.4f}{self._time_left()}")
             case WarningIssued(text):
-                self._print(f"trial {number}: fold {fold + 1}: {text}")
+                self._print(f"{prefix}: {text}")
             case Failed(reason, FailureKind.DIED):
-                self._print(f"trial {number}: fold {fold + 1}: {reason}; it resumes after its last epoch")
+                self._print(f"{prefix}: {reason}; it resumes after its last epoch")
 
-    def told(self, number: int, trials: Sequence[FrozenTrial]) -> None:
-        """A trial is over."""
-        self._trials = trials
+    def trial_ended(self, number: int, trials: Sequence[FrozenTrial]) -> None:
+        """Show a trial's outcome, given all trials of the study."""
+        self._completed, self._n_failed = completed_trials(trials), len(failed_trials(trials))
         for share in (self._done, self._at_start, self._folds):
             share.pop(number, None)
         if self._live and number in self._lines:
             self._progress.remove_task(self._lines.pop(number))
         self._update()
-        trial = next(t for t in trials if t.number == number)
-        if trial.state == TrialState.COMPLETE:
-            how = given_up(trial)
-            what = f"{trial.value:.4f}, " + (f"given up {how}" if how else f"{len(fold_scores(trial))} folds")
-            if reason := diverged(trial):
-                what = f"DIVERGED: {reason}"
+        trial = next((t for t in self._completed if t.number == number), None)
+        if trial is None:
+            reason = next(t for t in trials if t.number == number).user_attrs.get(FAILED, "interrupted")
+            outcome = f"FAILED: {reason}"
+        elif trial.diverged:
+            outcome = f"DIVERGED: {trial.diverged}"
+        elif trial.pruned:
+            outcome = f"{trial.value:.4f}, pruned {trial.pruned}"
         else:
-            what = f"FAILED: {trial.user_attrs.get(FAILED, 'ended')}"
-        self._print(f"trial {number}: {what}; {self._counts()}{self._best()}{self._time_left()}")
+            outcome = f"{trial.value:.4f}, {len(trial.fold_scores)} folds"
+        self._print(f"trial {number}: {outcome}; {self._counts()}{self._best()}{self._time_left()}")
 
-    def waiting_for(self, others: Sequence[str]) -> None:
-        """Nothing is left to hand out, but other processes still run trials."""
-        if others != self._others:
-            self._others = others
-            self._print(f"all trials are handed out; waiting for {', '.join(others)}")
+    def waiting(self, processes: Sequence[str]) -> None:
+        """Show that all trials run in other processes."""
+        if processes != self._others:
+            self._others = processes
+            self._print(f"no trial is left to start; waiting for {', '.join(processes)}")
 
     def _update(self) -> None:
         if self._live:
             note = f"{self._counts()}{self._best()}{self._time_left()}"
-            self._progress.update(
-                self._lines[None], completed=len(finished(self._trials)) + sum(self._done.values()), note=note
-            )
+            n_done = len(self._completed) + sum(self._done.values())
+            self._progress.update(self._lines[None], completed=n_done, note=note)
 
     def _counts(self) -> str:
-        done, n_failed = finished(self._trials), len(failed(self._trials))
-        n_diverged = sum(diverged(t) is not None for t in done)
-        return (
-            f"{len(done)} of {self._n} finished, {sum(given_up(t) is not None for t in done)} of them given up, "
-            + (f"{n_diverged} diverged, " if n_diverged else "")
-            + f"{len(self._done)} running"
-            + (f", {n_failed} failed" if n_failed else "")
-        )
+        n_pruned = sum(trial.pruned is not None for trial in self._completed)
+        n_diverged = sum(trial.diverged is not None for trial in self._completed)
+        counts = [f"{len(self._completed)} of {self._n} completed", f"{n_pruned} of them pruned"]
+        if n_diverged:
+            counts.append(f"{n_diverged} diverged")
+        counts.append(f"{len(self._done)} running")
+        if self._n_failed:
+            counts.append(f"{self._n_failed} failed")
+        return ", ".join(counts)
 
     def _best(self) -> str:
-        best = next(iter(ranked(self._trials)), None)
-        if best is None:
+        if not (best_first := ranked(self._completed)):
             return ""
-        scores = fold_scores(best)
-        spread = f" ± {stdev(scores):.4f}" if len(scores) > 1 else ""
+        best = best_first[0]
+        spread = f" ± {stdev(best.fold_scores):.4f}" if len(best.fold_scores) > 1 else ""
         return f", best {best.value:.4f}{spread} (trial {best.number})"
 
     def _time_left(self) -> str:
-        n_finished = len(finished(self._trials))
-        done = n_finished - self._finished_before + sum(self._done.values()) - sum(self._at_start.values())
-        return time_left(time.monotonic() - self._began, done, self._n - n_finished - sum(self._done.values()))
+        n_completed, share_running = len(self._completed), sum(self._done.values())
+        done = n_completed - self._n_before + share_running - sum(self._at_start.values())
+        return time_left(time.monotonic() - self._began, done, self._n - n_completed - share_running)

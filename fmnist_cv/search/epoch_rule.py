@@ -1,4 +1,4 @@
-"""Which folds are cut off in training: those far below what finished trials had in the same fold after the same epoch."""
+"""Which trials are pruned within a fold: those far below others in the same fold after the same epoch."""
 
 from __future__ import annotations
 
@@ -6,38 +6,37 @@ from collections.abc import Sequence
 from statistics import mean
 
 import numpy as np
-from optuna.trial import FrozenTrial
 
-from fmnist_cv.search.outcomes import CURVES, WORST
+from fmnist_cv.search.records import DIVERGED_SCORE, CompletedTrial
 from fmnist_cv.search.settings import EpochRuleSection
 
 
-def score_if_hopeless(
+def score_if_pruned(
     rule: EpochRuleSection,
-    best_first: Sequence[FrozenTrial],
+    best_first: Sequence[CompletedTrial],
     scores: Sequence[float],
     epoch: int,
     accuracy: float,
     is_inner: bool,
 ) -> float | None:
-    """The score of a trial whose fold is below the rule's quantile after an epoch; None for any other.
+    """The score of a trial whose fold is below the rule's quantile after an epoch; None if it is not pruned.
 
-    The accuracy is compared with those of finished trials in the same fold after the same epoch. On an inner hold-out
-    it is no held-out score: then finished folds alone make the trial's score; without one, it is as far below the best
-    trial's score as the accuracy is below that trial's.
+    The accuracy is compared with those of fully evaluated trials in the same fold after the same epoch. If it is measured on
+    an inner hold-out, it is no estimate of the held-out score: then the completed folds alone make the trial's score; without
+    one, it is as far below the best trial's score as the accuracy is below that trial's.
 
     Args:
         rule: the search's.
-        best_first: the trials that ran all their folds, ranked.
-        scores: the finished folds' held-out accuracies.
-        epoch: of the fold that runs, counted from 0.
-        accuracy: after this epoch.
-        is_inner: whether it is of an inner hold-out, by cv.inner_holdout.
+        best_first: the fully evaluated trials, ranked.
+        scores: the completed folds' held-out accuracies, from 0 to 1.
+        epoch: of the running fold, counted from 0.
+        accuracy: after this epoch, from 0 to 1.
+        is_inner: whether it is measured on an inner hold-out (cv.inner_holdout).
     """
     if epoch + 1 < rule.min_epochs:
         return None
-    curves = [(float(trial.value or 0), trial.user_attrs[CURVES][len(scores)]) for trial in best_first]
-    others = [(score, curve[epoch]) for score, curve in curves if len(curve) > epoch]
+    fold = len(scores)
+    others = [(trial.value, trial.curves[fold][epoch]) for trial in best_first if len(trial.curves[fold]) > epoch]
     if len(others) < rule.min_trials or accuracy >= float(np.quantile([there for _, there in others], rule.quantile)):
         return None
     if not is_inner:
@@ -45,5 +44,6 @@ def score_if_hopeless(
     elif scores:
         score = mean(scores)
     else:
-        score = max(WORST, others[0][0] - (others[0][1] - accuracy))
-    return score if score < curves[0][0] else None  # what is given up must not look the best
+        best_score, best_accuracy = others[0]
+        score = max(DIVERGED_SCORE, best_score - (best_accuracy - accuracy))
+    return score if score < best_first[0].value else None  # a pruned trial must not look best

@@ -1,4 +1,4 @@
-"""A study's journal file, which survives processes that die while they write it."""
+"""A study's journal file, which stays readable when a process dies while writing it."""
 
 from __future__ import annotations
 
@@ -6,54 +6,39 @@ import os
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 
 from fmnist_cv.errors import CannotWrite, UserError
-
-
-class _SystemLock(JournalFileOpenLock):
-    """A lock that the system lets go of when its holder dies; Optuna's own are waited for, or hang."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(str(path))
-        self._lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        self._lock.acquire()
-        return True
-
-    def release(self) -> None:
-        self._lock.release()
+from fmnist_cv.search.optuna_internals import SystemLock
 
 
 class _Journal(JournalFileBackend):
-    """A journal whose torn last line, of a process that was killed while it wrote, is cut off before the next one."""
+    """A journal whose incomplete last line, left by a killed process, is removed before the next line is appended."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._line_lock = path, _SystemLock(path.with_name(f".{path.name}.lock"))
+        self._path, self._line_lock = path, SystemLock(path.with_name(f".{path.name}.lock"))
         super().__init__(str(path), self._line_lock)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._line_lock.acquire()  # the lock may be taken twice by one thread
+        self._line_lock.acquire()  # reentrant: Optuna acquires it again
         try:
             cut_torn_line(self._path)
             super().append_logs(logs)
         except OSError as error:
             raise CannotWrite(
-                f"cannot write the study's journal {self._path}: {error.strerror}; the same command goes on "
-                "when it can be written"
+                f"cannot write the study's journal {self._path}: {error.strerror}; then run the same command again to "
+                "resume the study"
             ) from None
         finally:
             self._line_lock.release()
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Open or make it.
+    """Open or create a journal.
 
     Raises:
-        UserError: it cannot be written, or is something else.
+        UserError: it cannot be written, or is not a journal.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,12 +47,12 @@ def open_journal(path: Path) -> JournalStorage:
         raise UserError(f"cannot open the journal {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no journal of Optuna's, or a damaged one ({error}); choose another with --storage"
+            f"{path} is not an Optuna journal, or is damaged ({error}); choose another file with --storage"
         ) from None
 
 
 def cut_torn_line(path: Path) -> None:
-    """Take off a last line that has no end: what is appended to it could never be read. Its lock must be held."""
+    """Remove a last line without a line break, which would make the next line unreadable. The lock must be held."""
     with open(path, "rb+") as file:
         end = file.seek(0, os.SEEK_END)
         if not end or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n":

@@ -1,9 +1,9 @@
-"""Nested cross-validation: a whole search inside each outer fold, its winner scored on images that no choice has seen."""
+"""Nested cross-validation: a complete search inside each outer fold, whose winner is scored on that fold."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from fmnist_cv.engine.preparation import prepare_run, run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.workers import run_jobs
 from fmnist_cv.errors import UserError
+from fmnist_cv.search.records import NestedEstimate, OuterFold, ScoreSummary
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.settings import Tree
 from fmnist_cv.search.space import values_of
@@ -26,25 +27,25 @@ from fmnist_cv.search.winner import find_winner
 from fmnist_cv.utils.user_text import print_line
 
 
-def nested_estimate(search: Search, workers: int, storage: str | None, console: Console | None) -> dict[str, Any]:
-    """What the whole procedure, search and all, is worth (Cawley and Talbot, JMLR 11, 2010, section 5).
+def nested_estimate(search: Search, workers: int, storage: str | None, console: Console | None) -> NestedEstimate:
+    """Estimate the accuracy of the whole procedure, search included (Cawley and Talbot, JMLR 11, 2010, section 5).
 
-    For each outer fold, the search runs on the other folds' images alone; its winner is trained on these and scored on
-    the outer fold.
+    For each outer fold, the search runs on the images of the other folds; its winner is trained on these and scored on the
+    outer fold.
 
     Args:
-        search: the search; `nested` says how many outer folds.
-        workers: trials side by side.
+        search: the search; `nested` is the number of outer folds.
+        workers: trials that run in parallel.
         storage: where the inner studies are kept; None for a journal each.
         console: where progress is shown; None shows nothing.
 
     Returns:
-        Mean, spread and corrected interval of the outer folds' scores, and each fold's winner.
+        Mean, spread and corrected interval of the outer folds' accuracies, and each fold's winner.
     """
     train = search.data.train_images
     groups = None if train.groups is None else train.groups.numpy()
     plan = SplitPlan(search.settings.nested or 0, stratify=search.base.cv.stratify, seed=search.fresh_seed)
-    folds: list[dict[str, Any]] = []
+    folds: list[OuterFold] = []
     for split in make_splits(train.labels.numpy(), plan, groups):
         if console is not None:
             print_line(console, f"\nouter fold {split.fold + 1} of {plan.n_splits}")
@@ -65,7 +66,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
     return {
         "n_splits": plan.n_splits,
         "seed": plan.seed,
-        "accuracy": summarise([fold["accuracy"] for fold in folds], ratio).as_dict(),
+        "accuracy": cast(ScoreSummary, summarise([fold["accuracy"] for fold in folds], ratio).as_dict()),
         "folds": folds,
     }
 
@@ -89,12 +90,12 @@ def _without_fold(search: Search, split: Split) -> Search:
 
 
 def _train(search: Search, values: dict[str, Any], split: Split) -> dict[str, Any]:
-    """The outer fold's metrics of the winner trained on all other images."""
+    """Train the winner on all images outside the outer fold, and return its metrics on this fold."""
     experiment = search.fresh_experiment(values, search.settings.nested, workers=1)
     name = f"nested_{search.settings.nested}_seed_{search.fresh_seed}_outer_{split.fold}"
     prepared = prepare_run(experiment, **run_or_resume(experiment, name), same_data=search.data)
     if not np.array_equal(prepared.splits[split.fold].validation, split.validation):
-        raise UserError(f"run {prepared.run.path} holds out other images than the outer fold; move it away")
+        raise UserError(f"run {prepared.run.path} holds out other images than the outer fold; move it elsewhere")
     folder, failures = fold_folders(prepared)[split.fold], {}
 
     def handle(job: FoldJob, event: Event) -> None:

@@ -1,28 +1,30 @@
-"""Optuna kept quiet, and a sampler whose draws depend on (seed, count of configurations), however often it is interrupted."""
+"""A sampler whose draws depend on the seed and the count of configurations alone, however often a study is interrupted."""
 
 from __future__ import annotations
 
 import copy
 import itertools
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GridSampler
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-# A study's attribute: draws are numbered by their count from this trial on, and before it by the trials' numbers, as
-# studies once were.
-COUNTED_FROM = "draws_counted_from"
+from fmnist_cv.search.optuna_internals import GRID_POINT
+from fmnist_cv.search.records import COUNTED_FROM
 
 
 def draw_number(trial: FrozenTrial, trials: Sequence[FrozenTrial], counted_from: int) -> int:
-    """How many configurations were drawn before this trial's; a trial that is run again has the draw of its first run."""
+    """How many configurations were drawn before this trial's; a re-queued trial has the draw of its first attempt.
+
+    Args:
+        trial: the trial.
+        trials: all trials of its study.
+        counted_from: the study's COUNTED_FROM; trials before this one are numbered as they are in the study.
+    """
     first = next(iter(RetryHeartbeatStaleTrialCallback.retry_history(trial)), trial.number)
     if first < counted_from:
         return first
@@ -30,25 +32,11 @@ def draw_number(trial: FrozenTrial, trials: Sequence[FrozenTrial], counted_from:
     return counted_from + sum(counted_from <= t.number < first for t in drawn)
 
 
-@contextmanager
-def quiet_optuna() -> Iterator[None]:
-    """Keep Optuna's own lines and its warnings of what is experimental out of the output; the display says it all."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used")
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
 class SeededByDraw(BaseSampler):
-    """Takes a new sampler for each trial, so that neither another worker nor a restart repeats random numbers.
+    """Uses a new sampler for each trial, so that neither another worker nor a restart repeats random numbers.
 
-    Seeds and points of a grid go by the count of configurations, not by the trials' numbers, which interruptions use up:
-    an interrupted study draws what an undisturbed one would, as far as the sampler does not look at other trials.
+    Seeds and grid points follow the count of configurations, not the trials' numbers, which interruptions use up: an
+    interrupted study draws the same as an uninterrupted one, as far as the sampler does not look at other trials.
 
     Args:
         make: the sampler for a configuration, by the number of its draw.
@@ -62,7 +50,7 @@ class SeededByDraw(BaseSampler):
         trials = study.get_trials(deepcopy=False)
         self._inner = self._make(draw_number(trial, trials, study.user_attrs.get(COUNTED_FROM, 0)))
         if isinstance(self._inner, GridSampler):  # it takes the point that the trial's number names
-            taken = {t.system_attrs.get("grid_id") for t in trials}
+            taken = {t.system_attrs.get(GRID_POINT) for t in trials}
             trial = copy.copy(trial)
             trial.number = next(point for point in itertools.count() if point not in taken)
         self._inner.before_trial(study, trial)
@@ -81,5 +69,5 @@ class SeededByDraw(BaseSampler):
         return self._inner.sample_independent(study, trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        if not isinstance(self._inner, GridSampler):  # which would stop Optuna's own loop, and there is none
+        if not isinstance(self._inner, GridSampler):  # which would stop `Study.optimize`, which is not running
             self._inner.after_trial(study, trial, state, values)

@@ -1,9 +1,9 @@
-"""A search that is checked: its space fits its experiment, and what follows it can be run."""
+"""A checked search: its space fits its experiment, and the steps after the search can be run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from statistics import mean
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 import yaml
 from jsonargparse import Namespace
+from optuna.samplers import BaseSampler
 
 from fmnist_cv.config.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
 from fmnist_cv.config.experiment import Experiment, flatten
@@ -18,7 +19,7 @@ from fmnist_cv.config.options import as_arguments, parse, read_config
 from fmnist_cv.data import make_splits
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import LARGEST_SEED, derive_seed
-from fmnist_cv.search.sampling import quiet_optuna
+from fmnist_cv.search.optuna_internals import quiet_optuna
 from fmnist_cv.search.settings import (
     ConfirmSection,
     EpochRuleSection,
@@ -31,25 +32,25 @@ from fmnist_cv.search.space import corners, grid, grid_size, read_space
 from fmnist_cv.utils.paths import check_name, shortened
 
 GRID = "grid"
-SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler")  # that draw anew for each trial
-# What a continued study may not change: all else than how many trials and how long afterwards.
-NOT_IDENTITY = ("trials", "confirm", "nested", "experiment", "overrides", "log_dir")
+SAMPLERS = ("TPESampler", "RandomSampler", "GPSampler")  # created anew for each trial
+# Settings that may change when a study is resumed.
+MAY_CHANGE = ("trials", "confirm", "nested", "experiment", "overrides", "log_dir")
 
 
 class Search:
-    """A search that is checked: its space fits its experiment.
+    """A checked search.
 
     Args:
         settings: what the parser returned.
 
     Raises:
-        UserError: settings that contradict each other, name what is not there, or give an experiment that cannot run.
+        UserError: settings contradict each other, name something unknown, or lead to an experiment that cannot run.
     """
 
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.name = settings.name
-        # read once: what is edited while the search runs must not reach its later trials
+        # read once: edits while the search runs must not affect later trials
         self._config = read_config(settings.experiment)
         if settings.name == Experiment.parse([f"--config={self._config}"]).name:
             raise UserError(f"name is '{settings.name}', which is the experiment's: their runs would share a folder")
@@ -65,7 +66,7 @@ class Search:
 
     @classmethod
     def from_namespace(cls, options: Namespace) -> Search:
-        """From what the parser returned, options that say where it runs and all."""
+        """From what the parser returned, other options included."""
         names = {f.name for f in fields(SearchSettings)}
         given = {key: value for key, value in options.as_dict().items() if key in names}
         sections = {"pruning": PruningSection, "epoch_rule": EpochRuleSection, "confirm": ConfirmSection}
@@ -87,12 +88,12 @@ class Search:
 
     @property
     def confirm(self) -> ConfirmSection:
-        """What follows the search; of none, nothing."""
+        """How the best configurations are confirmed."""
         return self.settings.confirm or ConfirmSection(top=0)
 
     @property
     def fresh_seed(self) -> int:
-        """The seed of splits that the search never saw."""
+        """The seed of splits that the search does not use."""
         return (self.base.seed + 1) % (LARGEST_SEED + 1) if self.confirm.seed is None else self.confirm.seed
 
     @property
@@ -106,7 +107,7 @@ class Search:
     def fresh_experiment(
         self, values: Mapping[str, Any], n_splits: int | None, n_repeats: int = 1, workers: int | None = None
     ) -> Experiment:
-        """The experiment with these values on splits, initial weights and orders of images that the search never saw."""
+        """The experiment with these values and other splits, initial weights and orders of images than in the search."""
         return self.experiment(
             values,
             seed=self.fresh_seed,
@@ -126,18 +127,19 @@ class Search:
 
     @property
     def n_trials(self) -> int:
-        """Trials to finish."""
+        """Trials to complete."""
         return self.settings.trials if self.settings.trials is not None else grid_size(self.space)
 
-    def sampler(self, draw: int) -> optuna.samplers.BaseSampler:
-        """The sampler for one draw of a configuration, which depends on (seed, draw) and the trials that are over."""
+    def sampler(self, draw: int) -> BaseSampler:
+        """The sampler for one draw of a configuration, which depends on (seed, draw) and the trials that have ended."""
         options = self.settings.sampler_options
         if self.is_grid:
             return optuna.samplers.GridSampler(grid(self.space), seed=self.settings.seed)
-        return getattr(optuna.samplers, self.settings.sampler)(**options, seed=derive_seed(self.settings.seed, draw))
+        make: Callable[..., BaseSampler] = getattr(optuna.samplers, self.settings.sampler)
+        return make(**options, seed=derive_seed(self.settings.seed, draw))
 
     def pruner(self) -> optuna.pruners.BasePruner:
-        """What gives a trial up after some folds."""
+        """What prunes a trial after some folds."""
         pruning = self.settings.pruning
         if pruning is None:
             return optuna.pruners.NopPruner()
@@ -148,27 +150,28 @@ class Search:
         return {k: v.content if isinstance(v, Tree) else v for k, v in asdict(self.settings).items()}
 
     def identity(self) -> dict[str, Any]:
-        """What makes two searches one study: what is drawn, how trials are judged, and what an experiment computes."""
-        settings = {key: value for key, value in self.as_dict().items() if key not in NOT_IDENTITY}
+        """What must be equal to resume a study: the space, the sampler, the pruning, the experiment, and the data."""
+        settings = {key: value for key, value in self.as_dict().items() if key not in MAY_CHANGE}
         experiment = {
             key: value
             for key, value in flatten(yaml.safe_load(self.base.to_yaml()))
-            # of what is left out, the images' fingerprint tells, wherever the file with their indices is
+            # images that are left out are covered by the fingerprint, wherever the file of their indices is
             if key not in ("name", "data.init_args.leave_out") and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
         }
         found = {**settings, "experiment": experiment, "data": self.data.train_images.fingerprint()}
-        return json.loads(json.dumps(found))  # as a storage gives it back
+        as_stored: dict[str, Any] = json.loads(json.dumps(found))
+        return as_stored
 
     # -- checks ---------------------------------------------------------------------------------------------
 
     def _check(self) -> None:
         settings = self.settings
-        check_name(settings.name, "name")  # its winner's and outer folds' names are longer
+        check_name(settings.name, "name")  # from which longer names are made, of the winner and the outer folds
         for what, seed in (("seed", settings.seed), ("confirm.seed", self.fresh_seed)):
             if not 0 <= seed <= LARGEST_SEED:
                 raise UserError(f"{what} is {shortened(str(seed))}; it is a number from 0 to {LARGEST_SEED}")
         if settings.trials is None and not self.is_grid:
-            raise UserError("trials is not set; say how many are to be finished, e.g. --trials 30")
+            raise UserError("trials is not set; give the number of trials to complete, e.g. --trials 30")
         if settings.trials is not None and settings.trials < 1:
             raise UserError(f"trials is {settings.trials}; it must be at least 1")
         if self.is_grid and settings.sampler_options:
@@ -176,16 +179,16 @@ class Search:
         if self.is_grid and (size := grid_size(self.space)) < self.n_trials:
             raise UserError(f"trials is {settings.trials}, but the grid has {size} points; leave trials out for all")
         if settings.sampler not in (GRID, *SAMPLERS):
-            there_are = f"there are {', '.join((GRID, *SAMPLERS))}"
-            raise UserError(f"sampler is '{settings.sampler}'{did_you_mean(settings.sampler, SAMPLERS, there_are)}")
+            known = f"choose from {', '.join((GRID, *SAMPLERS))}"
+            raise UserError(f"sampler is '{settings.sampler}'{did_you_mean(settings.sampler, SAMPLERS, known)}")
         try:
             with quiet_optuna():
                 self.sampler(0)
         except (TypeError, ValueError, ImportError) as error:
-            raise UserError(f"sampler {settings.sampler} cannot be made: {error}") from None
+            raise UserError(f"sampler {settings.sampler} cannot be created: {error}") from None
         for key in ("name", "log_dir", "cv.workers"):
             if key in settings.overrides.content:
-                raise UserError(f"overrides.{key} cannot be given: the search sets it itself")
+                raise UserError(f"overrides.{key} cannot be set: the search sets it itself")
         if self.base.cv.fold is not None:
             raise UserError(
                 f"cv.fold is {self.base.cv.fold} in the experiment or the overrides, but a trial runs all folds; "
@@ -197,11 +200,11 @@ class Search:
                 f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at least 0 and 1"
             )
         if self.fresh_seed == self.base.seed:
-            raise UserError(f"confirm.seed is {confirm.seed}, the search's own: its splits would be the same")
+            raise UserError(f"confirm.seed is {confirm.seed}, the seed of the search, whose splits it would repeat")
         if settings.nested is not None and settings.nested < 2:
-            raise UserError(f"nested is {settings.nested}; outer folds must be at least 2")
+            raise UserError(f"nested is {settings.nested}; it must be at least 2")
         if settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
-            raise UserError("nested cannot be combined with data.leave_out, by which it takes each outer fold away")
+            raise UserError("nested cannot be combined with data.leave_out, which it uses to remove each outer fold")
         self._check_space()
         self._check_afterwards()
 
@@ -209,18 +212,18 @@ class Search:
         pruning, rule, n = self.settings.pruning, self.settings.epoch_rule, self.n_folds
         if pruning is not None:
             if n < 3:
-                raise UserError(f"pruning has no effect with {n} fold(s): a trial is given up after 2 at the earliest")
+                raise UserError(f"pruning has no effect with {n} fold(s): a trial is pruned after 2 at the earliest")
             if not 0 < pruning.p_threshold <= 1:
                 raise UserError(f"pruning.p_threshold is {pruning.p_threshold}; it must be above 0 and at most 1")
             if not 2 <= pruning.n_startup_folds < n:
                 raise UserError(
-                    f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one "
-                    "less than there are folds"
+                    f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one less "
+                    "than the number of folds"
                 )
             if pruning.p_threshold <= 0.5 ** (n - 1):
                 raise UserError(
                     f"pruning.p_threshold is {pruning.p_threshold}, but after {n - 1} of {n} folds the smallest p is "
-                    f"{0.5 ** (n - 1):g}, so that no trial would ever be given up; raise it, or take more folds"
+                    f"{0.5 ** (n - 1):g}, so that no trial would ever be pruned; raise it, or use more folds"
                 )
         if rule is not None and (rule.min_epochs < 1 or rule.min_trials < 1 or not 0 < rule.quantile <= 1):
             raise UserError(
@@ -231,17 +234,17 @@ class Search:
         searched = any(parameter.key == "trainer.max_epochs" for parameter in self.space)
         if rule is not None and not searched and n_epochs is not None and rule.min_epochs >= n_epochs:
             raise UserError(
-                f"epoch_rule.min_epochs is {rule.min_epochs}, but a fold has only {n_epochs}: nothing would "
-                "ever be cut off"
+                f"epoch_rule.min_epochs is {rule.min_epochs}, but a fold has only {n_epochs}: no trial "
+                "would ever be pruned"
             )
         if rule is not None and rule.min_trials >= self.n_trials:
             raise UserError(
-                f"epoch_rule.min_trials is {rule.min_trials}, but trials only {self.n_trials}: nothing would "
-                "ever be cut off"
+                f"epoch_rule.min_trials is {rule.min_trials}, but trials only {self.n_trials}: no trial would "
+                "ever be pruned"
             )
 
     def _check_space(self) -> None:
-        """Build the experiment at the ends of each range and with each choice."""
+        """Check the experiment at the ends of each range and with each choice."""
         self.data = self.base.check_parts().data
         for what, values in corners(self.space):
             try:
@@ -250,7 +253,7 @@ class Search:
                 raise UserError(f"space: {what}: {error}") from None
 
     def _check_afterwards(self) -> None:
-        """Refuse now what would fail after hours of searching."""
+        """Check the steps after the search, which would otherwise fail after hours."""
         confirm, nested = self.confirm, self.settings.nested
         try:
             if confirm.top:

@@ -1,4 +1,4 @@
-"""A search as its YAML file and the command describe it: its settings and their parser."""
+"""The settings of a search and their parser: the keys of its YAML file are the command's options."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from fmnist_cv.config.options import HelpFormatter
 
 
 class Tree:
-    """A mapping that the parser takes as it is; it would fill a class_path in it with that class's defaults."""
+    """A mapping that the parser leaves unchanged; it would add a class's defaults to each class_path in a plain one."""
 
     def __init__(self, content: object = None) -> None:
         if not isinstance(content, Mapping | None):
-            raise ValueError(f"{content!r} is no mapping of keys to values")
+            raise ValueError(f"{content!r} is not a mapping of keys to values")
         self.content = dict(content or {})
 
 
@@ -26,12 +26,12 @@ register_type(Tree, serializer=lambda tree: tree.content, deserializer=Tree)
 
 @dataclass
 class PruningSection:
-    """When a trial is given up after some of its folds (Optuna's WilcoxonPruner).
+    """When a trial is pruned after some of its folds (Optuna's WilcoxonPruner).
 
     Attributes:
-        p_threshold: given up when the folds so far are worse than the best trial's with a p below this. The smallest p
+        p_threshold: prune a trial whose folds so far are worse than the best trial's with a p below this. The smallest p
             that n folds can have is 1/2^n: 0.25 after 2, 0.125 after 3, 0.0625 after 4.
-        n_startup_folds: folds that each trial runs.
+        n_startup_folds: folds that each trial runs before it can be pruned.
     """
 
     p_threshold: float
@@ -40,19 +40,19 @@ class PruningSection:
 
 @dataclass
 class EpochRuleSection:
-    """When a fold's training is cut off, and its trial given up, though no fold is finished.
+    """When a trial is pruned within a fold, after an epoch.
 
-    It is compared with trials that ran all their folds, which are the better ones where folds are pruned, too: the two
-    rules together give up more than the quantile says. The trial's score is the mean of its finished folds and this
-    epoch's accuracy. With cv.inner_holdout, where accuracies after epochs are of the inner part and are compared with
-    others of it, the score is the mean of the finished folds; without a finished fold, it is as far below the best trial's
-    score as the inner accuracy is below that trial's in the same fold after the same epoch.
+    The fold is compared with the same fold of fully evaluated trials. With `pruning` these are the better trials, so that
+    both rules together prune more than the quantile says. The pruned trial's score is the mean of its completed folds'
+    accuracies and this epoch's. With cv.inner_holdout, accuracies after epochs are measured on the inner part and compared
+    with others of it, and the score is the mean of the completed folds; without a completed fold, it is as far below the
+    best trial's score as the inner accuracy is below that trial's in the same fold after the same epoch.
 
     Attributes:
-        min_epochs: epochs that each fold is trained.
-        quantile: cut off below this quantile of what trials that ran all their folds had in the same fold after the same
+        min_epochs: epochs that each fold is trained before its trial can be pruned.
+        quantile: prune a trial below this quantile of the fully evaluated trials' accuracies in the same fold after the same
             epoch.
-        min_trials: how many of them there must be first.
+        min_trials: number of fully evaluated trials before any is pruned.
     """
 
     min_epochs: int = 1
@@ -62,17 +62,17 @@ class EpochRuleSection:
 
 @dataclass
 class ConfirmSection:
-    """How the best configurations are cross-validated again, on splits and seeds that the search never saw.
+    """How the best configurations are cross-validated again, on splits and seeds that the search did not use.
 
-    The images are those of the search, so some of its optimism stays; a nested estimate alone has none. The test set is
-    scored, too, after the winner is settled.
+    The images are those of the search, so that some of its optimistic bias remains; only a nested estimate has none. The
+    test set is scored, too, after the winner is settled.
 
     Attributes:
-        top: how many configurations; the first is the winner, whatever the others turn out to be. 0 for none.
-        n_splits: folds; null for as many as the search had, of a hold-out as cv.n_splits says.
-        n_repeats: how often the folds are drawn anew.
+        top: number of configurations; the first is the winner, whatever the others score. 0 for none.
+        n_splits: folds; null for as many as in the search, or, of a hold-out, for cv.n_splits.
+        n_repeats: how often the cross-validation is repeated with new folds.
         seed: decides splits, initial weights and epochs; null for the experiment's seed + 1.
-        baseline: cross-validate the config with the overrides alone on the same folds, and test the difference.
+        baseline: cross-validate the experiment with the overrides alone on the same folds, and test the difference.
     """
 
     top: int = 1
@@ -88,22 +88,22 @@ class SearchSettings:
 
     Attributes:
         name: names the study and its folder, log_dir/name.
-        experiment: the experiment that is searched: a YAML file, or the name of one in configs/.
-        space: dotted keys of the experiment and what each is searched over: float: [low, high] or int: [low, high] (with
-            log: true or step: n), or choices, a list of values or a mapping of labels to value and space, which holds
-            what is searched under that choice alone.
+        experiment: the experiment to search: a YAML file, or the name of one in configs/.
+        space: dotted keys of the experiment and the range of each: float: [low, high] or int: [low, high] (with log: true or
+            step: n), or choices, a list of values or a mapping of labels to value and space, which holds parameters that
+            exist only under this choice.
         overrides: dotted keys of the experiment that are set for all trials and the baseline, e.g. cv.n_splits or
             trainer.max_epochs.
-        trials: how many trials are to be finished, with all folds or given up; null for the whole grid.
-        seed: decides what the sampler draws. Interruptions change no draw, except of TPESampler and GPSampler with several
-            workers, which follow the order in which trials end.
-        sampler: TPESampler, RandomSampler or GPSampler of Optuna's, or grid.
-        sampler_options: its arguments.
-        pruning: when a trial is given up after some folds; null for never.
-        epoch_rule: when a fold's training is cut off; null for never.
-        confirm: what follows the search; null for nothing.
-        nested: put so many outer folds around the whole search, for an estimate that no choice has touched; null for none.
-        log_dir: folder under which the study's folder is.
+        trials: number of trials to complete, fully evaluated or pruned; null for the whole grid.
+        seed: of the sampler. Interruptions do not change its draws, except those of TPESampler and GPSampler with several
+            workers, which depend on the order in which trials end.
+        sampler: TPESampler, RandomSampler or GPSampler of Optuna, or grid.
+        sampler_options: the sampler's arguments.
+        pruning: when a trial is pruned after some folds; null for never.
+        epoch_rule: when a trial is pruned within a fold; null for never.
+        confirm: how the best configurations are cross-validated again; null for not at all.
+        nested: number of outer folds around the complete search, for an unbiased estimate; null for none.
+        log_dir: folder that contains the study's folder.
     """
 
     name: str
@@ -123,14 +123,14 @@ class SearchSettings:
 
 DESCRIPTION = """
 Search an experiment's hyperparameters with Optuna. A trial is one configuration, cross-validated fold by fold; one that
-is clearly worse than the best is given up after some folds. Afterwards the winner is cross-validated again on splits the
-search never saw, beside the config with the search's overrides alone. Everything lands in lightning_logs/<name>/.
+is clearly worse than the best is pruned after some folds. Then the winner and the experiment with the search's overrides
+alone (the baseline) are cross-validated on splits that the search did not use. Results are in lightning_logs/<name>/.
 
   python -m fmnist_cv.tune --config configs/search/sharifi-cnn-tpe.yaml
   python -m fmnist_cv.tune --config configs/search/biswas-mlp-grid.yaml --workers 2
   python -m fmnist_cv.tune --config my-search.yaml --trials 100 --storage postgresql://user@host/studies
 
-The same command again goes on with the study: only what is missing is run.
+The same command again resumes the study: only missing trials are run.
 """
 
 
@@ -152,15 +152,15 @@ def make_parser(prog: str = "python -m fmnist_cv.tune") -> ArgumentParser:
 
 
 def add_run_options(parser: ArgumentParser) -> None:
-    """The options that say where the search runs, and are no part of it."""
+    """Add the options that select workers and storage, which are not part of the search."""
     parser.add_argument(
         "--workers",
         type=int,
-        help="Trials side by side; by default one per GPU or CPU core, no more than there are trials. More share a GPU.",
+        help="Trials that run in parallel; by default one per GPU or CPU core, and no more than trials. More share a GPU.",
     )
     parser.add_argument(
         "--storage",
         type=str,
-        help="postgresql://... for several machines, or the path of a journal file; by default study.journal in the "
-        "study's folder.",
+        help="postgresql://... for several machines, or the path of a journal file; by default study.journal in the study's "
+        "folder.",
     )

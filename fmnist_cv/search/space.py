@@ -1,4 +1,4 @@
-"""The search space: which keys of an experiment vary, over which values, under which choice."""
+"""The search space: which keys of an experiment vary, over which values, and under which choice."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from optuna.distributions import (
 from fmnist_cv.errors import UserError, did_you_mean
 
 KINDS = ("float", "int", "choices")
-# Searching these would compare trials on other folds or other images, or run them elsewhere.
+# Not searchable: trials would be compared on different folds or images, or run on different devices.
 NOT_SEARCHED = {
     "cv": "the folds must be the same for all trials",
     "seed": "the folds and initial weights must be the same for all trials",
-    "name": "it names the folder of the trials",
-    "log_dir": "it is the folder of the trials",
-    "report": "no trial has one",
-    "synthetic_fallback": "all trials must see the same images",
+    "name": "it is the name of the trials' folder",
+    "log_dir": "all trials are written to one folder",
+    "report": "trials have no report",
+    "synthetic_fallback": "all trials must use the same images",
     "trainer.accelerator": "all trials run on the same devices",
     "trainer.devices": "all trials run on the same devices",
 }
-# All other keys of data say which images there are; trials take these over from one reading.
+# All other keys of data select the images, which all trials share.
 SEARCHED_OF_DATA = ("batch_size", "eval_batch_size", "scaling", "augment", "drop_last")
 
 
 @dataclass(frozen=True)
-class Choice:
+class CategoricalChoice:
     """One of a parameter's choices.
 
     Attributes:
         value: what the key is set to.
-        space: parameters that there are only under this choice.
+        space: parameters that exist only under this choice.
     """
 
     value: Any
@@ -53,18 +53,18 @@ class Parameter:
 
     Attributes:
         key: the experiment's dotted key.
-        name: the parameter's name in the study: the key, below a choice with that choice's label before it.
-        distribution: where values come from; of choices it holds their labels.
+        name: the parameter's name in the study: the key, preceded by the label of the choice under which it exists.
+        distribution: of its values; of choices, of their labels.
         choices: the choices by label; empty for numbers.
     """
 
     key: str
     name: str
     distribution: BaseDistribution
-    choices: dict[Any, Choice] = field(default_factory=dict)
+    choices: dict[Any, CategoricalChoice] = field(default_factory=dict)
 
     def extremes(self) -> list[Any]:
-        """The values that a check must try: both ends, or every choice's label."""
+        """The values to check: both ends, or every choice's label."""
         if isinstance(self.distribution, FloatDistribution | IntDistribution):
             return [self.distribution.low, self.distribution.high]
         return list(self.choices)
@@ -75,20 +75,20 @@ def read_space(content: Any, where: str = "space", prefix: str = "") -> tuple[Pa
 
     Args:
         content: e.g. {"model.dropout": {"float": [0.0, 0.5]}, "model.optimizer": {"choices": {...}}}.
-        where: how messages name the place.
-        prefix: put before the parameters' names.
+        where: the place, for messages.
+        prefix: of the parameters' names.
 
     Raises:
-        UserError: whatever is wrong with it, with the place.
+        UserError: it is invalid; the message names the place.
     """
     if not isinstance(content, Mapping) or not content:
-        raise UserError(f"{where} is {content!r}; it maps keys of the experiment to what they are searched over")
+        raise UserError(f"{where} is {content!r}; give a mapping of keys of the experiment to their ranges or choices")
     by_plain: dict[str, str] = {}
     for key in map(str, content):
         if (other := by_plain.setdefault(_plain(key), key)) != key:
-            raise UserError(f"{where} has {other} and {key}, which are the same; one of them must go")
-    # A class before its arguments, which it would reset; of the arguments that the config gives to the class before it,
-    # it keeps those that it takes, too, as the command line of `fit` does.
+            raise UserError(f"{where} has {other} and {key}, which are the same key; remove one of them")
+    # A class before its arguments, which it would reset. Arguments that the config gives to another class are kept if the
+    # new class has them, too, as on the command line of `fit`.
     keys = sorted(content, key=lambda key: _plain(str(key)).count("."))
     space = tuple(_parameter(str(key), content[key], f"{where}.{key}", prefix) for key in keys)
     _refuse_twice(space, where)
@@ -102,17 +102,17 @@ def _refuse_twice(space: tuple[Parameter, ...], where: str) -> None:
         for key, name in _keys(parameter).items():
             if key in seen:
                 raise UserError(
-                    f"{where} searches {key} twice in one trial, as {seen[key]} and {name}; one of them must go"
+                    f"{where} searches {key} twice in one trial, as {seen[key]} and {name}; remove one of them"
                 )
             seen[key] = name
 
 
 def _keys(parameter: Parameter) -> dict[str, str]:
-    """The plain keys that a parameter and the spaces under its choices set, and how the study calls them."""
+    """The plain keys that a parameter and the spaces under its choices set, and their names in the study."""
     below = {key: name for choice in parameter.choices.values() for p in choice.space for key, name in _keys(p).items()}
     if (key := _plain(parameter.key)) in below:
         raise UserError(
-            f"space searches {key} twice in one trial, as {parameter.name} and {below[key]}; one of them must go"
+            f"space searches {key} twice in one trial, as {parameter.name} and {below[key]}; remove one of them"
         )
     return {**below, key: parameter.name}
 
@@ -128,7 +128,7 @@ def _parameter(key: str, entry: Any, where: str, prefix: str) -> Parameter:
             raise UserError(f"{where} cannot be searched: {why}")
     if plain.split(".")[0] == "data" and plain.removeprefix("data.").split(".")[0] not in SEARCHED_OF_DATA:
         raise UserError(
-            f"{where} cannot be searched: all trials must see the same images; of data there are "
+            f"{where} cannot be searched: all trials must use the same images; searchable keys of data are "
             f"{', '.join(SEARCHED_OF_DATA)}"
         )
     kinds = [kind for kind in KINDS if isinstance(entry, Mapping) and kind in entry]
@@ -155,7 +155,7 @@ def _range(kind: str, entry: Mapping[str, Any], where: str) -> BaseDistribution:
     if step is not None and (type(step) not in numbers or not 0 < step <= ends[1] - ends[0]):
         raise UserError(f"{where}.step is {step!r}; it must be above 0 and fit between {ends[0]} and {ends[1]}")
     if log and step is not None:
-        raise UserError(f"{where} has both log and step; one of them must go")
+        raise UserError(f"{where} has both log and step; remove one of them")
     if log and ends[0] <= 0:
         raise UserError(f"{where}.{kind} is {ends!r}; a logarithmic range begins above 0")
     try:
@@ -166,8 +166,8 @@ def _range(kind: str, entry: Mapping[str, Any], where: str) -> BaseDistribution:
         raise UserError(f"{where}: {error}") from None
 
 
-def _choices(entry: Any, where: str, prefix: str) -> dict[Any, Choice]:
-    """Plain values are their own labels, lists and mappings are labelled by their JSON; a mapping brings labels."""
+def _choices(entry: Any, where: str, prefix: str) -> dict[Any, CategoricalChoice]:
+    """The choices by label: a mapping's keys; of a list, its values, or their JSON for lists and mappings."""
     if not isinstance(entry, list | Mapping) or len(entry) < 1:
         raise UserError(f"{where}.choices is {entry!r}; give a list of values, or a mapping of labels to values")
     if isinstance(entry, list):
@@ -176,7 +176,7 @@ def _choices(entry: Any, where: str, prefix: str) -> dict[Any, Choice]:
         ]
         if len(set(labels)) < len(labels):
             raise UserError(f"{where}.choices has a value twice: {entry!r}")
-        return {label: Choice(value) for label, value in zip(labels, entry, strict=True)}
+        return {label: CategoricalChoice(value) for label, value in zip(labels, entry, strict=True)}
     if len({str(label) for label in entry}) < len(entry):
         raise UserError(f"{where}.choices has a label twice: {', '.join(map(repr, entry))}")
     return {
@@ -184,12 +184,14 @@ def _choices(entry: Any, where: str, prefix: str) -> dict[Any, Choice]:
     }
 
 
-def _choice(prefix: str, entry: Any, where: str) -> Choice:
+def _choice(prefix: str, entry: Any, where: str) -> CategoricalChoice:
     if not isinstance(entry, Mapping) or "value" not in entry:
-        raise UserError(f"{where} is {entry!r}; give value: ..., and space: ... for what is searched under it alone")
+        raise UserError(
+            f"{where} is {entry!r}; give value: ..., and space: ... for parameters that exist only under this choice"
+        )
     _only(entry, ("value", "space"), where)
     space = read_space(entry["space"], f"{where}.space", prefix) if "space" in entry else ()
-    return Choice(entry["value"], space)
+    return CategoricalChoice(entry["value"], space)
 
 
 def _only(entry: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
@@ -232,7 +234,7 @@ def _value(parameter: Parameter, drawn: Any) -> dict[str, Any]:
 
 
 def corners(space: tuple[Parameter, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each parameter at its extremes while the others stay at their first: (what is tried, values by dotted key)."""
+    """Each parameter at its extremes while the others stay at their first: (description, values by dotted key)."""
     for i, parameter in enumerate(space):
         before, after = _first(space[:i]), _first(space[i + 1 :])
         for drawn in parameter.extremes():
@@ -257,13 +259,13 @@ def grid(space: tuple[Parameter, ...]) -> dict[str, list[Any]]:
     """Every parameter's values, for a grid.
 
     Raises:
-        UserError: a parameter has no finite number of values, or there only is under a choice.
+        UserError: a parameter has infinitely many values, or exists only under a choice.
     """
     values: dict[str, list[Any]] = {}
     for parameter in space:
         distribution = parameter.distribution
         if any(choice.space for choice in parameter.choices.values()):
-            raise UserError(f"space.{parameter.key}: a grid has no spaces under choices; take another sampler")
+            raise UserError(f"space.{parameter.key}: a grid does not support spaces under choices; use another sampler")
         if isinstance(distribution, CategoricalDistribution):
             values[parameter.name] = list(distribution.choices)
         elif isinstance(distribution, IntDistribution) and not distribution.log:
@@ -274,10 +276,12 @@ def grid(space: tuple[Parameter, ...]) -> dict[str, list[Any]]:
                 min(distribution.low + i * distribution.step, distribution.high) for i in range(n)
             ]
         else:
-            raise UserError(f"space.{parameter.key} has no end of values; for a grid give it a step, or choices")
+            raise UserError(
+                f"space.{parameter.key} has infinitely many values; give it a step or choices, or use another sampler"
+            )
     return values
 
 
 def grid_size(space: tuple[Parameter, ...]) -> int:
-    """Points of the grid."""
+    """Number of points of the grid."""
     return prod(map(len, grid(space).values()))

@@ -1,4 +1,4 @@
-"""A whole search: run what is missing of the study, find the winner, confirm it, write what there is to look at."""
+"""A complete search: run the missing trials, find the winner, confirm it, write the results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import optuna
 import pandas as pd
 import yaml
-from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from fmnist_cv.config.experiment import Experiment
@@ -24,9 +23,9 @@ from fmnist_cv.engine.writable import check_writable, explain_disk_errors
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.search.nested import nested_estimate
-from fmnist_cv.search.outcomes import FAILED, RUN, diverged, failed, finished, fold_scores, given_up, seconds
+from fmnist_cv.search.optuna_internals import quiet_optuna
 from fmnist_cv.search.page import write_page, write_tensorboard
-from fmnist_cv.search.sampling import quiet_optuna
+from fmnist_cv.search.records import FORMAT, CompletedTrial, SearchSummary, completed_trials, failed_trials
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 from fmnist_cv.search.study import run_study
@@ -42,15 +41,15 @@ class SearchResult:
     Attributes:
         search: what was searched.
         study: Optuna's study.
-        winner: the trial with all folds whose mean is the highest.
+        winner: the fully evaluated trial with the highest mean.
         summary: what search.json holds: the winner, its score on fresh splits, the baseline's, times, versions.
         path: the study's folder.
     """
 
     search: Search
     study: optuna.Study
-    winner: FrozenTrial
-    summary: dict[str, Any]
+    winner: CompletedTrial
+    summary: SearchSummary
     path: Path
 
     @property
@@ -60,22 +59,17 @@ class SearchResult:
 
     @property
     def table(self) -> pd.DataFrame:
-        """A row per finished trial, the best first.
+        """A row per completed trial, best first.
 
-        Its run's folder, parameters, mean, each fold's score, how it was given up, why it diverged, and seconds (of a
-        trial that was run again, those of its last part).
+        Columns: trial, run (its folder), a column per parameter, accuracy (from 0 to 1), fold_0 ..., pruned, diverged (the
+        reason), and seconds (of a trial that was re-queued, those of its last attempt).
         """
         rows = []
-        for trial in finished(self.study.get_trials(deepcopy=False)):
-            scores = {f"fold_{i}": score for i, score in enumerate(fold_scores(trial))}
-            outcome = {
-                "accuracy": trial.value,
-                **scores,
-                "given_up": given_up(trial),
-                "diverged": diverged(trial),
-                "seconds": seconds(trial),
-            }
-            rows.append({"trial": trial.number, "run": trial.user_attrs[RUN], **trial.params, **outcome})
+        for trial in completed_trials(self.study.get_trials(deepcopy=False)):
+            scores = {f"fold_{i}": score for i, score in enumerate(trial.fold_scores)}
+            outcome = {"pruned": trial.pruned, "diverged": trial.diverged, "seconds": trial.seconds}
+            first = {"trial": trial.number, "run": trial.run}
+            rows.append({**first, **trial.params, "accuracy": trial.value, **scores, **outcome})
         return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
 
 
@@ -87,7 +81,7 @@ def tune(
     storage: str | None = None,
     console: Console | None = None,
 ) -> SearchResult:
-    """Search an experiment's hyperparameters, as `python -m fmnist_cv.tune` does; goes on with a study that is there.
+    """Search an experiment's hyperparameters, as `python -m fmnist_cv.tune` does; an existing study is resumed.
 
     Trials run in processes of their own, which import the calling script: guard its top level with
     `if __name__ == "__main__":`.
@@ -95,13 +89,13 @@ def tune(
     Args:
         config: a YAML file or the name of one in configs/search/, its content as a mapping, or a Search.
         overrides: values of the search's keys, e.g. {"trials": 50}.
-        workers: trials side by side; None for one per GPU or core.
+        workers: trials that run in parallel; None for one per GPU or core.
         storage: postgresql://... or the path of a journal file; None for study.journal in the study's folder.
         console: where progress is shown; None shows nothing.
 
     Raises:
-        UserError: the search, the data or the storage cannot be used as asked.
-        TrialsFailed: one trial after another failed.
+        UserError: the search, the data or the storage cannot be used as requested.
+        TrialsFailed: several trials failed one after another.
         FoldsFailed: a fold of a confirmation failed.
     """
     if workers is not None and workers < 1:
@@ -110,18 +104,18 @@ def tune(
     check_writable(search.base.log_dir)
     if why := reason_against_processes(search.base):
         raise UserError(
-            f"a search runs its folds in processes of their own, but {why}; start it from a file, in an "
-            "ordinary process, and put such classes into a module"
+            f"a search runs its folds in separate processes, but {why}; start it from a file, in an ordinary process, "
+            "and define such classes in a module"
         )
     warm_up()
     given_workers, workers = workers, workers or min(default_workers(None, search.base.devices()), search.n_trials)
     study = run_study(search, workers, storage, console)
     then = ", and the same command goes on: all trials are kept"
-    # other commands of the same study wait at this lock, and find what there is to do done
+    # other commands of the same study wait for this lock, and then find the results
     lock = search.folder / ".afterwards.lock"
     with explain_disk_errors(search.base.log_dir, then), quiet_optuna():
         search.folder.mkdir(parents=True, exist_ok=True)
-        with locked(lock, wait=True, what="what follows the study", console=console):
+        with locked(lock, wait=True, what="the study's results", console=console):
             winner = find_winner(search, study)
             write_winner(search, winner)
             summary = _summary(search, study, winner, workers)
@@ -131,14 +125,14 @@ def tune(
                     summary["confirmed"] = confirm(search, study, given_workers, console)
                 if search.settings.nested is not None:
                     summary["nested"] = nested_estimate(search, workers, storage, console)
-            finally:  # on fresh splits a winner may diverge; what is known by then is written all the same
+            finally:  # a winner may diverge on fresh splits; the results until then are written in any case
                 _write(result, console)
     return result
 
 
 def _write(result: SearchResult, console: Console | None) -> None:
-    """Write search.json, trials.csv, and what there is to look at."""
-    write_json(result.path / "search.json", result.summary)
+    """Write search.json, trials.csv, study.html, and TensorBoard's files."""
+    write_json(result.path / "search.json", {**result.summary})
     table = for_csv(result.table).to_csv(index=False)
     replace_file(result.path / "trials.csv", lambda file: file.write(table.encode()))
     with best_effort("TensorBoard's pages of the study", warn_on(console)):
@@ -148,7 +142,7 @@ def _write(result: SearchResult, console: Console | None) -> None:
 
 
 def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mapping[str, Any] | None = None) -> Search:
-    """A Search from a file's name, a mapping, or itself, with some of its keys replaced."""
+    """A Search from a file, a mapping, or a Search, with some of its keys replaced."""
     if isinstance(config, Search) and not overrides:
         return config
     content = yaml.safe_dump(plain(config)) if isinstance(config, Mapping) else config
@@ -157,11 +151,13 @@ def as_search(config: str | Path | Mapping[str, Any] | Search, overrides: Mappin
     return Search.parse([f"--config={content}", *as_arguments(overrides or {})])
 
 
-def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: int) -> dict[str, Any]:
+def _summary(search: Search, study: optuna.Study, winner: CompletedTrial, workers: int) -> SearchSummary:
     trials = study.get_trials(deepcopy=False)
-    done = finished(trials)
+    completed = completed_trials(trials)
     devices = search.base.devices()
+    threads = max(1, cpu_cores() // workers)
     return {
+        "format": FORMAT,
         "study": search.name,
         "search": search.as_dict(),
         "data": {"name": search.data.data_name, "fingerprint": search.data.train_images.fingerprint()},
@@ -169,24 +165,20 @@ def _summary(search: Search, study: optuna.Study, winner: FrozenTrial, workers: 
             "trial": winner.number,
             "parameters": winner.params,
             "accuracy": winner.value,
-            "folds": fold_scores(winner),
+            "folds": winner.fold_scores,
         },
         "trials": {
-            "finished": len(done),
-            "given_up_after_folds": sum(given_up(t) == "after folds" for t in done),
-            "given_up_in_an_epoch": sum(given_up(t) == "in an epoch" for t in done),
+            "finished": len(completed),
+            "pruned_after_folds": sum(t.pruned == "after folds" for t in completed),
+            "pruned_in_an_epoch": sum(t.pruned == "in an epoch" for t in completed),
             "diverged": [
-                {"trial": t.number, "parameters": t.params, "reason": diverged(t)} for t in done if diverged(t)
+                {"trial": t.number, "parameters": t.params, "reason": t.diverged} for t in completed if t.diverged
             ],
-            "failed": [
-                {"trial": t.number, "parameters": t.params, "reason": t.user_attrs[FAILED]} for t in failed(trials)
-            ],
-            "folds_run": sum(len(fold_scores(t)) for t in done),
-            "folds_without_pruning": len(done) * search.n_folds,
-            "seconds": sum(map(seconds, done)),
+            "failed": [{"trial": t.number, "parameters": t.params, "reason": t.reason} for t in failed_trials(trials)],
+            "folds_run": sum(len(t.fold_scores) for t in completed),
+            "folds_without_pruning": len(completed) * search.n_folds,
+            "seconds": sum(t.seconds for t in completed),
         },
         "workers": workers,
-        "environment": describe_environment(
-            devices.description, max(1, cpu_cores() // workers), search.base.precision()
-        ),
+        "environment": describe_environment(devices.description, threads, search.base.precision()),
     }

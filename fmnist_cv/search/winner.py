@@ -1,107 +1,120 @@
-"""After the search: the best configurations on splits and seeds that the search never saw, and what the search flattered."""
+"""After the search: the winner, and the best configurations' scores on splits and seeds that the search did not use."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.statistics import corrected_t_test, summarise
+from fmnist_cv.analysis.tables import percent
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.preparation import run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.errors import UserError
-from fmnist_cv.search.outcomes import diverged, finished, fold_scores, ranked
+from fmnist_cv.search.records import (
+    CompletedTrial,
+    Confirmation,
+    Difference,
+    ScoreSummary,
+    completed_trials,
+    ranked,
+)
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 
 
-def find_winner(search: Search, study: optuna.Study) -> FrozenTrial:
-    """The trial with all folds whose mean is the highest.
+def find_winner(search: Search, study: optuna.Study) -> CompletedTrial:
+    """The fully evaluated trial with the highest mean.
 
     Raises:
         UserError: there is none.
     """
-    if not (trials := ranked(study.get_trials(deepcopy=False))):
-        reasons = [reason for trial in finished(study.get_trials(deepcopy=False)) if (reason := diverged(trial))]
+    completed = completed_trials(study.get_trials(deepcopy=False))
+    if not (best_first := ranked(completed)):
+        reasons = [trial.diverged for trial in completed if trial.diverged]
         why = f"; {len(reasons)} diverged, the last one: {reasons[-1]}" if reasons else ""
         raise UserError(f"study {search.name} has no trial that ran all its folds{why}")
-    return trials[0]
+    return best_first[0]
 
 
-def write_winner(search: Search, winner: FrozenTrial) -> Path:
-    """The winner's experiment as a config for `fit`, on other folds than those that chose it: log_dir/name/winner.yaml."""
+def write_winner(search: Search, winner: CompletedTrial) -> Path:
+    """Write the winner's experiment as a config for `fit` with another seed than the search's: log_dir/name/winner.yaml."""
     values = values_of(search.space, winner.params)
     experiment = search.experiment(values, name=f"{search.name}-winner", seed=search.fresh_seed)
     path = search.folder / "winner.yaml"
-    notes = "".join(f"# {line}\n" for line in synthetic_warning(search.data.data_name))
+    warnings = "".join(f"# {line}\n" for line in synthetic_warning(search.data.data_name))
     header = (
-        f"{notes}# Trial {winner.number} of study {search.name}: accuracy {100 * float(winner.value or 0):.2f} % on the folds "
-        f"that chose it; the seed makes others.\n#\n#   command   python -m fmnist_cv.fit --config {path}\n"
+        f"{warnings}# Trial {winner.number} of study {search.name}: accuracy {percent(winner.value)} % on the folds that "
+        "selected it;\n# the seed below makes other folds.\n#\n"
+        f"#   command   python -m fmnist_cv.fit --config {path}\n"
     )
     replace_file(path, lambda file: file.write((header + experiment.to_yaml()).encode()))
     return path
 
 
-def confirm(search: Search, study: optuna.Study, workers: int | None, console: Console | None) -> dict[str, Any]:
-    """Cross-validate the best configurations, and the config with the overrides alone, on fresh splits.
+def confirm(search: Search, study: optuna.Study, workers: int | None, console: Console | None) -> Confirmation:
+    """Cross-validate the best configurations, and the experiment with the overrides alone, on fresh splits.
 
-    Which of them is the winner is settled before: by the search. So the score here is not that of a choice among these
-    splits; but the images are those that the search has seen, in other folds.
+    The search has settled the winner before, so its score here is not biased by a choice among these splits. But the images
+    are those of the search, in other folds.
 
     Args:
         search: what was searched.
-        study: with its finished trials.
-        workers: folds side by side; None for the engine's choice.
+        study: with its completed trials.
+        workers: folds that run in parallel; None for the engine's default.
         console: where progress is shown; None shows nothing.
 
     Returns:
-        For the winner, the runners-up and the baseline: the search's score, the fresh one with its interval, and their
-        gap; and the corrected t-test of winner against baseline, whose interval and p are None where the folds tell none.
+        For the winner and the runners-up, the search's score, the fresh one with its interval, and the search's minus the
+        fresh one; the baseline's score; and the corrected t-test of winner minus baseline, whose interval and p are None
+        where there are too few scores.
     """
     section = search.confirm
-    trials = ranked(study.get_trials(deepcopy=False))[: section.top]
-    found: dict[str, Any] = {"seed": search.fresh_seed, "n_repeats": section.n_repeats, "configurations": []}
+    best_first = ranked(completed_trials(study.get_trials(deepcopy=False)))[: section.top]
+    found: Confirmation = {"seed": search.fresh_seed, "n_repeats": section.n_repeats, "configurations": []}
     runs = []
-    for trial in trials:
+    for trial in best_first:
         values = values_of(search.space, trial.params)
-        runs.append(_cross_validate(search, f"trial_{trial.number:04}", values, workers, console))
-        searched, fresh = (
-            summarise(fold_scores(trial), search.ratio).as_dict(),
-            runs[-1].summary["headline"]["accuracy"],
-        )
+        run = _cross_validate(search, f"trial_{trial.number:04}", values, workers, console)
+        searched = cast(ScoreSummary, summarise(trial.fold_scores, search.ratio).as_dict())
+        fresh = run.summary["headline"]["accuracy"]
+        runs.append(run)
         found["configurations"].append(
             {
                 "trial": trial.number,
                 "parameters": trial.params,
-                "run": runs[-1].path.name,
+                "run": run.path.name,
                 "search": searched,
                 "fresh": fresh,
                 "gap": searched["mean"] - fresh["mean"],
-                "seconds": _seconds(runs[-1]),
+                "seconds": _seconds(run),
             }
         )
     if section.baseline and runs:
         baseline = _cross_validate(search, "baseline", {}, workers, console)
-        ratio = mean(fold["n_validation"] / fold["n_train"] for fold in runs[0].summary["folds"])
-        test = corrected_t_test(list(runs[0].accuracies), list(baseline.accuracies), ratio)
         found["baseline"] = {
             "run": baseline.path.name,
             "fresh": baseline.summary["headline"]["accuracy"],
             "seconds": _seconds(baseline),
         }
-        difference = float(np.mean(runs[0].accuracies - baseline.accuracies))
-        none = {"difference": difference, "low": None, "high": None, "p": None}
-        found["winner_against_baseline"] = asdict(test) if test else none
+        found["winner_against_baseline"] = _difference(runs[0], baseline)
     return found
+
+
+def _difference(winner: CrossValidationResult, baseline: CrossValidationResult) -> Difference:
+    ratio = mean(fold["n_validation"] / fold["n_train"] for fold in winner.summary["folds"])
+    test = corrected_t_test(list(winner.accuracies), list(baseline.accuracies), ratio)
+    if test is None:
+        difference = float(np.mean(winner.accuracies - baseline.accuracies))
+        return {"difference": difference, "low": None, "high": None, "p": None}
+    return {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p}
 
 
 def _cross_validate(
@@ -114,5 +127,5 @@ def _cross_validate(
 
 
 def _seconds(run: CrossValidationResult) -> float:
-    """Wall time of its folds, one after another."""
-    return sum(run.summary["times"]["fold_wall_seconds"])
+    """Sum of its folds' wall times."""
+    return float(sum(run.summary["times"]["fold_wall_seconds"]))

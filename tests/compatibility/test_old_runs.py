@@ -16,7 +16,7 @@ from fmnist_cv.analysis.compared_runs import compare_runs
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.inference import evaluate_run
-from fmnist_cv.search.outcomes import fold_scores
+from fmnist_cv.search.records import CompletedTrial
 from fmnist_cv.search.tuning import tune
 
 ARCHIVE = Path(__file__).with_name("made_at_14b8546.tar.gz")
@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on_and_compares(old: Path) -> None:
 def test_an_interrupted_study_goes_on_with_the_same_draws(old: Path) -> None:
     result = tune("search.yaml", {"log_dir": "runs", "confirm": None}, workers=1)
     scores = {
-        trial.params["model.optimizer.init_args.lr"]: fold_scores(trial)
+        trial.params["model.optimizer.init_args.lr"]: CompletedTrial.read(trial).fold_scores
         for trial in result.study.trials
         if trial.state.name == "COMPLETE"
     }

@@ -1,4 +1,4 @@
-"""A small search on drawn garments, as a mapping."""
+"""A small search on synthetic images, as a mapping."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 @pytest.fixture
 def searched(tiny: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """Three folds and one epoch per trial; four trials, nothing afterwards."""
+    """Three folds and one epoch per trial; four trials, no confirmation."""
     tiny["trainer"]["max_epochs"] = 1
     del tiny["log_dir"]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))

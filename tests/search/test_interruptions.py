@@ -1,4 +1,4 @@
-"""An interrupted study draws, judges and finishes as an undisturbed one, whatever was just written when it was killed."""
+"""An interrupted study ends like an uninterrupted one, whatever was being written when it was killed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from optuna.trial import TrialState
 from fmnist_cv.engine.events import EpochEnded, Event, Failed, FailureKind, Finished, Started
 from fmnist_cv.search import journal, sampling, study, trials
 from fmnist_cv.search.display import SearchDisplay
-from fmnist_cv.search.outcomes import DIVERGED, GIVEN_UP
-from fmnist_cv.search.sampling import COUNTED_FROM, quiet_optuna
+from fmnist_cv.search.optuna_internals import quiet_optuna
+from fmnist_cv.search.ownership import TrialOwnership
+from fmnist_cv.search.records import COUNTED_FROM, DIVERGED, PRUNED
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.tuning import as_search
@@ -44,11 +45,11 @@ SAMPLERS = {
 
 
 class Killed(BaseException):
-    """The process was killed here."""
+    """Simulates that the process is killed."""
 
 
 class Clock:
-    """Counts what happens, every write to the journal and every event of a fold, and kills at a given moment."""
+    """Counts every write to the journal and every event of a fold, and kills at a given count."""
 
     def __init__(self) -> None:
         self.left: int | None = None
@@ -61,12 +62,12 @@ class Clock:
 
 
 class Fold:
-    """A fold of the simulated disk, on which each epoch that was trained stays."""
+    """A fold on a simulated disk, which keeps each trained epoch."""
 
     def __init__(self, params: dict[str, Any], fold: int) -> None:
         dropout, batch_size = params["model.dropout"], params["data.batch_size"]
         level = 0.9 - abs(dropout - 0.2) + 0.01 * fold
-        early = level - 0.3 if batch_size == 20 else 0.5  # which shows what becomes of it, or does not
+        early = level - 0.3 if batch_size == 20 else 0.5  # which predicts the last epoch, or does not
         self.history = [{"val/accuracy": early}, {"val/accuracy": early}, {"val/accuracy": level}]
         self.diverges = batch_size == 40 and dropout < 0.15
         self.epochs = 0
@@ -100,7 +101,7 @@ class Job:
 
 
 class Pool:
-    """In the place of WorkerPool: one event of each running fold at a time."""
+    """Replaces WorkerPool: one event of each running fold at a time."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.running = clock, deque[tuple[Job, Iterator[Event]]]()
@@ -127,7 +128,7 @@ class Pool:
 
 
 class Simulation:
-    """Runs a search whose folds train in no time."""
+    """Runs a search whose folds take no time."""
 
     def __init__(self, search: Search, folder: Path, clock: Clock) -> None:
         self.search, self.journal, self.clock = search, folder / "study.journal", clock
@@ -144,28 +145,29 @@ class Simulation:
     def run(self, workers: int, kill_after: int | None = None, politely: bool = False) -> optuna.Study | None:
         """The study when it is over; None if it was killed after so many ticks, or interrupted as by Ctrl-C."""
         self.clock.left = kill_after
-        store = None
+        ownership = None
         try:
             store = StudyStorage(str(self.journal), workers)
+            ownership = TrialOwnership(store)
             opened = study.open_study(self.search, store)
             with SearchDisplay(self.search.n_trials, opened.get_trials(deepcopy=False), None) as display:
-                runner = trials.TrialRunner(self.search, opened, store, workers, display)
-                end = runner._end_unfinished
+                runner = trials.TrialRunner(self.search, opened, store, ownership, workers, display)
+                end = runner._interrupt_unfinished
 
-                def end_unfinished() -> None:
+                def interrupt_unfinished() -> None:
                     if self.clock.left is None or politely:
                         self.clock.left = None
                         end()
 
-                runner._end_unfinished = end_unfinished  # type: ignore[method-assign]
+                runner._interrupt_unfinished = interrupt_unfinished  # type: ignore[method-assign]
                 runner.run()
             return opened
         except Killed:
             return None
         finally:
             self.clock.left = None
-            if store is not None and store._alive is not None:
-                store._alive.release()  # as the system does, and no more
+            if ownership is not None and ownership._alive is not None:
+                ownership._alive.release()  # as the operating system does, and no more
 
 
 @pytest.fixture(scope="module")
@@ -206,49 +208,49 @@ def simulate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
         patch.setattr(trials, "run_or_resume", lambda experiment, name: {"run": name})
         patch.setattr(trials, "fold_folders", lambda prepared: prepared.folds)
         patch.setattr(trials, "WorkerPool", lambda devices: Pool(clock))
-        patch.setattr(trials.TrialRunner, "_keep_the_bests_checkpoints", lambda *_: None)
+        patch.setattr(trials.TrialRunner, "_delete_checkpoints", lambda *_: None)
         patch.setattr(trials.RunningTrial, "make_job", lambda running: Job(running.folder))
         yield make
 
 
 def outcomes(found: optuna.Study) -> list[tuple[Any, ...]]:
-    """What each configuration was and came to, in the order of their draws."""
+    """Each configuration and its outcome, in the order of their draws."""
     return [
-        (t.params, t.value, t.intermediate_values, t.user_attrs.get(GIVEN_UP), t.user_attrs.get(DIVERGED))
+        (t.params, t.value, t.intermediate_values, t.user_attrs.get(PRUNED), t.user_attrs.get(DIVERGED))
         for t in found.get_trials(deepcopy=False)
         if t.state == TrialState.COMPLETE
     ]
 
 
 @pytest.fixture(scope="module")
-def undisturbed(simulate: Callable[..., Simulation]) -> Callable[[str], list[tuple[Any, ...]]]:
+def uninterrupted(simulate: Callable[..., Simulation]) -> Callable[[str], list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
 
     def get(sampler: str) -> list[tuple[Any, ...]]:
         if sampler not in found:
-            whole = simulate(sampler).run(workers=1)
-            assert whole is not None
-            found[sampler] = outcomes(whole)
+            full = simulate(sampler).run(workers=1)
+            assert full is not None
+            found[sampler] = outcomes(full)
         return found[sampler]
 
     return get
 
 
-def test_the_simulation_has_every_kind_of_outcome(undisturbed: Callable[[str], list[tuple[Any, ...]]]) -> None:
-    kinds = {(given_up, bool(diverged)) for name in SAMPLERS for *_, given_up, diverged in undisturbed(name)}
+def test_the_simulation_has_every_kind_of_outcome(uninterrupted: Callable[[str], list[tuple[Any, ...]]]) -> None:
+    kinds = {(pruned, bool(diverged)) for name in SAMPLERS for *_, pruned, diverged in uninterrupted(name)}
     assert kinds == {(None, False), (None, True), ("in an epoch", False), ("after folds", False)}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(0, 120), st.booleans()), min_size=1, max_size=4))
-def test_an_interrupted_study_ends_as_an_undisturbed_one(
+def test_an_interrupted_study_ends_as_an_uninterrupted_one(
     simulate: Callable[..., Simulation],
-    undisturbed: Callable[[str], list[tuple[Any, ...]]],
+    uninterrupted: Callable[[str], list[tuple[Any, ...]]],
     sampler: str,
     kills: list[tuple[int, bool]],
 ) -> None:
-    expected = undisturbed(sampler)
+    expected = uninterrupted(sampler)
     simulation = simulate(sampler)
     for ticks, politely in kills:
         simulation.run(1, ticks, politely)
@@ -259,9 +261,9 @@ def test_an_interrupted_study_ends_as_an_undisturbed_one(
 @pytest.mark.parametrize("sampler", ["random", "grid"])
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(0, 120), st.booleans()), max_size=3))
-def test_side_by_side_the_same_configurations_are_drawn(
+def test_the_same_configurations_are_drawn_in_parallel(
     simulate: Callable[..., Simulation],
-    undisturbed: Callable[[str], list[tuple[Any, ...]]],
+    uninterrupted: Callable[[str], list[tuple[Any, ...]]],
     sampler: str,
     kills: list[tuple[int, bool]],
 ) -> None:
@@ -270,11 +272,11 @@ def test_side_by_side_the_same_configurations_are_drawn(
         simulation.run(3, ticks, politely)
     found = simulation.run(3)
     assert found is not None
-    assert sorted(str(params) for params, *_ in outcomes(found)) == sorted(str(p) for p, *_ in undisturbed(sampler))
+    assert sorted(str(params) for params, *_ in outcomes(found)) == sorted(str(p) for p, *_ in uninterrupted(sampler))
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_study_of_the_time_when_trials_numbers_were_seeds_goes_on_without_repeating_a_draw(
+def test_an_old_study_whose_seeds_were_trial_numbers_resumes_without_repeating_a_draw(
     simulate: Callable[..., Simulation], monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
     old = simulate(sampler, trials=3)
@@ -295,13 +297,13 @@ def test_a_study_of_the_time_when_trials_numbers_were_seeds_goes_on_without_repe
     assert len({str(params) for params, *_ in outcomes(found)}) == len(outcomes(found)) == new.search.n_trials
 
 
-def test_there_is_no_moment_at_which_a_kill_changes_a_draw(
-    simulate: Callable[..., Simulation], undisturbed: Callable[[str], list[tuple[Any, ...]]]
+def test_a_kill_at_any_moment_changes_no_draw(
+    simulate: Callable[..., Simulation], uninterrupted: Callable[[str], list[tuple[Any, ...]]]
 ) -> None:
     for ticks in range(0, 1000, 2):
         simulation = simulate("random", trials=2)
         if simulation.run(1, ticks) is not None:
             break
         found = simulation.run(1)
-        assert found is not None and outcomes(found) == undisturbed("random")[:2], ticks
+        assert found is not None and outcomes(found) == uninterrupted("random")[:2], ticks
     assert ticks > 50

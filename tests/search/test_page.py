@@ -1,4 +1,4 @@
-"""A study's page and table: names and choices as they are, whatever characters they hold."""
+"""A study's page and table show names and choices unchanged, whatever characters they contain."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from fmnist_cv.search.outcomes import GIVEN_UP, RUN
 from fmnist_cv.search.page import _plots
+from fmnist_cv.search.records import PRUNED, RUN, CompletedTrial
 from fmnist_cv.search.tuning import SearchResult
 from fmnist_cv.utils.user_text import for_csv
 
@@ -28,7 +28,7 @@ def study() -> optuna.Study:
                 params=drawn,
                 distributions=distributions,
                 value=0.5 + i / 100,
-                user_attrs={GIVEN_UP: None, RUN: "trial"},
+                user_attrs={PRUNED: None, RUN: "trial"},
                 intermediate_values={0: 0.5 + i / 100},
             )
         )
@@ -36,7 +36,7 @@ def study() -> optuna.Study:
 
 
 def test_plotly_shows_names_and_choices_as_they_are() -> None:
-    """It reads `<b>` in any text of a figure as bold."""
+    """It renders `<b>` in any text of a figure as bold."""
     plots = dict(_plots(study()))
     assert len(plots) == 4
     for title, plot in plots.items():
@@ -49,7 +49,7 @@ def test_plotly_shows_names_and_choices_as_they_are() -> None:
 
 def test_the_table_of_trials_holds_no_formula(tmp_path: Path) -> None:
     made = study()
-    result = SearchResult(None, made, made.best_trial, {}, tmp_path)  # type: ignore[arg-type]
+    result = SearchResult(None, made, CompletedTrial.read(made.best_trial), {}, tmp_path)  # type: ignore[arg-type]
     head, *rows = csv.reader(io.StringIO(for_csv(result.table).to_csv(index=False), newline=""))
     drawn = [row[head.index(NAMES[0])] for row in rows]
     assert {*drawn} == {NAMES[0], "'=1+1", *NAMES[2:]} and len(rows) == 8

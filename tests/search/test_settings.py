@@ -23,19 +23,19 @@ PRUNING = {"p_threshold": 0.3}
         ({"trials": None}, "trials is not set"),
         ({"trials": 0}, "trials is 0"),
         ({"experiment": "quickstrat"}, "did you mean 'quickstart'?"),
-        ({"sampler": "TPE"}, "sampler is 'TPE'; there are grid, TPESampler,"),
+        ({"sampler": "TPE"}, "sampler is 'TPE'; choose from grid, TPESampler,"),
         ({"sampler": "TPESampelr"}, "did you mean 'TPESampler'?"),
-        ({"sampler_options": {"candidates": 3}}, "sampler TPESampler cannot be made"),
-        ({"sampler": "grid"}, "space.model.dropout has no end of values"),
+        ({"sampler_options": {"candidates": 3}}, "sampler TPESampler cannot be created"),
+        ({"sampler": "grid"}, "space.model.dropout has infinitely many values"),
         ({"space": {"model.droput": {"float": [0.0, 0.5]}}}, "space: model.droput = 0.0"),
         ({"space": {"model.dropout": {"float": [0.0, 1.5]}}}, "space: model.dropout = 1.5"),
         ({"space": {"data.batch_size": {"int": [0, 64]}}}, "space: data.batch_size = 0"),
         ({"overrides": {"cv.fold": 1}}, "cv.fold is 1 in the experiment or the overrides, but a trial runs all folds"),
         ({"overrides": {"cv": {"fold": 1}}}, "cv.fold is 1 in the experiment or the overrides"),
-        ({"overrides": {"cv.workers": 1}}, "overrides.cv.workers cannot be given"),
+        ({"overrides": {"cv.workers": 1}}, "overrides.cv.workers cannot be set"),
         (
             {"space": {"data.n_train": {"int": [50, 60]}}},
-            "all trials must see the same images; of data there are batch_size",
+            "all trials must use the same images; searchable keys of data are batch_size",
         ),
         ({"overrides": {"trainer.max_epoch": 1}}, "trainer.max_epoch"),
         (
@@ -49,7 +49,7 @@ PRUNING = {"p_threshold": 0.3}
         ({"epoch_rule": {"min_trials": 1}}, "epoch_rule.min_epochs is 1, but a fold has only 1"),
         ({"epoch_rule": {"min_trials": 4}, "overrides": {"trainer.max_epochs": 3}}, "epoch_rule.min_trials is 4"),
         ({"confirm": {"top": -1}}, "confirm.top is -1"),
-        ({"confirm": {"seed": 0}}, "confirm.seed is 0, the search's own"),
+        ({"confirm": {"seed": 0}}, "confirm.seed is 0, the seed of the search"),
         ({"confirm": {"n_splits": 1000}}, "confirm: "),
         ({"nested": 1}, "nested is 1"),
         ({"nested": 1000}, "nested: "),
@@ -66,7 +66,7 @@ def test_mistakes_are_refused_before_a_study_is_made(
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_search_may_not_be_called_as_its_experiment(searched: dict[str, Any]) -> None:
+def test_a_search_may_not_have_its_experiments_name(searched: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="their runs would share a folder"):
         as_search(searched | {"name": "tiny"})
 

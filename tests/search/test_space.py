@@ -1,4 +1,4 @@
-"""The search space: what YAML gives it, what it refuses, what trials draw."""
+"""The search space: read from YAML, checked, sampled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BRANCHED = {
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({}, "space is {}; it maps keys"),
+        ({}, "space is {}; give a mapping of keys"),
         ([1], "space is"),
         ({"model.dropout": 0.5}, "space.model.dropout is 0.5; give one of float"),
         ({"model.dropout": {"float": [0, 1], "int": [0, 1]}}, "give one of float"),
@@ -52,24 +52,27 @@ BRANCHED = {
         ({"model": {"choices": {"a": 3}}}, "space.model.choices.a is 3; give value"),
         ({"model": {"choices": {"a": {"value": 3, "spaces": {}}}}}, "did you mean 'space'?"),
         ({"model": {"choices": {"a": {"value": 3, "space": {"x": 1}}}}}, "space.model.choices.a.space.x is 1"),
-        ({"model.a": {"int": [0, 1]}, "model.init_args.a": {"int": [0, 1]}}, "which are the same; one of them must go"),
+        (
+            {"model.a": {"int": [0, 1]}, "model.init_args.a": {"int": [0, 1]}},
+            "which are the same key; remove one of them",
+        ),
         ({"cv.n_splits": {"int": [3, 5]}}, "space.cv.n_splits cannot be searched: the folds must be the same"),
         ({"seed": {"int": [0, 5]}}, "cannot be searched"),
-        ({"data": {"choices": {"a": {"value": {}}}}}, "all trials must see the same images"),
+        ({"data": {"choices": {"a": {"value": {}}}}}, "all trials must use the same images"),
         (
             {"data.drawing_seed": {"int": [0, 5]}},
-            "all trials must see the same images; of data there are batch_size, eval",
+            "all trials must use the same images; searchable keys of data are batch_size, eval",
         ),
         ({"model": {"choices": {1: {"value": 3}, "1": {"value": 4}}}}, "space.model.choices has a label twice: 1, '1'"),
         (
             {"lr": {"float": [0, 1]}, "model": {"choices": {"a": {"value": 3, "space": {"lr": {"float": [0, 1]}}}}}},
-            "space searches lr twice in one trial, as lr and a/lr; one of them must go",
+            "space searches lr twice in one trial, as lr and a/lr; remove one of them",
         ),
         (
             {"model": {"choices": {"a": {"value": 3, "space": {"model": {"choices": [1, 2]}}}}}},
             "space searches model twice in one trial, as model and a/model",
         ),
-        ({"data.init_args.root": {"choices": ["a"]}}, "all trials must see the same images"),
+        ({"data.init_args.root": {"choices": ["a"]}}, "all trials must use the same images"),
         ({"trainer.devices": {"choices": [1, 2]}}, "the same devices"),
     ],
 )
@@ -137,11 +140,11 @@ def test_a_class_is_set_before_its_arguments() -> None:
 
 
 @pytest.mark.parametrize("entry", [{"float": [0.0, 1.0]}, {"int": [1, 64], "log": True}])
-def test_a_grid_needs_an_end_of_values(entry: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"space\.a has no end of values"):
+def test_a_grid_needs_finitely_many_values(entry: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"space\.a has infinitely many values"):
         grid(read_space({"a": entry}))
 
 
 def test_a_grid_has_no_branches() -> None:
-    with pytest.raises(UserError, match="a grid has no spaces under choices"):
+    with pytest.raises(UserError, match="a grid does not support spaces under choices"):
         grid(read_space({"model": BRANCHED["model"]}))

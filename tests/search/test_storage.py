@@ -1,4 +1,4 @@
-"""Where studies are kept: torn journals, dead owners, what is refused."""
+"""Storages of studies: torn journals, invalid storages, orphaned trials and re-queueing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
@@ -20,17 +19,18 @@ from optuna.trial import FrozenTrial, TrialState
 from fmnist_cv.errors import UserError
 from fmnist_cv.search import storage
 from fmnist_cv.search.journal import cut_torn_line
-from fmnist_cv.search.storage import (
-    ENDED,
-    OWNER,
-    StudyStorage,
-    retry_one_ended,
-)
+from fmnist_cv.search.ownership import TrialOwnership, requeue_interrupted
+from fmnist_cv.search.records import INTERRUPTED, OWNER, Owner
+from fmnist_cv.search.storage import StudyStorage
 
 
 def journal_study(path: Path) -> optuna.Study:
     store = StudyStorage(str(path), workers=2)
     return optuna.create_study(storage=store.storage, study_name="s", direction="maximize", load_if_exists=True)
+
+
+def journal_ownership(path: Path) -> TrialOwnership:
+    return TrialOwnership(StudyStorage(str(path), workers=2))
 
 
 def ask(study: optuna.Study) -> optuna.Trial:
@@ -39,7 +39,7 @@ def ask(study: optuna.Study) -> optuna.Trial:
     return trial
 
 
-def running_trial(owner: dict[str, Any]) -> FrozenTrial:
+def running_trial(owner: Owner) -> FrozenTrial:
     return optuna.create_trial(state=TrialState.RUNNING, user_attrs={OWNER: owner})
 
 
@@ -67,11 +67,11 @@ def test_a_journal_torn_anywhere_opens_and_can_be_written(
     again = journal_study(path)
     assert [t.value for t in again.trials if t.state == TrialState.COMPLETE][-1] == 0.3
     assert all(json.loads(line) for line in path.read_bytes().splitlines())
-    whole = journal[:cut].rfind(b"\n") + 1
-    assert path.read_bytes().startswith(journal[:whole])  # nothing but the torn line is taken off
+    complete = journal[:cut].rfind(b"\n") + 1
+    assert path.read_bytes().startswith(journal[:complete])  # nothing but the torn line is taken off
 
 
-def test_a_whole_journal_is_left_as_it_is(journal: bytes, tmp_path: Path) -> None:
+def test_a_complete_journal_is_unchanged(journal: bytes, tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     path.write_bytes(journal)
     cut_torn_line(path)
@@ -81,75 +81,76 @@ def test_a_whole_journal_is_left_as_it_is(journal: bytes, tmp_path: Path) -> Non
     assert path.read_bytes() == b""
 
 
-def test_an_owner_is_alive_as_long_as_its_process(tmp_path: Path) -> None:
+def test_a_trial_is_orphaned_when_its_process_dies(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    store = StudyStorage(str(path), workers=1)
+    store = journal_ownership(path)
     code = (
-        f"from fmnist_cv.search.storage import StudyStorage as S; import json; s = S({str(path)!r}, 1); "
-        "print(json.dumps(s.me), flush=True); input()"
+        "from fmnist_cv.search.storage import StudyStorage; from fmnist_cv.search.ownership import TrialOwnership; "
+        f"import json; o = TrialOwnership(StudyStorage({str(path)!r}, 1)); print(json.dumps(o.me), flush=True); input()"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None
     owner = json.loads(other.stdout.readline())
     mine, theirs = running_trial(store.me), running_trial(owner)
-    assert store.is_mine(mine) and not store.is_nobodys(mine)
-    assert not store.is_mine(theirs) and not store.is_nobodys(theirs)
+    assert store.is_mine(mine) and not store.is_orphaned(mine)
+    assert not store.is_mine(theirs) and not store.is_orphaned(theirs)
     other.kill()  # not waited for: a zombie is dead, too
     deadline = time.monotonic() + 10
-    while not store.is_nobodys(theirs) and time.monotonic() < deadline:
+    while not store.is_orphaned(theirs) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert store.is_nobodys(theirs)
+    assert store.is_orphaned(theirs)
     other.communicate()
     store.close()
-    again = StudyStorage(str(path), workers=1)
-    assert again.is_nobodys(mine)  # which has signed off
+    again = journal_ownership(path)
+    assert again.is_orphaned(mine)  # its owner was closed
 
 
-def test_trials_of_the_dead_are_run_again_once_with_their_parameters(tmp_path: Path) -> None:
+def test_orphaned_trials_are_requeued_once_with_their_parameters(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
-    study, store, gone = journal_study(path), StudyStorage(str(path), workers=2), StudyStorage(str(path), workers=2)
+    study, store, gone = journal_study(path), journal_ownership(path), journal_ownership(path)
     mine, dead, orphan = ask(study), ask(study), ask(study)
-    store.sign(mine)
-    gone.sign(dead)
+    store.claim(mine)
+    gone.claim(dead)
     gone.close()
     dead.set_user_attr("run", "trial_0001")
-    store.end_trials(study, "its process died", store.is_nobodys)
+    store.interrupt(study, "its process died", store.is_orphaned)
     states = [t.state for t in study.get_trials()]
     assert states == [TrialState.RUNNING, TrialState.FAIL, TrialState.FAIL]
-    assert study.trials[1].user_attrs[ENDED] == "its process died"
+    assert study.trials[1].user_attrs[INTERRUPTED] == "its process died"
 
     for _ in range(3):  # the third finds nothing left to retry
-        retry_one_ended(study)
+        requeue_interrupted(study)
     waiting = [t for t in study.get_trials() if t.state == TrialState.WAITING]
     assert [RetryHeartbeatStaleTrialCallback.retried_trial_number(t) for t in waiting] == [1, 2]
     assert all(OWNER not in t.user_attrs for t in waiting)
     again = study.ask()
-    store.sign(again)
+    store.claim(again)
     assert again.number == 3 and again.params == dead.params and again.user_attrs["run"] == "trial_0001"
 
-    store.end_trials(study, "interrupted", store.is_mine)
+    store.interrupt(study, "interrupted", store.is_mine)
     assert [t.state for t in study.get_trials()][:4] == [TrialState.FAIL] * 4
-    retry_one_ended(study)  # `mine`, which ended with it
-    retry_one_ended(study)  # retried again, with the whole history
+    requeue_interrupted(study)  # `mine`, which ended with it
+    requeue_interrupted(study)  # retried again, with the whole history
     assert RetryHeartbeatStaleTrialCallback.retry_history(study.trials[-1]) == [1, 3]
     assert orphan.number == 2
 
 
-def test_a_database_without_heartbeats_gives_its_trials_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_of_a_database_without_heartbeats_are_requeued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "GRACE_SECONDS", 1)
-    store = StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)
-    study = optuna.create_study(storage=store.storage, study_name="s")
+    opened = StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)
+    store = TrialOwnership(opened)
+    study = optuna.create_study(storage=opened.storage, study_name="s")
     quiet, beating = ask(study), ask(study)
-    store.sign(quiet)
+    store.claim(quiet)
     quiet.set_user_attr("run", "trial_0000")
-    store.sign(beating)
+    store.claim(beating)
     time.sleep(2.1)
     store.heartbeat([beating])
-    store.end_stale_trials(study)
+    store.interrupt_stale(study)
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.RUNNING]
-    retry_one_ended(study)
+    requeue_interrupted(study)
     assert study.trials[-1].params == quiet.params
-    store.end_stale_trials(study)  # once is enough
+    store.interrupt_stale(study)  # once is enough
     assert len(study.trials) == 3
 
 
@@ -163,7 +164,7 @@ def test_a_torn_line_is_cut_off_while_others_go_on_writing(tmp_path: Path) -> No
     assert [t.value for t in journal_study(path).trials] == [0.1, 0.2]
 
 
-def test_a_lock_of_the_dead_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_process_holds_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     code = (
         "from fmnist_cv.search.journal import _Journal; from pathlib import Path; import os; "
@@ -176,10 +177,10 @@ def test_a_lock_of_the_dead_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.
     assert time.monotonic() - began < 10
 
 
-def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) -> None:
+def test_a_failed_configuration_is_not_requeued(tmp_path: Path) -> None:
     study = journal_study(tmp_path / "study.journal")
     study.tell(ask(study), state=TrialState.FAIL)
-    retry_one_ended(study)
+    requeue_interrupted(study)
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL]
 
 
@@ -193,13 +194,13 @@ def test_a_configuration_that_failed_by_itself_is_not_run_again(tmp_path: Path) 
         ("sqlite:///{tmp}/pipe", 1, "pipe is a named pipe; give a regular file"),
         ("/dev/zero", 1, "/dev/zero is a device; give a regular file"),
         ("{tmp}/link", 1, "link is a device; give a regular file"),
-        ("postgresql://a:b/c", 1, "--storage is no URL that can be read"),
-        ("{tmp}/no.journal", 1, "is no journal of Optuna's"),
+        ("postgresql://a:b/c", 1, "--storage is not a valid URL"),
+        ("{tmp}/no.journal", 1, "is not an Optuna journal"),
         ("/proc/none/study.journal", 1, "cannot open the journal /proc/none/study.journal"),
         ("postgresql://me:secret@127.0.0.1:1/a", 1, "cannot open the storage postgresql://me:***@127.0.0.1:1/a"),
     ],
 )
-def test_storages_that_will_not_do_are_refused(tmp_path: Path, where: str, workers: int, reason: str) -> None:
+def test_invalid_storages_are_refused(tmp_path: Path, where: str, workers: int, reason: str) -> None:
     (tmp_path / "no.journal").write_text("this is\nno journal\n")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
@@ -208,12 +209,12 @@ def test_storages_that_will_not_do_are_refused(tmp_path: Path, where: str, worke
     assert reason in str(error.value) and "secret" not in str(error.value)
 
 
-def test_sqlite_will_do_for_one_worker(tmp_path: Path) -> None:
+def test_sqlite_serves_one_worker(tmp_path: Path) -> None:
     store = StudyStorage(f"sqlite:///{tmp_path}/a.db", workers=1)
     study = optuna.create_study(storage=store.storage, study_name="s")
-    with store.handing_out("s"):
+    with store.dispatch_lock("s"):
         trial = ask(study)
-    store.heartbeat([trial])
+    TrialOwnership(store).heartbeat([trial])
     study.tell(trial, 1.0)
     assert os.path.exists(tmp_path / "a.db") and study.best_value == 1.0
     with pytest.raises(UserError, match="another process uses sqlite:"):

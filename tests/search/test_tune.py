@@ -1,4 +1,4 @@
-"""The command as it is used: real processes that are interrupted and killed, a journal and a PostgreSQL server."""
+"""The command in real processes that are interrupted and killed, with a journal and with a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def check_every_trial_finished_once(study: optuna.Study, n_trials: int) -> None:
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     assert len(complete) == n_trials
     assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.FAIL}  # none RUNNING, none WAITING
-    # what was ended was run again, once, with its parameters, to its end
+    # interrupted trials were re-queued once, with their parameters
     retried = [number for t in trials for number in RetryHeartbeatStaleTrialCallback.retry_history(t)[-1:]]
     assert sorted(retried) == [t.number for t in trials if t.state == TrialState.FAIL]
     for trial in complete:
@@ -92,11 +92,11 @@ def opened(where: str) -> optuna.Study:
     return optuna.load_study(study_name="study", storage=StudyStorage(where, workers=1).storage)
 
 
-def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes_its_results(searched: Search, tmp_path: Path) -> None:
     searched |= {"trials": 2, "confirm": {"top": 1, "n_splits": 2, "n_repeats": 1}}
     out, _ = run(searched, tmp_path, "--workers", 2)
-    assert "2 of 2 finished, 0 of them given up" in out and "best 0." in out
-    assert "(winner)" in out and "baseline" in out and "Winner against the baseline" in out
+    assert "2 of 2 completed, 0 of them pruned" in out and "best 0." in out
+    assert "(winner)" in out and "baseline" in out and "Winner minus baseline" in out
     folder = tmp_path / "logs" / "study"
     summary = json.loads((folder / "search.json").read_text())
     (found,) = summary["confirmed"]["configurations"]
@@ -131,11 +131,11 @@ def test_the_command_tells_what_came_out(searched: Search, tmp_path: Path) -> No
         (["--trials", "none"], "trials"),
         (["--storage", "sqlite:///a.db", "--workers", "2"], "SQLite locks the whole file"),
         (["--workers", "0"], "--workers is 0"),
-        (["--sampler", "grid"], "has no end of values"),
+        (["--sampler", "grid"], "has infinitely many values"),
         (["--trails", "3"], "trails"),
     ],
 )
-def test_a_users_mistake_ends_with_status_2(
+def test_a_user_error_ends_with_status_2(
     searched: Search,
     tmp_path: Path,
     arguments: list[str],
@@ -150,7 +150,7 @@ def test_a_users_mistake_ends_with_status_2(
     assert err.startswith("error: ") and reason in err and "Traceback" not in err
 
 
-def test_ctrl_c_leaves_nothing_running_and_the_command_goes_on(searched: Search, tmp_path: Path) -> None:
+def test_ctrl_c_stops_everything_and_the_command_resumes(searched: Search, tmp_path: Path) -> None:
     command = start(searched, tmp_path, "--workers", 2)
     journal = tmp_path / "logs" / "study" / "study.journal"
     while not folds_of(command):
@@ -169,14 +169,16 @@ def test_ctrl_c_leaves_nothing_running_and_the_command_goes_on(searched: Search,
 def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
     searched |= {"log_dir": "logs"}  # relative to where each is started
     commands = [start(searched, tmp_path, "--workers", 1) for _ in range(2)]
-    told = []
+    ended = []
     for command in commands:
         out, err = command.communicate(timeout=240)
         assert command.returncode == 0, out + err
-        told.append(sum(line.startswith("trial ") and ": fold " not in line for line in out.splitlines()))
+        ended.append(sum(line.startswith("trial ") and ": fold " not in line for line in out.splitlines()))
     study = opened(str(tmp_path / "logs" / "study" / "study.journal"))
-    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 4  # none twice, none ended by the other
-    assert sum(told) == 4 and all(told)
+    assert [t.state for t in study.get_trials()] == [
+        TrialState.COMPLETE
+    ] * 4  # none twice, none interrupted by the other
+    assert sum(ended) == 4 and all(ended)
 
 
 def survive(
@@ -188,7 +190,7 @@ def survive(
     after_kill: Any = None,
     while_running: Any = None,
 ) -> None:
-    """Kill folds again and again, and the whole command, too; then look at the study."""
+    """Kill folds and the command itself repeatedly; then check the study."""
     chance, killed = random.Random(0), 0
     for round_ in range(n_rounds):
         command = start(searched, tmp_path, "--workers", 4, *storage)
