@@ -10,7 +10,8 @@ import math
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,39 @@ from fmnist_cv.runtime import prepare_process, seed_everything
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # also for class paths such as users_modules.Net
 
 from running import Commands
+
+MARKED = {"slow": "make test-slow", "gpu": "make test-gpu, on a machine with a CUDA device"}
+NOT_RUN: Counter[str] = Counter()  # tests by their mark
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        for mark in MARKED.keys() & {marker.name for marker in item.iter_markers()}:
+            NOT_RUN[mark] += 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(
+        session.config, "workeroutput"
+    ):  # tests are collected in the processes of pytest-xdist, each all of them
+        session.config.workeroutput["not_run"] = dict(NOT_RUN)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    NOT_RUN.update(Counter(getattr(node, "workeroutput", {}).get("not_run", {})) - NOT_RUN)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The last lines: which tests were not run, and how to run them."""
+    reports = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
+    lines = [f"{n} skipped: {reason}" for reason, n in reasons.items()]
+    lines += [f"{n} marked {mark}: {MARKED[mark]}" for mark, n in NOT_RUN.items()]
+    if lines:
+        terminalreporter.section("not run, and how to run it")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -387,7 +387,7 @@ def test_an_accelerator_that_is_not_there(main: Main, quick: dict[str, Any], tmp
     assert files_under(tmp_path) == {config}
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; run it as another user")
 def test_a_log_folder_without_permission(main: Main, quick: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o555)
     status, _, err = main("--config", write(quick, tmp_path), "--log_dir", tmp_path / "locked" / "logs")

@@ -14,7 +14,7 @@ from fmnist_cv.inference import load_ensemble
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device (set FMNIST_CV_TEST_GPU to its index)"),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device; run make test-gpu where there is one"),
 ]
 
 
