@@ -54,7 +54,7 @@ def make_parser() -> CommandParser:
     """The command's parser."""
     parser = CommandParser("export", DESCRIPTION)
     parser.add_run()
-    parser.add_argument("--format", choices=get_args(ExportFormat), required=True)
+    parser.add_argument("--format", choices=get_args(ExportFormat), required=True, help="what to write, see above")
     parser.add_model()
     parser.add_argument(
         "--out",

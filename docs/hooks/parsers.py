@@ -9,7 +9,8 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
@@ -165,10 +166,16 @@ def _type(action: argparse.Action) -> str:
 
 
 def type_name(hint: Any) -> str:
-    """A type as the page shows it: without modules, and null for None."""
-    text = hint.__name__ if isinstance(hint, type) and "[" not in str(hint) else str(hint)
-    text = re.sub(r"\b(?:[\w]+\.)+(\w+)", r"\1", text)  # names of classes without their modules
-    return text.replace("NoneType", "null").replace("None", "null")
+    """A type as the page shows it: alternatives with a bar, classes without their modules, and null for None."""
+    if hint is None or hint is NoneType:
+        return "null"
+    members = [type_name(member) for member in get_args(hint) if member is not ...]
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(members)
+    if get_origin(hint) is Literal:
+        return " | ".join("null" if value is None else str(value) for value in get_args(hint))
+    name = getattr(get_origin(hint) or hint, "__name__", str(hint))
+    return f"{name}[{', '.join(members)}]" if members else name
 
 
 def _default(action: argparse.Action) -> str:
@@ -194,7 +201,7 @@ def _help(action: argparse.Action) -> str:
 
 
 def _cell(text: str) -> str:
-    return f"`{text}`".replace("|", "\\|") if text else ""
+    return f"`{text}`" if text else ""  # a bar within code is no border of the table
 
 
 def _escaped(text: str) -> str:

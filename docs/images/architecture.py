@@ -33,7 +33,7 @@ NOTES = {  # of a row: the question that it answers
     4: "where a fold is trained: engine/fold.py\nwhere it is scored: engine/scoring.py",
     5: "where messages about options\nare worded: config/parser_*.py",
 }
-COLOURS = ["#3949ab", "#5c6bc0", "#7986cb", "#26a69a", "#00897b", "#f9a825", "#ef6c00", "#d84315", "#78909c"]
+COLOURS = ["#3949ab", "#5c6bc0", "#7986cb", "#26a69a", "#00897b", "#b7791f", "#ef6c00", "#d84315", "#78909c"]
 WIDTH, ROW, GAP, LEFT, BOX = 980, 62, 14, 46, 620
 
 
