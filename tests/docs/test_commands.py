@@ -158,7 +158,7 @@ def test_fragments_of_yaml_fit_into_an_experiment(page: Path, workspace: Path) -
 
 def test_other_programs_in_documents_are_known() -> None:
     """Each line of a `bash` block starts with a program that the documents explain."""
-    known = ("python", "fmnist-cv", "make", "pip", "tensorboard", "optuna-dashboard", ".", "pre-commit")
+    known = ("python", "fmnist-cv", "make", "pip", "tensorboard", "optuna-dashboard", ".")
     lines = [
         line.strip()
         for page in PAGES
