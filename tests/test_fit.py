@@ -18,7 +18,7 @@ import yaml
 from fmnist_cv import cross_validation, fit
 from fmnist_cv.command_line import OK, USER_ERROR
 from fmnist_cv.data import datasets
-from fmnist_cv.data.synthetic_images import draw_garments
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,7 +107,7 @@ def test_the_command_prints_table_findings_and_where_the_run_lies(tiny: dict[str
 def test_a_report_that_cannot_be_made_leaves_the_run_finished_and_says_how_to_try_again(
     main: Main, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images, labels = draw_garments(60, 0)
+    images, labels = make_synthetic_images(60, 0)
     np.savez(tmp_path / "my.npz", images=images, labels=labels)
     arguments = {"path": str(tmp_path / "my.npz"), "batch_size": 32}
     quick["data"] = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": arguments}
@@ -173,7 +173,7 @@ def test_where_a_run_lies_is_printed_as_it_is(main: Main, quick: dict[str, Any],
 
 @pytest.fixture
 def few_garments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "draw_garments", lambda n, seed: draw_garments(min(n, 300), seed))
+    monkeypatch.setattr(datasets, "make_synthetic_images", lambda n, seed: make_synthetic_images(min(n, 300), seed))
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
-from fmnist_cv.data.sources import load_emnist, load_source
-from fmnist_cv.data.synthetic_images import CLASS_NAMES, draw_garments
+from fmnist_cv.data.sharing import file_states, shared_images
+from fmnist_cv.data.sources import EMNIST, SOURCES, load_emnist, load_source, stored_files
+from fmnist_cv.data.synthetic_images import CLASS_NAMES, make_synthetic_images
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
 from fmnist_cv.utils.paths import user_path
@@ -34,9 +35,13 @@ class FashionMNISTDataModule(KFoldDataModule):
         super().__init__(**kwargs)
         self.root, self.download = root, download
 
-    def load(self, train: bool) -> Images:
+    def load(self, train: bool) -> Images | None:
         """Read and verify the files (see `fmnist_cv.data.sources`)."""
-        return load_source(self.source, train=train, root=self.root, download=self.download)
+        files = file_states(stored_files(SOURCES[self.source], train=train, root=self.root))
+        return shared_images(
+            (load_source, self.source, train, self.root, files),
+            lambda: load_source(self.source, train=train, root=self.root, download=self.download),
+        )
 
 
 class MNISTDataModule(FashionMNISTDataModule):
@@ -77,9 +82,13 @@ class EMNISTDataModule(KFoldDataModule):
         """With its split."""
         return f"EMNIST {self.emnist_split}"
 
-    def load(self, train: bool) -> Images:
+    def load(self, train: bool) -> Images | None:
         """Read and verify the archive (see `fmnist_cv.data.sources`)."""
-        return load_emnist(self.emnist_split, train=train, root=self.root, download=self.download)
+        files = file_states(stored_files(EMNIST, train=train, root=self.root))
+        return shared_images(
+            (load_emnist, self.emnist_split, train, self.root, files),
+            lambda: load_emnist(self.emnist_split, train=train, root=self.root, download=self.download),
+        )
 
 
 class ArrayDataModule(KFoldDataModule):
@@ -124,26 +133,32 @@ class ArrayDataModule(KFoldDataModule):
 
     def load(self, train: bool) -> Images | None:
         """Check the arrays and bring them into shape (see `Images.from_arrays`)."""
-        arrays = self._arrays if self.path is None else self._read(self.path)
-        names = arrays.get("class_names")
+        if (path := self.path) is None:
+            return self._checked(self._arrays, train)
+        key = (ArrayDataModule, train, file_states([path]))
+        return shared_images(key, lambda: self._checked(self._read(path, train), train))
+
+    def _checked(self, arrays: dict[str, Any], train: bool) -> Images | None:
         images, labels, groups = (
             (arrays.get("images"), arrays.get("labels"), arrays.get("groups"))
             if train
             else (arrays.get("test_images"), arrays.get("test_labels"), None)
         )
+        source = self.path or "the arrays"
         if images is None and not train:
             if labels is not None:
-                raise UserError(
-                    f"{self.path or 'the arrays'}: there are test_labels, but no test_images; give both or neither"
-                )
+                raise UserError(f"{source}: there are test_labels, but no test_images; give both or neither")
             return None
         if images is None or labels is None:
-            raise UserError(f"{self.path or 'the arrays'}: images or labels are missing")
+            raise UserError(f"{source}: images or labels are missing")
+        names = arrays.get("class_names")
         if names is None and not train:
             names = self.train_images.class_names
         return Images.from_arrays(images, labels, names, groups)
 
-    def _read(self, path: Path) -> dict[str, Any]:
+    def _read(self, path: Path, train: bool) -> dict[str, Any]:
+        """The arrays of one part, by name."""
+        part = {"images", "labels", "groups"} if train else {"test_images", "test_labels"}
         arrays: dict[str, Any] = {}
         name = ""
         try:
@@ -152,15 +167,17 @@ class ArrayDataModule(KFoldDataModule):
                     "it is damaged or of another kind; numpy.savez('my.npz', images=..., labels=...) writes one"
                 )
             with np.load(path, allow_pickle=False) as file:
+                unknown = set(file.files) - set(self._arrays)
                 for name in file.files:
-                    arrays[name] = file[name]
+                    if name in part | {"class_names"}:
+                        arrays[name] = file[name]
         except FileNotFoundError:
             raise UserError(f"data file {path} does not exist") from None
         except Exception as error:  # a damaged file raises half a dozen kinds
             if "allow_pickle" in str(error):
                 error = ValueError(f"{name} holds Python objects; save it as an array of numbers or of strings")
             raise UserError(f"cannot read {path} as an .npz file of plain arrays: {error}") from None
-        if unknown := set(arrays) - set(self._arrays):
+        if unknown:
             raise UserError(f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(self._arrays)}")
         return arrays
 
@@ -190,7 +207,10 @@ class SyntheticDataModule(KFoldDataModule):
         """Told apart from real data at a glance."""
         return "SYNTHETIC garments"
 
-    def load(self, train: bool) -> Images:
+    def load(self, train: bool) -> Images | None:
         """Draw the garments; training and test images come from different seeds."""
         n, seed = (self.n_train, 2 * self.drawing_seed) if train else (self.n_test, 2 * self.drawing_seed + 1)
-        return Images.from_arrays(*draw_garments(n, seed), CLASS_NAMES)
+        return shared_images(
+            (make_synthetic_images, n, seed),
+            lambda: Images.from_arrays(*make_synthetic_images(n, seed), CLASS_NAMES),
+        )

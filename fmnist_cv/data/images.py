@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,14 @@ class Images:
         return Images(self.images[kept], self.labels[kept], self.class_names, groups)
 
     def fingerprint(self) -> str:
-        """A digest of shape, pixels, labels and groups: data with the same fingerprint give the same results."""
+        """A digest of shape, class names, pixels, labels and groups: equal fingerprints, equal results.
+
+        Computed once per object: the tensors must not be changed in place.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.blake2b(repr((tuple(self.images.shape), self.class_names)).encode(), digest_size=16)
         for part in (self.images, self.labels, self.groups):
             if part is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from functools import cached_property
 from typing import Any, get_args
 
@@ -89,9 +88,13 @@ class KFoldDataModule(L.LightningDataModule):
 
     # -- what a subclass says -------------------------------------------------------------------------------
 
-    @abstractmethod
     def load(self, train: bool) -> Images | None:
-        """Return the training images, or the test images (None where there is no test set)."""
+        """Return the training images, or the test images (None where there is no test set).
+
+        Raises:
+            UserError: the subclass does not implement it.
+        """
+        raise UserError(f"{type(self).__name__} has no method load(train), which returns its images; implement it")
 
     @property
     def data_name(self) -> str:

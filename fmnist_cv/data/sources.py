@@ -117,8 +117,14 @@ def load_source(name: str, *, train: bool, root: str | Path | None = None, downl
     return Images.from_arrays(images, labels, source.class_names)
 
 
+def stored_files(source: Source, *, train: bool, root: str | Path | None = None) -> list[Path]:
+    """The files on disk from which one part of a data set may be read, in the order in which they are tried."""
+    files = source.train if train else source.test
+    return [path for file in files for path in _candidates(source, search_roots(root), file) if path.is_file()]
+
+
 _EMNIST_ZIP = IdxFile("gzip.zip", tv.EMNIST.md5, None, (tv.EMNIST.url,))
-_EMNIST = Source("EMNIST", "emnist", (), (_EMNIST_ZIP,), (_EMNIST_ZIP,))
+EMNIST = Source("EMNIST", "emnist", (), (_EMNIST_ZIP,), (_EMNIST_ZIP,))
 
 
 def load_emnist(split: str, *, train: bool, root: str | Path | None = None, download: bool = True) -> Images:
@@ -137,7 +143,7 @@ def load_emnist(split: str, *, train: bool, root: str | Path | None = None, down
     if split not in tv.EMNIST.splits:
         raise UserError(f"EMNIST has no split '{split}'; there are {', '.join(tv.EMNIST.splits)}")
     part = "train" if train else "test"
-    with zipfile.ZipFile(io.BytesIO(_content(_EMNIST, _EMNIST_ZIP, root, download))) as archive:
+    with zipfile.ZipFile(io.BytesIO(_content(EMNIST, _EMNIST_ZIP, root, download))) as archive:
         images, labels = (
             parse_idx(gzip.decompress(archive.read(f"gzip/emnist-{split}-{part}-{kind}-ubyte.gz")))
             for kind in ("images-idx3", "labels-idx1")

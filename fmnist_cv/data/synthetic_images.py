@@ -269,7 +269,7 @@ def _photograph(reflectance: NDArray[np.uint8], rng: Generator) -> NDArray[np.ui
     return (255 * np.clip(image, 0, 1)).astype(np.uint8)
 
 
-def draw_garments(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def make_synthetic_images(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Draw ``n`` random garments of the ten Fashion-MNIST classes.
 
     Args:

@@ -14,13 +14,13 @@ from torchvision.transforms import v2
 
 from fmnist_cv.data import SyntheticDataModule
 from fmnist_cv.data.augmentation import SeenFromAbove, Worn, refuse_batchwise
-from fmnist_cv.data.synthetic_images import CLASS_NAMES, draw_garments
+from fmnist_cv.data.synthetic_images import CLASS_NAMES, make_synthetic_images
 from fmnist_cv.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def garments() -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = draw_garments(400, seed=0)
+    images, labels = make_synthetic_images(400, seed=0)
     return torch.from_numpy(images)[:, None].float() / 255, torch.from_numpy(labels)
 
 

@@ -300,3 +300,11 @@ def test_a_module_without_training_images_is_refused() -> None:
 
     with pytest.raises(UserError, match="Nothing has no training images"):
         Nothing().setup()
+
+
+def test_a_module_without_load_is_refused() -> None:
+    class Unfinished(KFoldDataModule):
+        pass
+
+    with pytest.raises(UserError, match=r"Unfinished has no method load\(train\), which returns its images"):
+        _ = Unfinished().train_images

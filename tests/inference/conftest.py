@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from fmnist_cv import cross_validate
-from fmnist_cv.data.synthetic_images import draw_garments
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 
 EXPERIMENT = {
     "name": "tiny",
@@ -45,7 +45,7 @@ def garments(tmp_path: Path) -> Callable[[int], list[Path]]:
         folder = tmp_path / "folder"
         folder.mkdir(exist_ok=True)
         paths = [folder / f"{i}.png" for i in range(n)]
-        for path, pixels in zip(paths, draw_garments(n, seed=5)[0], strict=True):
+        for path, pixels in zip(paths, make_synthetic_images(n, seed=5)[0], strict=True):
             Image.fromarray(pixels).save(path)
         return paths
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from fmnist_cv import evaluate
 from fmnist_cv.data import Images
-from fmnist_cv.data.synthetic_images import CLASS_NAMES, draw_garments
+from fmnist_cv.data.synthetic_images import CLASS_NAMES, make_synthetic_images
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.evaluation import evaluate_run, match_labels
 
@@ -31,7 +31,7 @@ def save(tmp_path: Path) -> Save:
     """Writes drawn garments to new.npz, or the arrays given."""
 
     def write(name: str = "new.npz", **arrays: Any) -> Path:
-        images, labels = draw_garments(60, seed=9)
+        images, labels = make_synthetic_images(60, seed=9)
         named = {"images": images, "labels": labels, "class_names": np.array(CLASS_NAMES)} | arrays
         np.savez(tmp_path / name, **{key: value for key, value in named.items() if value is not None})
         return tmp_path / name
@@ -81,7 +81,7 @@ def test_scores_that_do_not_come_out_again_are_told(own_run: Path) -> None:
 def test_new_images_are_matched_by_the_names_of_their_classes(own_run: Path, save: Save) -> None:
     plain, folder = evaluate_run(own_run, save())
     assert folder == own_run / "evaluations" / "new-train" and plain["against_the_run"] is None and plain["n"] == 60
-    images, labels = draw_garments(60, seed=9)
+    images, labels = make_synthetic_images(60, seed=9)
     order = np.random.default_rng(0).permutation(10)
     shuffled = save("shuffled.npz", labels=np.argsort(order)[labels], class_names=np.array(CLASS_NAMES)[order])
     mapped, _ = evaluate_run(own_run, shuffled)
@@ -101,7 +101,9 @@ def test_matched_labels_name_the_same_classes(order: list[int], labels: list[int
 
 
 def test_data_are_named_by_file_config_or_class(own_run: Path, save: Save, tmp_path: Path) -> None:
-    both = save("both.npz", test_images=draw_garments(20, seed=8)[0], test_labels=draw_garments(20, seed=8)[1])
+    both = save(
+        "both.npz", test_images=make_synthetic_images(20, seed=8)[0], test_labels=make_synthetic_images(20, seed=8)[1]
+    )
     assert evaluate_run(own_run, both)[0]["n"] == 20  # test images where there are any
     whole, folder = evaluate_run(own_run, both, "train")
     assert whole["n"] == 60 and folder.name == "both-train"
@@ -148,7 +150,7 @@ def test_another_evaluation_is_not_overwritten(own_run: Path, save: Save) -> Non
     _, folder = evaluate_run(own_run, save())
     first = (folder / "evaluation.json").read_text()
     evaluate_run(own_run, save())  # the same again
-    images, labels = draw_garments(60, seed=10)
+    images, labels = make_synthetic_images(60, seed=10)
     with pytest.raises(UserError, match="holds another evaluation, which is not overwritten; give another folder"):
         evaluate_run(own_run, save(images=images, labels=labels))
     with pytest.raises(UserError, match="holds another evaluation"):

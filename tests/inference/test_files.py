@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fmnist_cv.data.photos import UnreadableImage, preprocess
-from fmnist_cv.data.synthetic_images import draw_garments
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import load_ensemble
 from fmnist_cv.inference.files import find_images, predict_files, read_and_preprocess
@@ -34,7 +34,7 @@ def test_files_of_the_networks_size_get_the_predictions_of_their_pixels(run: Pat
     paths, ensemble = garments(5), load_ensemble(run)
     found = predict_files(ensemble, paths)
     assert found.files == tuple(paths) and set(found.prepared) == {"as it is"} and not found.unreadable
-    assert (found.probabilities == ensemble.predict(draw_garments(5, seed=5)[0]).probabilities).all()
+    assert (found.probabilities == ensemble.predict(make_synthetic_images(5, seed=5)[0]).probabilities).all()
     assert found.table["file"].tolist() == [str(path) for path in paths]
 
 

@@ -15,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 from fmnist_cv.data import Images
 from fmnist_cv.data.images import read_indices
-from fmnist_cv.data.synthetic_images import draw_garments
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 from fmnist_cv.reporting import near_duplicates, near_pairs
 from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues
 from fmnist_cv.reporting.near_duplicates import SHARE_OF_USUAL, find_near_duplicates
@@ -29,7 +29,7 @@ def as_tensor(images: np.ndarray) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def garments() -> np.ndarray:
     """300 garments of which 3 are copies of others, 2 of them with a pixel changed."""
-    images, _ = draw_garments(300, 0)
+    images, _ = make_synthetic_images(300, 0)
     images[100], images[200], images[299] = images[7], images[7], images[8]
     images[200, 3, 3] ^= 1
     images[299, 3, 3] ^= 2

@@ -21,7 +21,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.data import ArrayDataModule, KFoldDataModule, SyntheticDataModule
 from fmnist_cv.data.sources import search_roots
-from fmnist_cv.data.synthetic_images import draw_garments
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.engine.run_names import find_run
 from fmnist_cv.errors import UserError
@@ -54,9 +54,9 @@ SEARCH: dict[str, Any] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A user's home folder with a bit of everything; the working folder is another, and stays empty."""
     home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    images, labels = draw_garments(60, seed=0)
+    images, labels = make_synthetic_images(60, seed=0)
     np.savez(home / "data.npz", images=images, labels=labels)
-    other, other_labels = draw_garments(30, seed=9)
+    other, other_labels = make_synthetic_images(30, seed=9)
     np.savez(home / "other.npz", images=other, labels=other_labels)
     (home / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     (home / "out.csv").write_text("index\n3\n5\n", encoding="utf-8")
