@@ -174,7 +174,9 @@ def type_name(hint: Any) -> str:
         return " | ".join(members)
     if get_origin(hint) is Literal:
         return " | ".join("null" if value is None else str(value) for value in get_args(hint))
-    name = getattr(get_origin(hint) or hint, "__name__", str(hint))
+    if dataclasses.is_dataclass(hint):
+        return "section"
+    name = getattr(get_origin(hint) or hint, "__name__", str(hint)).replace("Tree", "mapping")
     return f"{name}[{', '.join(members)}]" if members else name
 
 

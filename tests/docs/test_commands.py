@@ -23,9 +23,9 @@ sys.path.append(str(ROOT / "docs" / "hooks"))
 
 from parsers import parser_of
 
-# What makes of an experiment in a document one that takes a second: few synthetic images, one epoch, no processes.
+# What makes of an experiment in a document one that takes a second: few synthetic images, one fold and epoch, no processes.
 SMALL: dict[str, Any] = {
-    "cv.n_splits": 2,
+    "cv.holdout": 0.5,
     "cv.workers": 1,
     "trainer.max_epochs": 1,
     "trainer.logger": False,
@@ -47,7 +47,13 @@ def runs(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     def fill(folder: Path) -> None:
         for name, hidden in (("first", [16]), ("second", [4])):
             network = {"class_path": "fmnist_cv.models.DenseNetwork", "init_args": {"hidden": hidden}}
-            settings = {**SMALL, "name": name, "log_dir": str(folder / "lightning_logs")}
+            settings = {
+                **SMALL,
+                "cv.holdout": None,
+                "cv.n_splits": 2,
+                "name": name,
+                "log_dir": str(folder / "lightning_logs"),
+            }
             cross_validate(None, settings, run="run", model=network, data=SYNTHETIC)
 
     return once("documented_runs", fill)
