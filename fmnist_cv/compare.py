@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fmnist_cv.analysis.compared_runs import Comparisons, compare_runs
-from fmnist_cv.analysis.comparison import Comparison, chance_in_words, p_value
+from fmnist_cv.analysis.comparison import Comparison, p_value, probability_in_words
 from fmnist_cv.analysis.statistics import McNemarResult
 from fmnist_cv.analysis.tables import percent, rich_table
 from fmnist_cv.command_line import OK, CommandParser, command, number
@@ -120,7 +120,7 @@ def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
         if pair.t_test is not None and pair.chances is not None:
             chances = pair.chances
             cells += [_interval(pair.t_test.low, pair.t_test.high), p_value(pair.t_test.p), f"{pair.effect_size:+.2f}"]
-            cells += [chance_in_words(chance) for chance in (chances.a_better, chances.equal, chances.b_better)]
+            cells += [probability_in_words(chance) for chance in (chances.a_better, chances.equal, chances.b_better)]
         rows.append(cells)
     return rich_table("Differences on the shared folds, in points", columns, rows)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
@@ -12,6 +12,9 @@ from fmnist_cv.command_line import OK, CommandParser, command, print_files
 from fmnist_cv.inference.choices import DataPart
 from fmnist_cv.utils import paths
 from fmnist_cv.utils.user_text import make_console, print_line
+
+if TYPE_CHECKING:
+    from fmnist_cv.inference.evaluation_file import Evaluation
 
 WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
 
@@ -76,10 +79,10 @@ def make_parser() -> CommandParser:
     return parser
 
 
-def show(evaluation: dict[str, Any], folder: Path | None, console: Console) -> None:
+def show(evaluation: Evaluation, folder: Path | None, console: Console) -> None:
     """Print scores, per-class report, confusion matrix, and the files' paths."""
     from fmnist_cv.analysis.tables import CLASS_COLUMNS, class_rows, rich_table
-    from fmnist_cv.inference.evaluation import SCORE_COLUMNS, score_rows, sentences
+    from fmnist_cv.inference.evaluation_file import SCORE_COLUMNS, score_rows, sentences
 
     n, report = evaluation["n"], evaluation["report"]
     console.print(

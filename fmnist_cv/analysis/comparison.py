@@ -1,4 +1,4 @@
-"""Two models' scores on the same folds, compared: which is better, how sure is that, and does it matter."""
+"""Two runs compared on the same folds: significance tests, effect sizes, and the result in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scipy import stats
 
 from fmnist_cv.analysis.statistics import (
     McNemarResult,
-    TestResult,
+    TTestResult,
     corrected_standard_error,
     corrected_t_test,
     holm,
@@ -17,21 +17,22 @@ from fmnist_cv.analysis.statistics import (
 )
 
 ROPE = 0.005  # half a point of accuracy
-LEVEL = 0.05
-SURE = 0.95
+LEVEL = 0.05  # of significance
+SURE = 0.95  # posterior probability from which runs are called practically equivalent
+SMALLEST_P = 1e-4  # smaller p-values are shown as a bound
 
 
 @dataclass(frozen=True)
 class Scores:
-    """What of a run is compared, at its headline's epoch.
+    """The scores of a run that are compared, at its headline epoch.
 
     Attributes:
-        name: what the run is called beside the others.
+        name: the run's name in the comparison.
         accuracies: float64 (n_folds,), of each fold on the images it holds out.
         test_over_train: images in a validation fold over images in its training part.
-        out_of_fold: bool (m,), whether each image that the first repeat holds out is predicted right.
-        test: bool (n_test,), whether the folds' soft vote has each test image right; None where that is not known.
-        n_repeats: how often the folds were drawn.
+        out_of_fold: bool (m,), whether each image that the first repeat holds out is classified correctly.
+        test: bool (n_test,), whether the soft-voting ensemble classifies each test image correctly; None if unknown.
+        n_repeats: number of repeats of the cross-validation.
     """
 
     name: str
@@ -43,12 +44,12 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Chances:
+class PosteriorProbabilities:
     """Posterior probabilities of the Bayesian correlated t-test.
 
     Attributes:
-        a_better, b_better: the mean difference is larger than the region of practical equivalence.
-        equal: it lies within.
+        a_better, b_better: the mean difference exceeds the region of practical equivalence in favour of a or b.
+        equal: the mean difference lies within the region.
     """
 
     a_better: float
@@ -58,32 +59,32 @@ class Chances:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs; all differences are a minus b, as shares of the images.
+    """Two runs compared; all differences are a minus b, as shares of the images.
 
     Attributes:
         a, b: the runs' names.
         rope: half the width of the region of practical equivalence.
         difference: of the folds' mean accuracies.
-        t_test: corrected resampled t-test; None for a hold-out's one score, for two folds, and where all folds differ by
-            the same.
-        chances: None where t_test is.
-        effect_size: mean over standard deviation of the folds' differences (Cohen's d_z). Folds are no sample of
-            independent subjects, and larger folds make it larger: compare it only among runs with the same folds. None
-            where t_test is.
-        out_of_fold: McNemar's test on the held-out images, each predicted by the fold that did not train on it. The k
-            models of a run stand for one, whose training set they share by k - 2 in k - 1 parts. With repeats, on the
-            first alone: the same images again would be no new ones.
-        test: McNemar's test of the folds' soft votes on the test set; None where it is not known.
-        p: of the test that decides, t_test or else out_of_fold; adjusted by Holm for n_pairs.
-        n_pairs: how many pairs were compared.
+        t_test: corrected resampled t-test; None for the single score of a hold-out, for two folds, and where all folds
+            differ by the same amount.
+        chances: posterior probabilities; None where t_test is None.
+        effect_size: mean over standard deviation of the folds' differences (Cohen's d_z). Folds are not independent
+            subjects, and larger folds increase it: compare it only among runs with the same folds. None where t_test is
+            None.
+        out_of_fold: McNemar's test on the held-out images, each predicted by the model that was not trained on it. The k
+            models of a run are treated as one; any two share (k - 2) / (k - 1) of their training sets. Only the first
+            repeat is used, since the others hold out the same images again.
+        test: McNemar's test of the soft-voting ensembles on the test set; None if unknown.
+        p: p-value of the deciding test, t_test or else out_of_fold; adjusted by Holm's method for n_pairs.
+        n_pairs: number of pairs compared.
     """
 
     a: str
     b: str
     rope: float
     difference: float
-    t_test: TestResult | None
-    chances: Chances | None
+    t_test: TTestResult | None
+    chances: PosteriorProbabilities | None
     effect_size: float | None
     out_of_fold: McNemarResult
     test: McNemarResult | None
@@ -92,21 +93,21 @@ class Comparison:
 
     @property
     def sentence(self) -> str:
-        """The finding in plain words, the better run first."""
+        """The result in words, the better run first."""
         return _sentence(self)
 
 
 def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
-    """Compare what two runs have on the same folds and images.
+    """Compare two runs on the same folds and images.
 
     The Bayesian correlated t-test (Benavoli, Corani, Demšar and Zaffalon, "Time for a change", JMLR 18, 2017, section
     4.1) has a Student posterior with the mean of the differences and the corrected standard error of Nadeau and Bengio,
-    here with the folds' real sizes: baycomp's CorrelatedTTest derives them from the number of folds, which is the same
-    for k folds, and has no answer for repeated hold-outs.
+    here with the folds' real sizes: baycomp's CorrelatedTTest derives them from the number of folds, which is equivalent
+    for k folds and undefined for repeated hold-outs.
 
     Args:
         a, b: the runs' scores.
-        rope: differences up to this share of the images do not matter.
+        rope: half-width of the region of practical equivalence, as a difference of accuracies.
     """
     differences = a.accuracies - b.accuracies
     out_of_fold = mcnemar(a.out_of_fold, b.out_of_fold)
@@ -125,7 +126,7 @@ def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
         rope,
         mean,
         t_test,
-        Chances(a_better=above, equal=1 - below - above, b_better=below),
+        PosteriorProbabilities(a_better=above, equal=1 - below - above, b_better=below),
         mean / float(differences.std(ddof=1)),
         out_of_fold,
         test,
@@ -134,7 +135,7 @@ def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
 
 
 def adjusted(pairs: list[Comparison]) -> list[Comparison]:
-    """The same with p-values adjusted by Holm: those that decide, and McNemar's among themselves."""
+    """The pairs with p-values adjusted by Holm's method, each kind of test among themselves."""
     if len(pairs) == 1:
         return pairs
     p, out_of_fold = holm([pair.p for pair in pairs]), holm([pair.out_of_fold.p for pair in pairs])
@@ -157,41 +158,39 @@ def adjusted(pairs: list[Comparison]) -> list[Comparison]:
 
 
 def _sentence(pair: Comparison) -> str:
-    """The finding in plain words, the better run first."""
-    mcnemars, t_test = pair.out_of_fold, pair.t_test
+    on_images, t_test, posterior = pair.out_of_fold, pair.t_test, pair.chances
     swap = pair.difference < 0
     better, worse = (pair.b, pair.a) if swap else (pair.a, pair.b)
-    if t_test is None and mcnemars.g is None:
-        return f"{better} and {worse} are right and wrong on the same {mcnemars.n:,} held-out images: no difference."
-    low, high = (t_test.low, t_test.high) if t_test else (mcnemars.low, mcnemars.high)
+    if t_test is None and on_images.g is None:
+        return f"{better} and {worse} are correct on the same {on_images.n:,} held-out images: no difference."
+    low, high = (t_test.low, t_test.high) if t_test else (on_images.low, on_images.high)
     if swap:
         low, high = -high, -low
-    kind = "corrected 95 % interval" if t_test else "95 % interval"
-    p = p_value(pair.p)
-    p = f"p {p if p.startswith('<') else f'= {p}'}"
-    figures = f"{_points(abs(pair.difference))} points ({kind} {_points(low)} to {_points(high)}), {p}" + (
-        "" if t_test else " by McNemar's test"
-    )
+    interval = f"{'corrected ' if t_test else ''}95 % confidence interval {_points(low)} to {_points(high)}"
+    p = f"p {p_value(pair.p)}" if pair.p < SMALLEST_P else f"p = {p_value(pair.p)}"
+    test = "" if t_test else " by McNemar's test"
+    figures = f"{_points(abs(pair.difference))} points ({interval}), {p}{test}"
     rope = f"{100 * pair.rope:g} points"
-    chances = pair.chances
     if pair.p < LEVEL:
-        told = f"{better} is better than {worse}: {figures}"
-        if chances is not None:
-            chance = chances.b_better if swap else chances.a_better
-            told += f"; the chance that it is better by more than {rope} is {chance_in_words(chance)}"
-    elif chances is not None and chances.equal >= SURE:
-        told = (
-            f"{better} and {worse} are practically equal: {figures}; the chance that they differ by no more than {rope} "
-            f"is {chance_in_words(chances.equal)}"
+        sentence = f"{better} is significantly better than {worse}: {figures}"
+        if posterior is not None:
+            probability = probability_in_words(posterior.b_better if swap else posterior.a_better)
+            sentence += f"; the posterior probability that it is better by more than {rope} is {probability}"
+        return f"{sentence}."
+    if posterior is not None and posterior.equal >= SURE:
+        probability = probability_in_words(posterior.equal)
+        return (
+            f"{better} and {worse} are practically equivalent: {figures}; the posterior probability that they differ by at "
+            f"most {rope} is {probability}."
         )
-    else:
-        told = f"No difference shown between {better} and {worse}: {figures}; {better} may be up to {100 * high:.2f} points better"
-        told += f" or {-100 * low:.2f} worse" if low < 0 else ""
-    return told + "."
+    sentence = (
+        f"No significant difference between {better} and {worse}: {figures}; {better} may be up to {100 * high:.2f}"
+    )
+    return f"{sentence} points better" + (f" or {-100 * low:.2f} worse." if low < 0 else ".")
 
 
 def verdict(scores: list[Scores], pairs: list[Comparison]) -> str:
-    """Of several runs: the best, and which are not shown to be worse."""
+    """The result for three or more runs: the best one, and those that are not significantly worse."""
     best = max(scores, key=lambda run: run.accuracies.mean()).name
     unclear = [
         f"{pair.b if pair.a == best else pair.a} (p = {pair.p:.2g})"
@@ -199,19 +198,19 @@ def verdict(scores: list[Scores], pairs: list[Comparison]) -> str:
         if best in (pair.a, pair.b) and pair.p >= LEVEL
     ]
     if not unclear:
-        return f"Of {len(scores)} runs, {best} is better than each of the others."
-    return f"Of {len(scores)} runs, {best} has the highest accuracy, but is not shown to be better than {', '.join(unclear)}."
+        return f"Of {len(scores)} runs, {best} is significantly better than each of the others."
+    return f"Of {len(scores)} runs, {best} has the highest accuracy, but is not significantly better than {', '.join(unclear)}."
 
 
 def p_value(p: float) -> str:
     """Two digits, or "< 0.0001"."""
-    return f"{p:.2g}" if p >= 1e-4 else "< 0.0001"
+    return f"{p:.2g}" if p >= SMALLEST_P else f"< {SMALLEST_P:.4f}"
 
 
 def _points(share: float) -> str:
     return f"{100 * share:+.2f}"
 
 
-def chance_in_words(share: float) -> str:
-    """In whole percent, never certain."""
+def probability_in_words(share: float) -> str:
+    """In whole percent, never 0 or 100."""
     return "over 99 %" if share > 0.99 else "under 1 %" if share < 0.01 else f"{100 * share:.0f} %"

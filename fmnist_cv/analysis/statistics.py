@@ -1,16 +1,26 @@
-"""What may be said of scores from cross-validation: intervals and tests that know the folds share their data."""
+"""Confidence intervals and significance tests for cross-validation scores, which are correlated across folds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import Any
+from typing import TypedDict, cast
 
 import numpy as np
 from scipy import stats
 
-NO_SPREAD = 1e-9  # a standard deviation below it, less than an image of a billion, is rounding
+NO_SPREAD = 1e-9  # a standard deviation below it, less than one image in a billion, is rounding
+
+
+class ScoreSummary(TypedDict):
+    """`Summary` as the plain values of a results file."""
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    n: int
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,7 @@ class Summary:
     """Scores of the folds: mean, standard deviation (ddof 1; None for one score), and interval of the mean.
 
     Attributes:
-        low, high: corrected 95 % interval, within the metric's range; None where `why_no_interval` says why.
+        low, high: corrected 95 % confidence interval, within the metric's range; None where `why_no_interval` gives a reason.
         n: number of scores.
     """
 
@@ -28,8 +38,8 @@ class Summary:
     high: float | None
     n: int
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+    def as_dict(self) -> ScoreSummary:
+        return cast(ScoreSummary, asdict(self))
 
 
 def corrected_standard_error(scores: Sequence[float], test_over_train: float) -> float:
@@ -49,60 +59,59 @@ def corrected_standard_error(scores: Sequence[float], test_over_train: float) ->
 def summarise(
     scores: Sequence[float], test_over_train: float, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Summary:
-    """Mean, standard deviation and corrected interval of folds' validation scores.
+    """Mean, standard deviation and corrected confidence interval of the folds' validation scores.
 
     Args:
         scores: one score per fold and repeat.
         test_over_train: images in a validation fold over images in its training part.
-        level: confidence of the interval.
+        level: of confidence.
         bounds: the metric's range, see `within_bounds`.
     """
     mean, n = float(np.mean(scores)), len(scores)
     if n < 2:
         return Summary(mean, None, None, None, n)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * corrected_standard_error(scores, test_over_train)
-    whole = Summary(mean, float(np.std(scores, ddof=1)), mean - half, mean + half, n)
-    return Summary(**within_bounds(whole.as_dict(), bounds))
+    unbounded = Summary(mean, float(np.std(scores, ddof=1)), mean - half, mean + half, n)
+    return Summary(**within_bounds(unbounded.as_dict(), bounds))
 
 
 def why_no_interval(n: int, sd: float | None) -> str | None:
-    """Why n scores with this standard deviation have no interval; None where they have one.
+    """The reason why n scores with this standard deviation have no interval; None where they have one.
 
-    With two scores, Student's quantile of one degree of freedom is 12.7, and chance makes s anything: such an interval
-    tells of the choice of two folds, not of the model. Of equal scores it would have no width, as if the mean were certain.
+    With two scores, Student's quantile with one degree of freedom is 12.7 and s is almost arbitrary: such an interval
+    depends on the choice of the two folds more than on the model. For equal scores it would have zero width, as if the
+    mean were known exactly.
     """
     if n == 1:
-        return "one score says nothing about how much others would differ"
+        return "one score gives no estimate of the spread"
     if n == 2:
-        return "two scores say nothing about how much others would differ"
+        return "two scores give no reliable estimate of the spread"
     if sd is not None and sd < NO_SPREAD:
-        return "equal scores say nothing about how much others would differ"
+        return "equal scores give no estimate of the spread"
     return None
 
 
-def within_bounds(summary: dict[str, Any], bounds: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
-    """A summary as a mapping, with its interval cut to the metric's range, or None where the scores have none.
+def within_bounds(summary: ScoreSummary, bounds: tuple[float, float] = (0.0, 1.0)) -> ScoreSummary:
+    """A summary whose interval is truncated to the metric's range, or None where `why_no_interval` gives a reason.
 
-    The mean that is estimated lies in the range, so that the cut interval holds it just as often as the whole one
+    The true mean lies in the range, so the truncated interval covers it exactly as often as the full one
     (Mandelkern, "Setting confidence intervals for bounded parameters", Statistical Science 17, 2002, section 3).
     """
     low, high = summary["low"], summary["high"]
-    if low is None or why_no_interval(summary["n"], summary["sd"]):
-        return summary | {"low": None, "high": None}
-    return summary | {"low": max(low, bounds[0]), "high": min(high, bounds[1])}
+    if low is None or high is None or why_no_interval(summary["n"], summary["sd"]):
+        return {**summary, "low": None, "high": None}
+    return {**summary, "low": max(low, bounds[0]), "high": min(high, bounds[1])}
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a share of n independent trials (Wilson 1927): for one model's score on one test set."""
+    """Wilson's confidence interval of a proportion of n independent trials: for one model's score on one test set."""
     interval = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
     return float(interval.low), float(interval.high)
 
 
 @dataclass(frozen=True)
-class TestResult:
-    """Outcome of a corrected resampled t-test of the difference of two models' scores."""
-
-    __test__ = False  # not a test of pytest's, whatever its name
+class TTestResult:
+    """Result of a corrected resampled t-test of the difference of two models' scores; low and high bound the difference."""
 
     difference: float
     low: float
@@ -112,16 +121,16 @@ class TestResult:
 
 def corrected_t_test(
     a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95
-) -> TestResult | None:
-    """Is the mean of a - b different from 0? Scores pair up by shared split (Nadeau and Bengio 2003, section 3).
+) -> TTestResult | None:
+    """Corrected resampled t-test of mean(a - b) = 0, paired by shared split (Nadeau and Bengio 2003, section 3).
 
     Args:
         a, b: scores in [0, 1] of two models on the same splits, in the same order.
         test_over_train: images in a validation fold over images in its training part.
-        level: confidence of the interval.
+        level: of confidence.
 
     Returns:
-        The interval lies in [-1, 1]; None where `why_no_interval` of the differences says why.
+        The interval lies in [-1, 1]; None where `why_no_interval` gives a reason for the differences.
     """
     differences = [x - y for x, y in zip(a, b, strict=True)]
     mean, n = float(np.mean(differences)), len(differences)
@@ -129,15 +138,15 @@ def corrected_t_test(
         return None
     error = corrected_standard_error(differences, test_over_train)
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * error
-    return TestResult(
+    return TTestResult(
         mean, max(mean - half, -1.0), min(mean + half, 1.0), 2 * float(stats.t.sf(abs(mean) / error, n - 1))
     )
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values of several tests, adjusted so that the chance of any false finding among them stays below the level.
+    """p-values adjusted for multiple testing so that the family-wise error rate stays below the level.
 
-    Holm's step-down ("A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
+    Holm's step-down procedure ("A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6,
     1979), in the order given.
     """
     adjusted, largest = [0.0] * len(p), 0.0
@@ -149,16 +158,16 @@ def holm(p: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class McNemarResult:
-    """Outcome of McNemar's test of two models' predictions for the same images.
+    """Result of McNemar's test of two models' predictions on the same images.
 
     Attributes:
-        only_a, only_b: images that one model alone has right.
+        only_a, only_b: images that only one model classifies correctly.
         n: images.
-        difference: accuracy of a minus that of b, a share.
-        low, high: 95 % interval of the difference, given how many images the models disagree on.
+        difference: accuracy of a minus that of b, -1 to 1.
+        low, high: 95 % confidence interval of the difference, given the number of discordant images.
         p: exact, two-sided.
         g: Cohen's g, only_a / (only_a + only_b) - 1/2; 0.05 is called small, 0.15 medium, 0.25 large (Cohen 1988, chapter
-            5). None where no image is right for one model alone.
+            5). None without discordant images.
     """
 
     only_a: int
@@ -172,15 +181,15 @@ class McNemarResult:
 
 
 def mcnemar(right_a: np.ndarray, right_b: np.ndarray, level: float = 0.95) -> McNemarResult:
-    """McNemar's exact test: of the images that one model alone has right, are as many a's as b's?
+    """McNemar's exact test that two models classify equally many of the discordant images correctly.
 
-    The binomial test and its Clopper-Pearson interval, so that p < 0.05 just where the 95 % interval leaves 0 out. It is
-    about these models on images like these, not about training such models anew (Dietterich, "Approximate statistical
+    The binomial test and its Clopper-Pearson interval, so that p < 0.05 exactly where the 95 % interval excludes 0. It
+    compares these trained models, not the procedures that trained them (Dietterich, "Approximate statistical
     tests for comparing supervised classification learning algorithms", Neural Computation 10, 1998, section 3.1).
 
     Args:
-        right_a, right_b: bool (n,), whether each model is right.
-        level: confidence of the interval.
+        right_a, right_b: bool (n,), whether each model is correct.
+        level: of confidence.
     """
     only_a, only_b, n = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum()), len(right_a)
     either = only_a + only_b

@@ -25,7 +25,7 @@ class Damaged(UserError):
         super().__init__(f"cannot read {path}: {reason}; {way_out}")
 
 
-def digest(content: dict[str, Any]) -> str:
+def digest(content: Mapping[str, object]) -> str:
     """Of what a JSON file holds; it is kept there under the key "digest"."""
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 

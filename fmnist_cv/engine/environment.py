@@ -6,10 +6,21 @@ import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
-def describe_environment(device: str, threads: int, precision: str) -> dict[str, Any]:
+class Environment(TypedDict):
+    """What a run was made with; `commit` is None for an installed package."""
+
+    device: str
+    threads_per_fold: int
+    precision: str
+    python: str
+    versions: dict[str, str]
+    commit: str | None
+
+
+def describe_environment(device: str, threads: int, precision: str) -> Environment:
     """Versions, device and commit, for result files."""
     packages = ("fmnist_cv", "torch", "lightning", "torchmetrics", "scikit-learn", "numpy")
     return {

@@ -41,7 +41,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         raise
 
 
-def write_json(path: Path, content: dict[str, Any], with_digest: bool = False) -> None:
+def write_json(path: Path, content: Mapping[str, object], with_digest: bool = False) -> None:
     """Replace a JSON file; with a digest, `read_json` notices any change of it."""
     if with_digest:
         content = {**content, "digest": digest(content)}

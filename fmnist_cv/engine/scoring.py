@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypedDict
 
 import lightning as L
 import torch
@@ -93,7 +93,30 @@ def loss_and_accuracy(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor
     return F.nll_loss(log_probabilities, labels), accuracy
 
 
-def classification_report(probabilities: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> dict[str, Any]:
+class ClassScores(TypedDict):
+    """One class against the others; `support` counts its images."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+class ClassificationReport(TypedDict):
+    """Scores of n predictions, see `classification_report`."""
+
+    n: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    nll: float
+    brier: float
+    calibration_error: float
+    per_class: dict[str, ClassScores]
+    confusion_matrix: list[list[int]]
+
+
+def classification_report(probabilities: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> ClassificationReport:
     """torchmetrics' view of predictions.
 
     Args:

@@ -24,7 +24,7 @@ from fmnist_cv.config.experiment import Experiment, flatten
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.best_effort import Warn, best_effort
-from fmnist_cv.engine.scoring import classification_report
+from fmnist_cv.engine.scoring import ClassificationReport, classification_report
 from fmnist_cv.utils.user_text import for_figure
 
 N_SAMPLES = 40
@@ -129,7 +129,7 @@ def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int | None
         writer.add_figure(tag, figure, step)
 
 
-def confusion_figure(report: dict[str, Any]) -> Figure:
+def confusion_figure(report: ClassificationReport) -> Figure:
     """The confusion matrix as shares of each true class, with the counts written in."""
     size = min(2.5 + 0.55 * len(report["per_class"]), 14)
     figure = Figure(figsize=(size, size), layout="constrained")
@@ -137,7 +137,7 @@ def confusion_figure(report: dict[str, Any]) -> Figure:
     return figure
 
 
-def draw_confusion(axes: Axes, report: dict[str, Any]) -> None:
+def draw_confusion(axes: Axes, report: ClassificationReport) -> None:
     """Draw the confusion matrix of a `classification_report` into given axes."""
     counts, names = np.array(report["confusion_matrix"]), [for_figure(name) for name in report["per_class"]]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)

@@ -1,4 +1,4 @@
-"""A run's networks, rebuilt from its config and its checkpoints: uint8 images in, probabilities out."""
+"""A run's models, rebuilt from its config and checkpoints: uint8 images in, probabilities out."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class TrainedNetwork(nn.Module):
 
     Args:
         name: its fold's, or "refit".
-        network: returns logits, log-probabilities or probabilities; which of them is told by 16 images of noise.
-        scale: uint8 images to the float32 that the network expects.
+        network: returns logits, log-probabilities or probabilities; which of them is determined on 16 images of noise.
+        scale: maps uint8 images to the float32 that the network expects.
         image_shape: (channels, height, width).
     """
 
@@ -49,12 +49,14 @@ class TrainedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         outputs = self.network(self.scale(images)).float()
-        return normalised(outputs) if self.returns_probabilities else outputs.softmax(1)  # of log-probabilities, too
+        return (
+            normalised(outputs) if self.returns_probabilities else outputs.softmax(1)
+        )  # also right for log-probabilities
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What networks say of n images.
+    """Predictions of one or more models for n images.
 
     Attributes:
         probabilities: float32 (n_networks, n, n_classes).
@@ -66,20 +68,20 @@ class Predictions:
 
     @property
     def mean(self) -> np.ndarray:
-        """float64 (n, n_classes): the soft vote."""
-        return self.probabilities.mean(0, dtype=np.float64)
+        """float64 (n, n_classes): the models' mean probabilities (soft voting)."""
+        return np.mean(self.probabilities, axis=0, dtype=np.float64)
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (n,): the soft vote's classes."""
-        return self.mean.argmax(1)
+        """int64 (n,): the predicted classes."""
+        return np.argmax(self.mean, axis=1)
 
     @property
     def agreement(self) -> np.ndarray | None:
-        """float64 (n,): share of the networks whose own answer is the soft vote's; None of a single network."""
+        """float64 (n,): share of the models that predict the ensemble's class on their own; None for a single model."""
         if len(self.probabilities) == 1:
             return None
-        return (self.probabilities.argmax(2) == self.labels).mean(0)
+        return np.mean(self.probabilities.argmax(2) == self.labels, axis=0)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -95,16 +97,16 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trained networks that vote.
+    """A soft-voting ensemble of trained models, or a single one.
 
     Attributes:
-        networks: one per fold, or a single one.
+        networks: one per fold, or one.
         class_names: one per class.
         image_shape: (channels, height, width) of the images they take.
-        device: where they are.
+        device: the models' device.
         precision: makes the context in which they run.
         precision_name: the Trainer's name for it.
-        batch_size: images that are in memory as float32 at a time.
+        batch_size: images per forward pass.
     """
 
     networks: tuple[TrainedNetwork, ...]
@@ -116,23 +118,23 @@ class Ensemble:
     batch_size: int = 1000
 
     def predict(self, images: np.ndarray | Tensor, console: Console | None = None) -> Predictions:
-        """Classify images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c), prepared as those of the training.
+        """Classify images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c), of the training images' size and preprocessing.
 
         Args:
-            images: the images; photos in files are for `predict_files`.
+            images: the images; for image files, see `predict_files`.
             console: where progress is shown.
 
         Raises:
-            UserError: another dtype or shape than the networks take; a network predicts NaN.
+            UserError: dtype or shape do not fit the models, or a model predicts NaN.
         """
         images = images.cpu() if isinstance(images, Tensor) else np.asarray(images)
         checked = Images.from_arrays(images, np.zeros(len(images), dtype=np.int64))
         if checked.shape != self.image_shape:
             raise UserError(
-                f"the images have the shape {checked.shape}, but the networks take {self.image_shape} "
+                f"the images have the shape {checked.shape}, but the models take {self.image_shape} "
                 "(channels, height, width)"
             )
-        batches = checked.images.split(self.batch_size)
+        batches = torch.split(checked.images, self.batch_size)
         steps = [(network, batch) for network in self.networks for batch in batches]
         outputs = []
         with torch.inference_mode(), self.precision():
@@ -143,8 +145,8 @@ class Ensemble:
         if len(bad):
             name, image = self.networks[bad[0, 0]].name, bad[0, 1]
             raise UserError(
-                f"{name} predicts NaN for image {image} (counted from 0), so that it has no class; use "
-                "precision 32-true, or leave this network out (model='best' or 'refit')"
+                f"{name} predicts NaN for image {image} (counted from 0); use precision 32-true, or leave this model out "
+                "(model='best' or 'refit')"
             )
         return Predictions(probabilities, self.class_names)
 
@@ -155,14 +157,14 @@ def load_ensemble(
     accelerator: str | None = None,
     precision: str | None = None,
 ) -> Ensemble:
-    """A finished run's networks, at the headline's epoch. The training images are not needed.
+    """A finished run's models, at its headline epoch. The training images are not needed.
 
-    The run's config.yaml names classes, which are imported: take runs from those whose code you would run, and for
-    networks from others `load_exported`. Checkpoints are never unpickled into objects.
+    The classes named in the run's config.yaml are imported: load runs only from sources whose code you would run, and use
+    `load_exported` for models from others. Checkpoints are never unpickled into objects.
 
     Args:
         run: the run's folder.
-        model: "ensemble" of the folds' networks, the "best" fold's alone, or the "refit" on all training images.
+        model: "ensemble" of the folds' models, the "best" fold's model, or the "refit" on all training images.
         accelerator: cpu, cuda (gpu), mps or auto; by default the run's own setting.
         precision: the Trainer's; by default the run's.
 
@@ -191,7 +193,7 @@ def load_ensemble(
 
 
 def checkpoints(result: CrossValidationResult, model: ModelChoice) -> list[tuple[str, Path]]:
-    """(name, checkpoint at the headline's epoch) of each network.
+    """(name, checkpoint at the headline epoch) of each model.
 
     Raises:
         UserError: the run has no such model.
@@ -217,14 +219,14 @@ def checkpoints(result: CrossValidationResult, model: ModelChoice) -> list[tuple
 
 
 def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str, Any]]:
-    """The experiment's parts with the weights and scaling of a checkpoint, and the data module's state in that.
+    """The experiment's parts with weights and scaling from a checkpoint, and the data module's state in it.
 
     Raises:
         UserError: the checkpoint is missing or damaged, or does not fit the experiment.
     """
     if not path.is_file():
         raise UserError(
-            f"{path} is not there; a search keeps the checkpoints of its best trial alone; otherwise "
+            f"{path} is missing; a search keeps the checkpoints of its best trial only; otherwise "
             f"{FoldFolder(path.parent).retrain_hint}"
         )
     parts = experiment.build(experiment.seed)
@@ -244,7 +246,7 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
 
 
 def scaling_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:
-    """A data module's `Scaling`, or its own `scale` where its class has another."""
+    """A data module's `Scaling`, or its `scale` method where its class overrides it."""
     if type(data).scale is KFoldDataModule.scale and data.scaling is not None:
         return data.scaling
     return data.scale
@@ -253,15 +255,17 @@ def scaling_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:
 def _device_and_precision(
     result: CrossValidationResult, accelerator: str | None, precision: str | None
 ) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]], str]:
-    """The device, and the precision's context and name: on a CPU Lightning puts bf16 in the place of fp16."""
+    """Device, and the precision's context and name: on a CPU Lightning replaces fp16 by bf16."""
     config = result.experiment.config.trainer
     try:
         devices = find_devices(accelerator or config.accelerator, "auto" if accelerator else config.devices)
     except UserError:
-        asked = f"'{accelerator}'" if accelerator else f"'{config.accelerator}', devices {config.devices}, of the run"
+        requested = (
+            f"'{accelerator}'" if accelerator else f"'{config.accelerator}', devices {config.devices}, of the run"
+        )
         raise UserError(
-            f"the networks cannot be put on {asked}: there is no such device here; choose another with "
-            "--accelerator, e.g. cpu"
+            f"the models cannot run on {requested}: this machine has no such device; choose another with --accelerator, "
+            "e.g. cpu"
         ) from None
     with quiet_lightning():
         trainer = make_trainer(

@@ -1,4 +1,4 @@
-"""A run exported: which networks, where to, and what is to be known of them."""
+"""Export of a finished run: the models, the folder, and metadata about their origin and accuracy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.inference import safetensors_export
 from fmnist_cv.inference.choices import ExportFormat, ModelChoice
 from fmnist_cv.inference.ensemble import Ensemble, load_ensemble
-from fmnist_cv.inference.evaluation import read_data
+from fmnist_cv.inference.named_data import read_data
 from fmnist_cv.inference.onnx_export import export_onnx
 from fmnist_cv.inference.safetensors_export import OWN, export_safetensors, load_exported
 from fmnist_cv.utils.paths import user_path
@@ -40,33 +40,33 @@ def export_run(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> tuple[list[Path], list[str]]:
-    """Export a finished run's networks in float32, as `python -m fmnist_cv.export` does.
+    """Export a finished run's models in float32, as `python -m fmnist_cv.export` does.
 
     Args:
         run: the run's folder.
         form: "onnx" or "safetensors".
         model: "ensemble", "best" or "refit", see `load_ensemble`.
         out: folder for the files; by default exports/<model> in the run's.
-        check_on: images to check the ONNX file on, see `evaluation.read_data`; by default the run's test images, of a
-            run without any its training images.
-        overwrite: replace files that are there.
+        check_on: images to check the ONNX file on, see `named_data.read_data`; by default the run's test images or,
+            without any, its training images.
+        overwrite: replace existing files.
         console: where progress is shown.
 
     Returns:
-        The files, and sentences on what the check found.
+        The files, and the result of the check in sentences.
 
     Raises:
-        UserError: run or model cannot be used as asked, files are there, or the export failed its check.
+        UserError: run or model cannot be used, files exist, or the export failed its check.
     """
     if form not in get_args(ExportFormat):
         raise UserError(f"format is '{form}'; it is one of {', '.join(get_args(ExportFormat))}")
     if check_on is not None and form != "onnx":
-        raise UserError("check_on is for ONNX; safetensors are read back and compared, whatever the images")
+        raise UserError("check_on is for ONNX; safetensors are read back and compared without images")
     result = CrossValidationResult.load(run)
     folder = user_path(out, "--out") if out is not None else inside(result.path, result.path / "exports" / model)
     files = [folder / name for name in FILES[form]]
-    if not overwrite and (there := [str(file) for file in files if file.exists()]):
-        raise UserError(f"{' and '.join(there)}: there already; give another --out, or --overwrite")
+    if not overwrite and (existing := [str(file) for file in files if file.exists()]):
+        raise UserError(f"{' and '.join(existing)} exists; give another --out, or --overwrite")
     check_writable(folder, "--out", "")
     ensemble = load_ensemble(result, model, accelerator="cpu", precision="32-true")
     try:
@@ -86,7 +86,9 @@ def _onnx(
     notes = {key: v if isinstance(v, str) else json.dumps(v) for key, v in _notes(result, ensemble).items()}
     found = export_onnx(ensemble, path, images, notes, console)
     ties = (
-        f", but for {found['ties']} ties, whose two most probable classes are nearer than 1e-5" if found["ties"] else ""
+        f", except {found['ties']} ties, whose two most probable classes differ by less than 1e-5"
+        if found["ties"]
+        else ""
     )
     return [
         f"onnxruntime gives the same predictions for {found['images']:,} images{ties}; probabilities differ by up to "
@@ -106,41 +108,39 @@ def _safetensors(result: CrossValidationResult, ensemble: Ensemble, folder: Path
             raise
         lacks = f"does not hold {', '.join(objects)}, objects themselves" if objects else f"is not enough: {error}"
         return [
-            f"network.json {lacks}; give load_exported a function that makes the network from the other init_args: "
+            f"network.json {lacks}; pass load_exported a function that makes the network from the other init_args: "
             "load_exported(FOLDER, network=...)"
         ]
     noise = torch.randint(
         256, (64, *ensemble.image_shape), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
     )
     if not np.allclose(read.predict(noise).probabilities, ensemble.predict(noise).probabilities, atol=1e-6):
-        raise UserError(f"the networks read back from {folder} are not those of the run")
-    found = ["The networks read back from the files give the same probabilities."]
+        raise UserError(f"the models read back from {folder} predict otherwise than those of the run")
+    found = ["The models read back from the files give the same probabilities."]
     if not own:
         found.append(f"To load them, name the class: load_exported(FOLDER, network={class_path.rpartition('.')[2]})")
     return found
 
 
 def _public_path(class_path: str) -> str:
-    """A class of ours by its public name, whichever module it is defined in."""
+    """The public path of a class of this package, whichever module defines it."""
     public = f"fmnist_cv.models.{class_path.rpartition('.')[2]}"
     return public if class_path.startswith("fmnist_cv.") and public in OWN else class_path
 
 
 def _notes(result: CrossValidationResult, ensemble: Ensemble) -> dict[str, Any]:
-    """Where the networks come from, and how good they are."""
+    """Origin and accuracy of the models."""
     summary = result.summary
     validation = dict(zip([fold.name for fold in result.folds], result.accuracies.tolist(), strict=True))
     names: Sequence[str] = [network.name for network in ensemble.networks]
     accuracy: dict[str, Any] = {"validation": {name: validation[name] for name in names if name in validation}}
-    if summary["test"] is not None:
-        epoch = summary["headline"]["epoch"]
+    test = result.test_accuracies
+    if test is not None and summary["ensemble"] is not None:
         if len(names) > 1:
-            accuracy["test"] = summary["ensemble"][epoch]["accuracy"]
-        elif names[0] == "refit":
+            accuracy["test"] = summary["ensemble"][summary["headline"]["epoch"]]["accuracy"]
+        elif summary["refit"] is not None and names[0] == "refit":
             accuracy["test"] = summary["refit"]["test_accuracy"]
         else:
-            test = result.test_accuracies
-            assert test is not None
             accuracy["test"] = float(test[list(validation).index(names[0])])
     return {
         "experiment": summary["experiment"],

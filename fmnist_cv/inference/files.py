@@ -1,4 +1,4 @@
-"""Image files of any kind and size as the networks take them, and predictions of them."""
+"""Predictions for image files of any format and size."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from fmnist_cv.utils.paths import user_path
 
 @dataclass(frozen=True)
 class FilePredictions(Predictions):
-    """What networks say of image files.
+    """Predictions for image files.
 
     Attributes:
         files: those that were read, in order.
-        prepared: for each, what was done to it: "as it is", "resized" or "fashion-mnist".
-        unreadable: the files that were not, with the reason.
+        prepared: the preprocessing of each: "as it is", "resized" or "fashion-mnist".
+        unreadable: the reason for each file that could not be read.
     """
 
     files: tuple[Path, ...]
@@ -46,7 +46,7 @@ class FilePredictions(Predictions):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per file: its name, what was done to it, label, probability, agreement, each class's probability."""
+        """One row per file: name, preprocessing, label, probability, agreement, and the probability of each class."""
         table = super().table
         table.insert(0, "file", [_printable(path) for path in self.files])
         table.insert(1, "prepared", self.prepared)
@@ -63,14 +63,14 @@ def predict_files(
     """Classify image files.
 
     Args:
-        ensemble: the networks.
-        paths: files, and folders whose images are taken with those of their subfolders.
-        preprocessing: what is done to each image, see `read_and_preprocess`.
+        ensemble: the models.
+        paths: files, and folders, which are searched with their subfolders.
+        preprocessing: see `read_and_preprocess`.
         console: where progress is shown.
-        max_pixels: images of more pixels are skipped: each takes up to 16 bytes of memory while it is read.
+        max_pixels: images with more pixels are skipped: each pixel takes up to 16 bytes of memory while it is read.
 
     Raises:
-        UserError: not one image can be read, or the preprocessing does not suit the networks.
+        UserError: no image can be read, or the preprocessing does not suit the models.
     """
     if max_pixels < 1:
         raise UserError(f"max_pixels is {max_pixels}; it must be at least 1")
@@ -88,17 +88,17 @@ def predict_files(
             read.append(path)
     if not read:
         reasons = "; ".join([*unreadable.values()][:3]) + ("; ..." if len(unreadable) > 3 else "")
-        raise UserError(f"there is nothing to predict: {reasons}")
+        raise UserError(f"no image can be read: {reasons}")
     found = ensemble.predict(np.stack(images), console)
     return FilePredictions(found.probabilities, found.class_names, tuple(read), tuple(prepared), unreadable)
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The files, and in the place of folders the images in them and their subfolders, sorted, each but once.
+    """The files, with each folder replaced by the sorted images in it and its subfolders, without duplicates.
 
-    In folders, images are known by their endings: those that can be opened, and those of other formats, such as .heic,
-    which are refused by name when they are read. Hidden files and folders are left out. Links to folders are followed,
-    but no folder is searched twice.
+    In folders, images are recognised by their extension, including those of formats that cannot be read, such as .heic,
+    so that they are reported. Hidden files and folders are skipped. Links to folders are followed; no folder is searched
+    twice.
 
     Raises:
         UserError: a folder without images, or one that cannot be read.
@@ -110,13 +110,13 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
             continue
         inside = sorted(file for file in _files_in(path) if file.suffix.lower() in ENDINGS | OTHER_ENDINGS)
         if not inside:
-            raise UserError(f"the folder {path} holds no images: no file in it ends in .jpg, .png, or the like")
+            raise UserError(f"the folder {path} contains no images: no file has the extension .jpg, .png or similar")
         found |= dict.fromkeys(inside)
     return list(found)
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """The files in a folder and its subfolders, then in the folders that links in it lead to, but for hidden ones."""
+    """The files in a folder and its subfolders, then in linked folders, except hidden ones."""
 
     def refuse(error: OSError) -> None:
         raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
@@ -137,22 +137,22 @@ def _files_in(folder: Path) -> Iterator[Path]:
 def read_and_preprocess(
     path: Path, image_shape: tuple[int, int, int], preprocessing: Preprocessing
 ) -> tuple[np.ndarray, str]:
-    """An image file as networks take it.
+    """Read an image file and preprocess it for the models.
 
     Args:
         path: the file.
         image_shape: (channels, height, width).
-        preprocessing: "fashion-mnist", for photos of garments on a plain background and networks that take 28x28 grey
-            pixels (see `fmnist_cv.data.photos.preprocess`); "none", resized where its size is another, converted to grey
-            where the networks take grey, and nothing else; "auto", unchanged where its size is the networks', else
-            "fashion-mnist" for 28x28 grey pixels, and "none" for all others.
+        preprocessing: "fashion-mnist", for photos of garments on a plain background and models that take 28x28 grey pixels
+            (see `fmnist_cv.data.photos.preprocess`); "none", resized where its size differs, converted to grey where the
+            models take grey images, and nothing else; "auto", unchanged where its size fits, else "fashion-mnist" for
+            models that take 28x28 grey pixels, and "none" for all others.
 
     Returns:
-        uint8 (channels, height, width), and what was done: "as it is", "resized", or the preprocessing's name.
+        uint8 (channels, height, width), and the preprocessing: "as it is", "resized" or "fashion-mnist".
 
     Raises:
-        UnreadableImage: the file holds no image.
-        UserError: a preprocessing that does not suit the networks.
+        UnreadableImage: the file is not a readable image.
+        UserError: the preprocessing does not suit the models.
     """
     if str(preprocessing) == "as-published":
         raise UserError(AS_PUBLISHED)
@@ -162,7 +162,7 @@ def read_and_preprocess(
     garments = image_shape == (1, SIZE, SIZE)
     if preprocessing == "fashion-mnist" and not garments:
         raise UserError(
-            f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the networks take "
+            f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the models take "
             f"{channels} channel(s) of {height}x{width}; use none"
         )
     photo = read_photo(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from fmnist_cv.analysis.statistics import wilson_interval
+from fmnist_cv.analysis.summary import Interval
 
 BINS = 15  # as torchmetrics' calibration error in the results
 
@@ -177,36 +178,43 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, title: str, error
 
 
 def fold_spread(
-    folds: list[tuple[str, float, tuple[float, float]]], interval: tuple[float, float, float] | None
+    names: Sequence[str],
+    accuracies: Sequence[float],
+    intervals: Sequence[Interval],
+    mean_interval: tuple[float, float, float] | None,
 ) -> Chart:
     """Each fold's score with its interval, above each other, and the band of the mean's interval.
 
     Args:
-        folds: name, accuracy, and the Wilson interval of each.
-        interval: low, mean and high of the folds' mean, where there are several.
+        names, accuracies: of each fold.
+        intervals: Wilson's of each fold.
+        mean_interval: low, mean and high of the folds' mean, if it has an interval.
     """
-    bounds = [100 * v for _, _, pair in folds for v in pair] + [100 * v for v in interval or ()]
+    bounds = [100 * bound for pair in (*intervals, mean_interval or ()) for bound in pair]
     margin = 0.04 * (max(bounds) - min(bounds)) or 1.0
-    n = len(folds)
+    n, folds = len(names), list(zip(names, accuracies, strict=True))
     chart = Chart(
         title="Validation accuracy",
         summary="Validation accuracy by fold: "
-        + ", ".join(f"{name} {100 * accuracy:.2f} %" for name, accuracy, _ in folds),
+        + ", ".join(f"{name} {100 * accuracy:.2f} %" for name, accuracy in folds),
         x=(min(bounds) - margin, max(bounds) + margin),
         y=(n - 0.4, -0.6),
         x_title="accuracy, %",
         height=56 + 24 * max(n, 3),
-        left=14 + 7.5 * max(len(name) for name, _, _ in folds),
-        y_ticks=[(i, name) for i, (name, _, _) in enumerate(folds)],
+        left=14 + 7.5 * max(map(len, names)),
+        y_ticks=list(enumerate(names)),
     )
-    if interval:
-        low, mean, high = (100 * v for v in interval)
+    if mean_interval:
+        low, mean, high = (100 * value for value in mean_interval)
         chart.box(
-            (low, high), (n - 0.4, -0.6), "interval", f"corrected 95 % interval of the mean {low:.2f} to {high:.2f}"
+            (low, high),
+            (n - 0.4, -0.6),
+            "interval",
+            f"corrected 95 % confidence interval of the mean {low:.2f} to {high:.2f}",
         )
         chart.line((mean, mean), (n - 0.4, -0.6), "mean")
-    for i, (name, accuracy, (low, high)) in enumerate(folds):
+    for i, ((name, accuracy), (low, high)) in enumerate(zip(folds, intervals, strict=True)):
         chart.line((100 * low, 100 * high), (i, i), "whisker")
-        what = f"{name}: {100 * accuracy:.2f} %, 95 % interval {100 * low:.2f} to {100 * high:.2f}"
+        what = f"{name}: {100 * accuracy:.2f} %, 95 % confidence interval {100 * low:.2f} to {100 * high:.2f}"
         chart.dot(100 * accuracy, i, "val", what)
     return chart

@@ -120,7 +120,7 @@ def _parts(result: CrossValidationResult) -> dict[str, ScoredImages]:
     for name, part in parts.items():
         counted = np.zeros((len(train.class_names),) * 2, dtype=np.int64)
         np.add.at(counted, (part.predictions.label, part.predictions.predicted), part.predictions.votes)
-        if counted.tolist() != result.summary[f"{name}_report"]["confusion_matrix"]:
+        if counted.tolist() != result.reports[name]["confusion_matrix"]:
             raise UserError(
                 f"the predictions of run {result.path} do not add up to the confusion matrix in its "
                 "results.json: its files, or its test images, have been changed"
@@ -221,9 +221,8 @@ def _template() -> jinja2.Template:
 
 def _data(result: CrossValidationResult, packed: dict[str, Any], tiles: torch.Tensor) -> dict[str, Any]:
     """What the page's script reads."""
-    for name in ("out_of_fold", "test"):
-        if name in packed:
-            packed[name]["matrix"] = result.summary[f"{name}_report"]["confusion_matrix"]
+    for name, report in result.reports.items():
+        packed[name]["matrix"] = report["confusion_matrix"]
     n_repeats = result.summary["cv"]["n_repeats"]
     if n_repeats == 1:
         fold = np.full(len(result.labels), -1)
@@ -263,17 +262,17 @@ def _context(result: CrossValidationResult, parts: dict[str, ScoredImages], issu
     columns, rows = fold_table(summary)
     headline = summary["headline"]
     accuracy, names = headline["accuracy"], [fold["name"] for fold in summary["folds"]]
-    wilson = [tuple(pair) for pair in headline["wilson"]]
-    interval = (accuracy["low"], accuracy["mean"], accuracy["high"]) if accuracy["low"] is not None else None
+    low, mean, high = accuracy["low"], accuracy["mean"], accuracy["high"]
+    interval = None if low is None or high is None else (low, mean, high)
     held_out = "held-out fold" if summary["cv"]["inner_holdout"] is None else "inner hold-out"
     titles = {"out_of_fold": "Out of fold", "test": "Test set"}
-    reports = {name: summary[f"{name}_report"] for name in parts}
+    reports = result.reports
     return {
         "results": summary,
         "synthetic": "SYNTHETIC" in summary["data"]["name"],
         "columns": columns,
         "rows": rows,
-        "spread": charts.fold_spread(list(zip(names, result.accuracies.tolist(), wilson, strict=True)), interval),
+        "spread": charts.fold_spread(names, result.accuracies.tolist(), headline["wilson"], interval),
         "curves": charts.learning_curves([fold.read_metrics()["history"] for fold in result.folds], held_out),
         "held_out": held_out,
         "reports": reports,

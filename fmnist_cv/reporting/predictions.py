@@ -52,7 +52,7 @@ class PredictionTable:
     @property
     def wrong(self) -> np.ndarray:
         """bool (m,)."""
-        return self.label != self.predicted
+        return np.not_equal(self.label, self.predicted)
 
     @property
     def confidence(self) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import numpy as np
@@ -53,7 +53,8 @@ def write_tensorboard(result: CrossValidationResult) -> Path:
         beside.chmod(0o755)
         with SummaryWriter(str(beside)) as writer:
             note_synthetic(writer, result.summary["data"]["name"])
-            _add_confusion_matrices(writer, result.summary)
+            for name, report in result.reports.items():
+                add_figure(writer, f"confusion_matrix/{name}", confusion_figure(report))
             _add_pr_curves(writer, result)
             _add_embedding(writer, embedded, result.summary["data"]["class_names"])
         shutil.rmtree(folder, ignore_errors=True)
@@ -61,12 +62,6 @@ def write_tensorboard(result: CrossValidationResult) -> Path:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return folder
-
-
-def _add_confusion_matrices(writer: SummaryWriter, summary: dict[str, Any]) -> None:
-    for name in ("out_of_fold", "test"):
-        if (report := summary[f"{name}_report"]) is not None:
-            add_figure(writer, f"confusion_matrix/{name}", confusion_figure(report))
 
 
 def _add_pr_curves(writer: SummaryWriter, result: CrossValidationResult) -> None:
@@ -139,7 +134,7 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
     ]
     last, vectors, outputs = "", [], []
     with torch.inference_mode():
-        for batch in images.split(data.eval_batch_size):
+        for batch in torch.split(images, data.eval_batch_size):
             called.clear()
             output = model(data.scale(batch)).float()
             outputs.append(output)
@@ -156,7 +151,7 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
     return "log-probabilities", as_log_probabilities(torch.cat(outputs)).numpy()
 
 
-def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: list[str]) -> None:
+def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: Sequence[str]) -> None:
     names = [one_line(name) for name in class_names]  # the table's cells are separated by tabs, its rows by lines
     rows = [
         [names[label], names[predicted], "right" if label == predicted else "wrong", index]

@@ -18,7 +18,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.yaml_files import MAX_BYTES, MAX_DEPTH, MAX_VALUES, load_yaml, read_yaml
 from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.evaluation import read_data
+from fmnist_cv.inference.named_data import read_data
 from fmnist_cv.search.search import Search
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

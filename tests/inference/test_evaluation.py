@@ -21,7 +21,8 @@ from fmnist_cv import evaluate
 from fmnist_cv.data import Images
 from fmnist_cv.data.synthetic_images import CLASS_NAMES, make_synthetic_images
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.evaluation import evaluate_run, match_labels
+from fmnist_cv.inference.evaluation import evaluate_run
+from fmnist_cv.inference.named_data import match_labels
 
 Save = Callable[..., Path]
 

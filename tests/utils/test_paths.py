@@ -26,8 +26,8 @@ from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.engine.run_names import find_run
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import evaluate_run, export_run, load_exported
-from fmnist_cv.inference.evaluation import read_data
 from fmnist_cv.inference.files import find_images
+from fmnist_cv.inference.named_data import read_data
 from fmnist_cv.models import LinearClassifier
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage

@@ -1,0 +1,214 @@
+"""The contract of results.json: what it holds, and how files of older formats are read.
+
+`results.write_results` alone writes it, and `CrossValidationResult.load` alone reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+
+from fmnist_cv.analysis.statistics import ScoreSummary, within_bounds
+
+if TYPE_CHECKING:
+    from fmnist_cv.engine.environment import Environment
+    from fmnist_cv.engine.scoring import ClassificationReport
+
+# Raised when an older version would misread the file. Format 1 called cv.folds_per_repeat n_splits.
+FORMAT = 2
+
+Epoch = Literal["last", "best"]
+EPOCHS: tuple[Epoch, Epoch] = ("last", "best")
+Metric = Literal["accuracy", "loss"]
+BOUNDS: dict[Metric, tuple[float, float]] = {"accuracy": (0.0, 1.0), "loss": (0.0, inf)}
+
+Interval = Sequence[float]  # low and high; a list where it comes from JSON
+
+
+class DataSummary(TypedDict):
+    """The data set; fingerprints are of images and labels. Runs older than `test_fingerprint` have None there."""
+
+    name: str
+    fingerprint: str
+    n_train: int
+    n_test: int
+    test_fingerprint: str | None
+    image_shape: Sequence[int]
+    class_names: Sequence[str]
+
+
+class CVPlan(TypedDict):
+    """How the training images were split; `folds_per_repeat` is 1 for a hold-out."""
+
+    folds_per_repeat: int
+    n_repeats: int
+    stratify: bool
+    holdout: float | str | None
+    inner_holdout: float | None
+    train_size: int | None
+
+
+class Headline(TypedDict):
+    """The validation accuracy that is reported first, at the epoch that no held-out image has chosen.
+
+    `wilson` has a 95 % interval for each fold; `caveat` says why the score is optimistically biased, if it is.
+    """
+
+    epoch: Epoch
+    accuracy: ScoreSummary
+    wilson: Sequence[Interval]
+    caveat: str | None
+
+
+class Scores(TypedDict):
+    """One model on one set of images: mean negative log-likelihood in nats, and accuracy, 0 to 1."""
+
+    loss: float
+    accuracy: float
+
+
+class EpochScores(TypedDict):
+    """A fold's model after an epoch, counted from 0; `test` only with a test set."""
+
+    epoch: int
+    validation: Scores
+    test: NotRequired[Scores]
+
+
+class FoldSummary(TypedDict):
+    """One fold, as in its metrics.json; runs older than `device` lack it."""
+
+    name: str
+    repeat: int
+    fold: int
+    seed: int
+    threads: int
+    device: NotRequired[str]
+    n_train: int
+    n_inner: int
+    n_validation: int
+    epochs: int
+    stopped_early: bool
+    best_epoch: int
+    monitor: str
+    last: EpochScores
+    best: EpochScores
+
+
+class TestAccuracy(TypedDict):
+    """Accuracies of the folds' models on the test set; `sd` is None for one model."""
+
+    mean: float
+    sd: float | None
+    per_fold: Sequence[float]
+    wilson_per_fold: Sequence[Interval]
+
+
+class MeanLoss(TypedDict):
+    mean: float
+
+
+class TestScores(TypedDict):
+    """The folds' models on the one test set. Their mean has no interval, since they share its images."""
+
+    accuracy: TestAccuracy
+    loss: MeanLoss
+
+
+class EnsembleScore(TypedDict):
+    """The soft-voting ensemble of the folds' models on the test set."""
+
+    accuracy: float
+    wilson: Interval
+    n_models: int
+
+
+class Optimism(TypedDict):
+    """Validation accuracy of the best epoch minus that of the last, and what that difference means."""
+
+    accuracy: float
+    per_fold: Sequence[float]
+    what: str
+
+
+class BestFold(TypedDict):
+    """The fold with the highest validation accuracy; `checkpoint` is relative to the run's folder."""
+
+    name: str
+    validation_accuracy: float
+    checkpoint: str
+
+
+class RefitSummary(TypedDict):
+    """The model trained on all training images; test scores only with a test set."""
+
+    epochs: int
+    n_train: int
+    checkpoint: str
+    test_accuracy: NotRequired[float]
+    wilson: NotRequired[Interval]
+
+
+class Times(TypedDict):
+    """Seconds of wall time; `train_seconds` counts time shared by concurrent folds once."""
+
+    fold_wall_seconds: Sequence[float]
+    train_seconds: float
+    images_trained: int
+    images_per_second: float | None
+    peak_memory_mb: float
+
+
+class RunSummary(TypedDict):
+    """What results.json holds.
+
+    `untrained_classes` lists, by fold, the classes that it holds out images of and does not train on. `test`,
+    `ensemble` and `test_report` are None without a test set, `refit` until there is one.
+    """
+
+    format: int
+    experiment: str
+    run: str
+    data: DataSummary
+    seed: int
+    cv: CVPlan
+    headline: Headline
+    untrained_classes: dict[str, list[str]]
+    validation: dict[Epoch, dict[Metric, ScoreSummary]]
+    test: dict[Epoch, TestScores] | None
+    ensemble: dict[Epoch, EnsembleScore] | None
+    optimism: Optimism
+    best_fold: BestFold
+    folds: list[FoldSummary]
+    out_of_fold_report: ClassificationReport
+    test_report: ClassificationReport | None
+    refit: RefitSummary | None
+    environment: Environment
+    times: Times
+
+
+def upgraded(content: dict[str, Any]) -> RunSummary:
+    """What results.json holds, in the present format, from a file of this or any older one.
+
+    Older versions kept fewer keys, and wrote intervals beyond the metric's range or of two or equal scores.
+    """
+    data = {"test_fingerprint": None} | content["data"]
+    cv = {"train_size": None} | content["cv"]
+    if "n_splits" in cv:
+        cv["folds_per_repeat"] = cv.pop("n_splits")
+    headline = content["headline"] | {"accuracy": within_bounds(content["headline"]["accuracy"])}
+    validation = {
+        epoch: scores | {name: within_bounds(scores[name], bounds) for name, bounds in BOUNDS.items() if name in scores}
+        for epoch, scores in content.get("validation", {}).items()
+    }
+    changed = {
+        "format": FORMAT,
+        "data": data,
+        "cv": cv,
+        "headline": headline,
+        "validation": validation,
+        "untrained_classes": content.get("untrained_classes", {}),
+    }
+    summary: RunSummary = {**content, **changed}  # type: ignore[typeddict-item]
+    return summary
