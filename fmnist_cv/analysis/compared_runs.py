@@ -122,7 +122,7 @@ def _check_same_data(a: CrossValidationResult, a_name: str, b: CrossValidationRe
         )
     fingerprints = {ours["test_fingerprint"], theirs["test_fingerprint"]} - {None}  # older runs have the labels alone
     labels = [labels for run in (a, b) if (labels := run.test_labels) is not None]
-    if len(fingerprints) == 2 or (len(labels) == 2 and not np.array_equal(*labels)):
+    if len(fingerprints) == 2 or (len(labels) == 2 and not np.array_equal(labels[0], labels[1])):
         raise UserError(f"{a_name} and {b_name} were scored on different test images; compare runs on the same data")
 
 

@@ -69,19 +69,22 @@ class Predictions:
     @property
     def mean(self) -> np.ndarray:
         """float64 (n, n_classes): the models' mean probabilities (soft voting)."""
-        return np.mean(self.probabilities, axis=0, dtype=np.float64)
+        mean: np.ndarray = self.probabilities.mean(0, dtype=np.float64)
+        return mean
 
     @property
     def labels(self) -> np.ndarray:
         """int64 (n,): the predicted classes."""
-        return np.argmax(self.mean, axis=1)
+        labels: np.ndarray = self.mean.argmax(1)
+        return labels
 
     @property
     def agreement(self) -> np.ndarray | None:
         """float64 (n,): share of the models that predict the ensemble's class on their own; None for a single model."""
         if len(self.probabilities) == 1:
             return None
-        return np.mean(self.probabilities.argmax(2) == self.labels, axis=0)
+        agreement: np.ndarray = (self.probabilities.argmax(2) == self.labels).mean(0)
+        return agreement
 
     @property
     def table(self) -> pd.DataFrame:

@@ -77,7 +77,8 @@ def _by_tree(
     neighbours = tree.query_ball_point(projected[sample], reach, return_length=True) - 1  # each finds itself, too
     if neighbours.mean() * n / 2 > max_pairs:
         return None
-    return tree.query_pairs(reach, output_type="ndarray").astype(np.int64)
+    pairs: np.ndarray = tree.query_pairs(reach, output_type="ndarray").astype(np.int64)
+    return pairs
 
 
 def images_seen(tree: cKDTree, queries: np.ndarray, reach: float) -> float:

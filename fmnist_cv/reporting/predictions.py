@@ -52,7 +52,8 @@ class PredictionTable:
     @property
     def wrong(self) -> np.ndarray:
         """bool (m,)."""
-        return np.not_equal(self.label, self.predicted)
+        wrong: np.ndarray = self.label != self.predicted
+        return wrong
 
     @property
     def confidence(self) -> np.ndarray:

@@ -84,9 +84,7 @@ def test_runs_with_the_same_outcome_have_no_difference_and_no_nan(compared: Path
     found = compare_runs([compared / "dense" / "run", compared / "dense" / "again"])
     (pair,) = found.pairs
     assert (pair.difference, pair.t_test, pair.p) == (0, None, 1)
-    assert pair.sentence == (
-        "dense/run and dense/again are right and wrong on the same 300 held-out images: no difference."
-    )
+    assert pair.sentence == ("dense/run and dense/again are correct on the same 300 held-out images: no difference.")
     assert any("no spread for a t-test" in line for line in found.remarks)
     assert json.dumps(found.as_dict(), allow_nan=False)
 
@@ -96,7 +94,7 @@ def test_a_choice_of_the_epoch_is_part_of_a_run(compared: Path) -> None:
     found = compare_runs([compared / "dense" / "run", compared / "inner" / "run"])
     assert [run["epoch"] for run in found.runs] == ["last", "best"]
     assert (
-        "Each run is scored at its own headline: inner at the best epoch, chosen on an inner hold-out; dense at the last."
+        "Each run is scored at its headline epoch: inner at the best epoch, chosen on an inner hold-out; dense at the last epoch."
         in found.remarks
     )
     inner = CrossValidationResult.load(compared / "inner" / "run")
@@ -112,8 +110,8 @@ def test_a_choice_of_the_epoch_is_part_of_a_run(compared: Path) -> None:
 
 def test_a_runs_caveat_stands_beside_the_comparison(compared: Path) -> None:
     found = compare_runs([compared / "patient" / "run", compared / "linear" / "run"])
-    (caveat,) = (line for line in found.remarks if line.startswith("Caveat: patient: training stopped early on"))
-    assert caveat.endswith("Against a run without, the comparison is in its favour.")
+    (caveat,) = (line for line in found.remarks if line.startswith("Caveat: patient: early stopping used"))
+    assert caveat.endswith("The comparison is biased in favour of the runs with this caveat.")
 
 
 def test_hold_outs_have_mcnemars_test_alone(compared: Path) -> None:
@@ -129,7 +127,7 @@ def test_two_folds_have_neither_interval_nor_t_test(compared: Path, capsys: pyte
     (pair,) = found.pairs
     assert pair.t_test is None and pair.p == pair.out_of_fold.p
     assert [run["accuracy"]["low"] for run in found.runs] == [None, None]
-    assert found.remarks[1].startswith("Two folds say nothing about how much others would differ, so there is neither")
+    assert found.remarks[1].startswith("Two folds give no reliable estimate of the spread, so there is neither")
     assert main([str(compared / "halves-dense" / "run"), str(compared / "halves-linear" / "run")]) == 0
     assert "Differences on the shared folds" not in capsys.readouterr().out
 
@@ -144,7 +142,7 @@ def test_of_repeats_mcnemars_test_takes_the_first_and_the_t_test_all(compared: P
     half = 3.182446 * sqrt((1 / 4 + 1) * differences.var(ddof=1))
     assert pair.t_test.high - pair.t_test.difference == pytest.approx(half, rel=1e-5)
     assert (
-        "McNemar's test on the held-out images is of the first repeat: in the others they are the same."
+        "McNemar's test on the held-out images uses the first repeat: the other repeats hold out the same images."
         in found.remarks
     )
 
@@ -158,13 +156,13 @@ def test_three_runs_make_three_pairs(compared: Path) -> None:
         for a, b in (("dense", "linear"), ("dense", "inner"), ("linear", "inner"))
     ]
     assert found.pairs == adjusted(alone)
-    assert any("adjusted by Holm for 3 pairs" in line for line in found.remarks)
+    assert any("adjusted by Holm's method for 3 pairs" in line for line in found.remarks)
 
 
 @pytest.mark.parametrize(
     ("runs", "reason"),
     [
-        (["dense/run"], "comparing takes two runs or more, got 1"),
+        (["dense/run"], "a comparison needs at least two runs, got 1"),
         (["dense/run", "linear/run", "dense/run"], "run .*dense/run is given twice"),
         (["dense/run", "nowhere/run"], "there is no run .*nowhere/run"),
         (
@@ -175,10 +173,10 @@ def test_three_runs_make_three_pairs(compared: Path) -> None:
         (
             ["dense/run", "dense/seed-1"],
             r"dense/run and dense/seed-1 were made on different splits: repeat 0 fold 0 holds out "
-            r"other images \(seed 0 and 1\); .* run both with the same seed",
+            r"different images \(seed 0 and 1\); .* run both with the same seed",
         ),
         (["dense/run", "five/run"], r"different splits: 3 and 5 folds"),
-        (["dense/run", "few/run"], r"repeat 0 fold 0 trains on other images \(cv.train_size None and 100\)"),
+        (["dense/run", "few/run"], r"repeat 0 fold 0 trains on different images \(cv.train_size None and 100\)"),
         (["dense/run", "hold-out-dense/run"], r"3 and 1 folds \(cv.holdout None and 0.3\)"),
         (["linear/run", "dense/run", "dense/seed-1"], "linear/run and dense/seed-1 were made on different splits"),
     ],
@@ -195,9 +193,7 @@ def test_other_splits_are_noticed_by_their_indices_whatever_the_settings_say(com
     first, second = "repeat_0_fold_1_validation", "repeat_0_fold_2_validation"
     arrays[first], arrays[second] = arrays[second], arrays[first]
     np.savez(run / "splits.npz", **arrays)
-    with pytest.raises(
-        UserError, match="repeat 0 fold 1 holds out other images; only scores of the same folds pair up"
-    ):
+    with pytest.raises(UserError, match="repeat 0 fold 1 holds out different images; scores are paired by fold"):
         compare_runs([compared / "dense" / "run", run])
 
 
@@ -214,7 +210,9 @@ def test_a_run_without_its_test_labels_says_how_to_add_them(compared: Path, tmp_
 
 @pytest.mark.parametrize("rope", [0, -0.005, 1, float("nan")])
 def test_a_region_of_equivalence_that_is_none_is_refused(compared: Path, rope: float) -> None:
-    with pytest.raises(UserError, match=r"the region of practical equivalence is .* points; it must be more than 0"):
+    with pytest.raises(
+        UserError, match=r"the region of practical equivalence is .* points; it must be between 0 and 100"
+    ):
         compare_runs([compared / "dense" / "run", compared / "linear" / "run"], rope)
 
 
@@ -273,7 +271,7 @@ def test_nothing_is_overwritten(compared: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ([], "comparing takes two runs or more, got 0"),
+        ([], "a comparison needs at least two runs, got 0"),
         (["nowhere", "there"], "there is no run nowhere"),
         (
             ["nowhere", "there", "--rope", "wide"],

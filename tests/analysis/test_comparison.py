@@ -124,29 +124,31 @@ def test_p_values_of_several_pairs_are_adjusted_each_kind_by_itself() -> None:
 
 def test_a_difference_that_is_shown_and_matters() -> None:
     pair = compare_scores(scores("b", 0.900, 0.901, 0.902), scores("a", 0.950, 0.952, 0.954))
-    assert pair.sentence.startswith("a is better than b: +5.10 points (corrected 95 % interval +4.")
+    assert pair.sentence.startswith(
+        "a is significantly better than b: +5.10 points (corrected 95 % confidence interval +4."
+    )
     assert "p = 0.000" in pair.sentence
-    assert pair.sentence.endswith("; the chance that it is better by more than 0.5 points is over 99 %.")
+    assert pair.sentence.endswith("; the posterior probability that it is better by more than 0.5 points is over 99 %.")
 
 
 def test_a_difference_that_is_shown_and_does_not_matter() -> None:
     pair = compare_scores(scores("a", 0.9010, 0.9011, 0.9012), scores("b", 0.9, 0.9, 0.9))
     assert pair.p < 0.05
-    assert pair.sentence.startswith("a is better than b: +0.11 points")
+    assert pair.sentence.startswith("a is significantly better than b: +0.11 points")
     assert pair.sentence.endswith("by more than 0.5 points is under 1 %.")
 
 
 def test_runs_that_are_practically_equal() -> None:
     pair = compare_scores(scores("a", 0.9001, 0.8999, 0.9), scores("b", 0.9, 0.9001, 0.9))
-    assert pair.sentence.startswith("b and a are practically equal: +0.00 points")
-    assert pair.sentence.endswith("the chance that they differ by no more than 0.5 points is over 99 %.")
+    assert pair.sentence.startswith("b and a are practically equivalent: +0.00 points")
+    assert pair.sentence.endswith("the posterior probability that they differ by at most 0.5 points is over 99 %.")
 
 
 def test_a_difference_that_is_not_shown_says_what_cannot_be_excluded() -> None:
     pair = compare_scores(scores("a", 0.91, 0.89, 0.92), scores("b", 0.90, 0.90, 0.90))
     assert pair.t_test is not None
     assert pair.sentence == (
-        f"No difference shown between a and b: +0.67 points (corrected 95 % interval {100 * pair.t_test.low:+.2f} to "
+        f"No significant difference between a and b: +0.67 points (corrected 95 % confidence interval {100 * pair.t_test.low:+.2f} to "
         f"{100 * pair.t_test.high:+.2f}), p = {pair.p:.2g}; a may be up to {100 * pair.t_test.high:.2f} points better or "
         f"{-100 * pair.t_test.low:.2f} worse."
     )
@@ -156,14 +158,14 @@ def test_one_score_each_is_judged_by_mcnemar() -> None:
     pair = compare_scores(scores("a", 1.0), scores("b", 0.2, wrong=8))
     assert (pair.t_test, pair.chances, pair.effect_size) == (None, None, None)
     assert pair.p == pair.out_of_fold.p == pytest.approx(2 / 2**8)
-    assert pair.sentence.startswith("a is better than b: +80.00 points (95 % interval ")
+    assert pair.sentence.startswith("a is significantly better than b: +80.00 points (95 % confidence interval ")
     assert pair.sentence.endswith("p = 0.0078 by McNemar's test.")
 
 
 def test_folds_that_all_differ_by_the_same_are_judged_by_mcnemar() -> None:
     pair = compare_scores(scores("a", 0.9, 0.8, 0.7), scores("b", 0.8, 0.7, 0.6, wrong=1))
     assert pair.t_test is None and pair.p == 1.0
-    assert pair.sentence.startswith("No difference shown between a and b: +10.00 points")
+    assert pair.sentence.startswith("No significant difference between a and b: +10.00 points")
 
 
 def test_two_folds_are_judged_by_mcnemar() -> None:
@@ -178,9 +180,9 @@ def test_of_several_runs_the_best_is_named_with_those_it_is_not_shown_to_beat() 
     runs = [scores("a", 0.80, 0.81, 0.82), scores("b", 0.95, 0.952, 0.954), scores("c", 0.951, 0.951, 0.951)]
     pairs = adjusted([compare_scores(runs[i], runs[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
     assert verdict(runs, pairs).startswith(
-        "Of 3 runs, b has the highest accuracy, but is not shown to be better than c (p = "
+        "Of 3 runs, b has the highest accuracy, but is not significantly better than c (p = "
     )
-    assert verdict(runs[:2], pairs[:1]) == "Of 2 runs, b is better than each of the others."
+    assert verdict(runs[:2], pairs[:1]) == "Of 2 runs, b is significantly better than each of the others."
 
 
 def test_a_comparison_holds_plain_values() -> None:

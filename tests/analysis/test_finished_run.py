@@ -46,11 +46,11 @@ def test_what_is_no_finished_run_is_refused_with_the_reason(run: Path, tmp_path:
             CrossValidationResult.load(path)
 
     refused(tmp_path / "nowhere", "there is no run .*nowhere; give the folder of one")
-    refused(tmp_path, "is no run: it has neither config.yaml nor results.json")
+    refused(tmp_path, "is not a run: it has neither config.yaml nor results.json")
     change(run / "results.json", format=99)
-    refused(run, r"was written by a newer version \(format 99, here 1\); read it with")
+    refused(run, r"was written by a newer version \(format 99, this version reads up to 2\); upgrade: pip install")
     (run / "results.json").write_text('{"experiment": "tiny"}')
-    refused(run, "results.json holds no results of a run")
+    refused(run, "results.json does not hold the results of a run")
     (run / "results.json").write_text('{"experiment"')
     refused(
         run, "cannot read .*results.json: .*; python -m fmnist_cv.fit --resume .*/run gathers it again from the folds"
@@ -63,14 +63,14 @@ def test_other_images_than_the_runs_are_refused(run: Path) -> None:
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("drawing_seed: 0", "drawing_seed: 1"))
     change(run / "run.json", settings={})
-    with pytest.raises(UserError, match="was made on other images than SYNTHETIC garments holds now"):
+    with pytest.raises(UserError, match="was made on other images than SYNTHETIC garments has now"):
         _ = CrossValidationResult.load(run).data
 
 
 @pytest.mark.parametrize("name", ["../../elsewhere", "/etc", "fold_9", None])
 def test_the_best_fold_is_one_of_the_run(run: Path, name: str | None) -> None:
     change(run / "results.json", best_fold={"name": name})
-    with pytest.raises(UserError, match=r"results\.json holds no results of a run"):
+    with pytest.raises(UserError, match=r"results\.json does not hold the results of a run"):
         CrossValidationResult.load(run)
 
 
@@ -78,5 +78,5 @@ def test_the_folds_are_folders_in_the_run(run: Path) -> None:
     results = json.loads((run / "results.json").read_text())
     folds = [{**results["folds"][0], "name": "../fold_0"}, *results["folds"][1:]]
     change(run / "results.json", folds=folds, best_fold={"name": "../fold_0"})
-    with pytest.raises(UserError, match=r"results\.json holds no results of a run"):
+    with pytest.raises(UserError, match=r"results\.json does not hold the results of a run"):
         CrossValidationResult.load(run)

@@ -17,8 +17,8 @@ from running import outcome, raw_arrays, read_json
 from scipy import stats
 
 from fmnist_cv import CrossValidationResult, DenseNetwork, SyntheticDataModule, cross_validate
-from fmnist_cv.analysis.results import _shared_seconds
 from fmnist_cv.analysis.statistics import wilson_interval
+from fmnist_cv.analysis.training_time import shared_seconds
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.engine.tensorboard import confusion_figure
 from fmnist_cv.errors import UserError
@@ -229,7 +229,7 @@ def test_a_holdout_is_one_score_without_spread(quick: dict[str, Any]) -> None:
     assert result.summary["test"]["last"]["accuracy"]["sd"] is None
     assert result.mean == pytest.approx((out_of_fold[0, :100].argmax(1) == result.labels[:100]).mean())
     low, high = wilson_interval(round(result.mean * 100), 100)
-    shown = f"{100 * result.mean:.2f} (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+    shown = f"{100 * result.mean:.2f} (95 % confidence interval {100 * low:.2f} to {100 * high:.2f})"
     assert f"Validation accuracy, last epoch: {shown}\n" in (result.path / "report.md").read_text()
 
 
@@ -370,16 +370,16 @@ def test_the_same_experiment_gives_the_same_bits_again(standard: Path, tiny: dic
 def test_time_side_by_side_is_shared_out() -> None:
     """Two folds train from 0 to 4; then one scores until 6 while the other trains: half of that time is training."""
     first, second = [[0.0, 4.0, 10], [6.0, 8.0, 10]], [[0.0, 6.0, 10], [6.0, 8.0, 10]]
-    assert _shared_seconds([first, second]) == pytest.approx(4 + 1 + 2)
-    assert _shared_seconds([first]) == pytest.approx(6)
-    assert _shared_seconds([[[0.0, 2.0, 1]], [[5.0, 6.0, 1]]]) == pytest.approx(3)
+    assert shared_seconds([first, second]) == pytest.approx(4 + 1 + 2)
+    assert shared_seconds([first]) == pytest.approx(6)
+    assert shared_seconds([[[0.0, 2.0, 1]], [[5.0, 6.0, 1]]]) == pytest.approx(3)
 
 
 def test_times_of_different_clocks_are_not_compared() -> None:
     """Three machines, or boots of one, whose clocks happen to show the same; and runs older than clocks have names."""
-    assert _shared_seconds([[[0.0, 2.0, 1, "a"]], [[0.0, 2.0, 1, "b"]], [[0.0, 2.0, 1]]]) == pytest.approx(6)
+    assert shared_seconds([[[0.0, 2.0, 1, "a"]], [[0.0, 2.0, 1, "b"]], [[0.0, 2.0, 1]]]) == pytest.approx(6)
     resumed = [[100.0, 104.0, 1, "first boot"], [3.0, 5.0, 1, "second boot"], [5.0, 7.0, 1, "second boot"]]
-    assert _shared_seconds([resumed, [[3.0, 7.0, 1, "second boot"]]]) == pytest.approx(4 + 4)
+    assert shared_seconds([resumed, [[3.0, 7.0, 1, "second boot"]]]) == pytest.approx(4 + 4)
 
 
 def test_a_clock_that_jumps_changes_no_duration(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,11 +52,11 @@ def test_one_score_has_no_spread() -> None:
 @pytest.mark.parametrize(
     ("scores", "reason"),
     [
-        ([0.61, 0.16], "two scores say nothing"),
-        ([0.25, 0.25], "two scores say nothing"),
-        ([0.25] * 5, "equal scores say nothing"),
-        ([0.1 + 0.2, 0.3, 0.3], "equal scores say nothing"),  # but for rounding
-        ([0.25], "one score says nothing"),
+        ([0.61, 0.16], "two scores give no reliable estimate"),
+        ([0.25, 0.25], "two scores give no reliable estimate"),
+        ([0.25] * 5, "equal scores give no estimate"),
+        ([0.1 + 0.2, 0.3, 0.3], "equal scores give no estimate"),  # but for rounding
+        ([0.25], "one score gives no estimate"),
     ],
 )
 def test_scores_that_say_nothing_about_others_have_no_interval_but_a_reason(scores: list[float], reason: str) -> None:
@@ -74,7 +74,7 @@ def test_an_interval_stays_within_the_metrics_range() -> None:
     scores = [0.7402, 0.8277, 0.9152]
     summary = summarise(scores, 0.5)
     assert (summary.low, summary.high) == (pytest.approx(0.4840, abs=1e-4), 1.0)
-    assert interval_of(summary.as_dict()) == "corrected 95 % interval 48.40 to 100.00"
+    assert interval_of(summary.as_dict()) == "corrected 95 % confidence interval 48.40 to 100.00"
     assert summarise([0.02, 0.3, 0.1], 0.5).low == 0
     loss = summarise([9.0, 1.0, 1.0], 0.5, bounds=(0, inf))
     assert loss.low == 0 and loss.high is not None and loss.high > 9

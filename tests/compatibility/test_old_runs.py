@@ -7,6 +7,7 @@ trial. Uninterrupted, that version gave the accuracies below.
 
 from __future__ import annotations
 
+import json
 import tarfile
 from pathlib import Path
 
@@ -47,6 +48,20 @@ def test_a_finished_run_opens_and_scores_the_same(old: Path) -> None:
     assert run.test_accuracies is not None and test == pytest.approx(list(run.test_accuracies))
     again = cross_validate("old.yaml", {"log_dir": "runs"}, resume="finished")
     assert list(again.accuracies) == pytest.approx(FINISHED)
+
+
+def test_its_results_are_read_in_the_present_format(old: Path) -> None:
+    path = old / "runs/old/finished/results.json"
+    written = json.loads(path.read_text())
+    assert written["format"] == 1 and written["cv"]["n_splits"] == 3
+    summary = CrossValidationResult.load(path.parent).summary
+    assert summary["format"] == 2 and summary["cv"]["folds_per_repeat"] == 3 and "n_splits" not in summary["cv"]
+    older = {key: value for key, value in written.items() if key not in ("digest", "format", "untrained_classes")}
+    del older["data"]["test_fingerprint"], older["cv"]["train_size"]
+    path.write_text(json.dumps(older))
+    summary = CrossValidationResult.load(path.parent).summary
+    assert summary["untrained_classes"] == {}
+    assert summary["data"]["test_fingerprint"] is summary["cv"]["train_size"] is None
 
 
 def test_an_interrupted_run_goes_on_and_compares(old: Path) -> None:

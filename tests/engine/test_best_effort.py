@@ -45,7 +45,7 @@ def undisturbed(adorned: dict[str, Any], once: Once) -> Path:
 
 # what breaks: (owner, attribute), and what is told of it
 BROKEN: dict[str, tuple[Any, str, str]] = {
-    "the report": (results, "report_tables", "report.md could not be made: ZeroDivisionError: on purpose"),
+    "the report": (results, "markdown_report", "report.md could not be made: ZeroDivisionError: on purpose"),
     "a confusion matrix": (tensorboard, "confusion_figure", "the confusion matrix in TensorBoard could not be made"),
     "sample images": (tensorboard, "samples_figure", "the sample images in TensorBoard could not be made"),
     "hyperparameters": (tensorboard, "log_hyperparameters", "TensorBoard's pages of the fold could not be made"),

@@ -64,7 +64,7 @@ def test_no_training_image_is_read(run: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_images_that_the_networks_do_not_take_are_refused(run: Path) -> None:
     ensemble = load_ensemble(run)
-    with pytest.raises(UserError, match=r"shape \(3, 32, 32\), but the networks take \(1, 28, 28\)"):
+    with pytest.raises(UserError, match=r"shape \(3, 32, 32\), but the models take \(1, 28, 28\)"):
         ensemble.predict(np.zeros((2, 32, 32, 3), np.uint8))
     with pytest.raises(UserError, match="images must be uint8"):
         ensemble.predict(np.zeros((2, 28, 28), np.float32))
@@ -183,7 +183,7 @@ def test_runs_that_are_no_use_are_refused_with_the_reason(own_run: Path, tmp_pat
 
     refused("there is no run .*nowhere", tmp_path / "nowhere")
     refused("model is 'worst'; it is one of ensemble, best, refit", model="worst")
-    refused("cannot be put on 'cuda'.*--accelerator, e.g. cpu", accelerator="cuda")
+    refused("the models cannot run on 'cuda'.*--accelerator, e.g. cpu", accelerator="cuda")
     config = (own_run / "config.yaml").read_text()
     (own_run / "config.yaml").write_text(config.replace("accelerator: cpu", "accelerator: gpu"))
     refused("cannot be put on 'gpu', devices auto, of the run")

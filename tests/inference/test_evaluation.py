@@ -59,7 +59,7 @@ def test_the_runs_own_test_scores_come_out_again(own_run: Path) -> None:
     assert folder == own_run / "evaluations" / "SYNTHETIC_garments-test"
     assert json.loads((folder / "evaluation.json").read_text()) == json.loads(json.dumps(evaluation))
     page = (folder / "evaluation.md").read_text()
-    assert "The run's own test scores come out again: the same answers" in page and "| always " in page
+    assert "The run's own test scores are reproduced: equal predictions" in page and "| always " in page
 
     refit, folder = evaluate_run(own_run, model="refit")
     assert list(refit["scores"]) == ["refit"] == [refit["voted"]]
@@ -76,7 +76,7 @@ def test_scores_that_do_not_come_out_again_are_told(own_run: Path) -> None:
     own = evaluation["against_the_run"]
     assert own["other_answers"] > 0 and own["accuracies_then"] != own["accuracies_now"]
     text = (folder / "evaluation.md").read_text()
-    assert f"come out differently: {own['other_answers']} answers are others" in text
+    assert f"are not reproduced: {own['other_answers']} predictions differ" in text
 
 
 def test_new_images_are_matched_by_the_names_of_their_classes(own_run: Path, save: Save) -> None:
@@ -122,15 +122,15 @@ def test_data_that_do_not_fit_are_refused_with_the_reason(own_run: Path, save: S
         with pytest.raises(UserError, match=reason):
             evaluate_run(own_run, data, **how)
 
-    refused("were trained on|was trained on, of which its networks know the answers", None, part="train")
-    refused("classes 0, 1, .* are unknown to the networks, which know T-shirt/top", save(class_names=None))
+    refused("was trained on, so that their scores would be optimistically biased", None, part="train")
+    refused("classes 0, 1, .* which the models do not know; they know T-shirt/top", save(class_names=None))
     refused(
-        r"new have the shape \(1, 32, 32\), but the run's networks take \(1, 28, 28\)",
+        r"new have the shape \(1, 32, 32\), but the run's models take \(1, 28, 28\)",
         save(images=np.zeros((60, 32, 32), np.uint8)),
     )
     refused("new has no test images; leave out --part test", save(), part="test")
     refused("data file .*gone.npz does not exist", tmp_path / "gone.npz")
-    refused("is a folder; data are", tmp_path)
+    refused("is a folder; data must be", tmp_path)
     (tmp_path / "text.png").write_text("I am no image")
     refused(
         "text.png holds no options: it must be a mapping of keys to values; data are an .npz", tmp_path / "text.png"
@@ -152,7 +152,7 @@ def test_another_evaluation_is_not_overwritten(own_run: Path, save: Save) -> Non
     first = (folder / "evaluation.json").read_text()
     evaluate_run(own_run, save())  # the same again
     images, labels = make_synthetic_images(60, seed=10)
-    with pytest.raises(UserError, match="holds another evaluation, which is not overwritten; give another folder"):
+    with pytest.raises(UserError, match="holds another evaluation and is not overwritten; give another folder"):
         evaluate_run(own_run, save(images=images, labels=labels))
     with pytest.raises(UserError, match="holds another evaluation"):
         evaluate_run(own_run, out=folder)
@@ -163,7 +163,7 @@ def test_the_command_as_a_process(own_run: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fmnist_cv.evaluate", own_run]
     ended = subprocess.run([*command, "--out", tmp_path / "out"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    for text in ("fold_2", "ensemble", "always T-shirt/top", "9 Ankle boot", "come out again", "SYNTHETIC"):
+    for text in ("fold_2", "ensemble", "always T-shirt/top", "9 Ankle boot", "are reproduced", "SYNTHETIC"):
         assert text in ended.stdout
     assert str(tmp_path / "out" / "evaluation.md") in ended.stdout
 

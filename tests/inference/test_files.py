@@ -54,7 +54,7 @@ def test_what_is_done_to_an_image(photo: Path, garments: Garments) -> None:
     assert how == "as it is" and (pixels == np.asarray(original).transpose(2, 0, 1)).all()
     pixels, how = read_and_preprocess(garments(1)[0], GREY, "fashion-mnist")  # whoever asks for it gets it
     assert how == "fashion-mnist"
-    with pytest.raises(UserError, match="makes 28x28 grey pixels, but the networks take 3 channel"):
+    with pytest.raises(UserError, match="makes 28x28 grey pixels, but the models take 3 channel"):
         read_and_preprocess(photo, (3, 32, 32), "fashion-mnist")
     with pytest.raises(
         UserError, match=r"'as-published' is no longer offered; use 'fashion-mnist', or, .* as_published"
@@ -81,7 +81,7 @@ def test_folders_are_searched_for_images_in_order_and_each_file_is_taken_once(tm
     names = [str(path.relative_to(tmp_path)) for path in found]
     assert names == ["b.png", "a.JPG", "sub/c.gif", "sub/notes.txt", "gone.png"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"the folder .*empty holds no images"):
+    with pytest.raises(UserError, match=r"the folder .*empty contains no images"):
         find_images([tmp_path, tmp_path / "empty"])
 
 
@@ -142,5 +142,5 @@ def test_what_is_no_image_is_skipped_with_the_reason(run: Path, garments: Garmen
     assert {path.name for path in found.unreadable} == {"text.png", "cut.png", "empty.jpg", "gone.png"}
     assert "text.png is no image" in found.unreadable[folder / "text.png"]
     assert "gone.png: No such file" in found.unreadable[folder / "gone.png"]
-    with pytest.raises(UserError, match=r"there is nothing to predict: .*text.png is no image"):
+    with pytest.raises(UserError, match=r"no image can be read: .*text.png is no image"):
         predict_files(ensemble, [folder / "text.png"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experiments.replication import __main__ as replicate
-from fmnist_cv import compare, evaluate, export, predict
+from fmnist_cv import compare, evaluate, export, inference, predict
 from fmnist_cv.engine.writable import check_file_writable, check_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference import evaluation
@@ -25,7 +25,7 @@ WORK: dict[str, tuple[Any, tuple[Any, str], list[str]]] = {
     "replicate, tables": (replicate, (replicate, "run_rows"), ["--tables", "--out", "OUT"]),
     "evaluate": (evaluate, (evaluation, "load_ensemble"), ["RUN", "--out", "OUT"]),
     "export": (export, (exporting, "load_ensemble"), ["RUN", "--format", "safetensors", "--out", "OUT"]),
-    "predict": (predict, (predict, "load_ensemble"), ["RUN", "photo.jpg", "--out", "OUT/x.csv"]),
+    "predict": (predict, (inference, "load_ensemble"), ["RUN", "photo.jpg", "--out", "OUT/x.csv"]),
     "compare": (compare, (compare, "compare_runs"), ["RUN", "RUN", "--json", "OUT/x.json"]),
 }
 

@@ -98,9 +98,9 @@ def test_mistakes_end_with_status_2_and_a_reason(
         assert last.startswith("error: ") and reason in last and captured.out == ""
 
     refused("there is no run", tmp_path / "nowhere", path)
-    refused("is no run: it has neither", tmp_path, path)
-    refused("there is nothing to predict: ", run, tmp_path / "text.png")
-    refused("holds no images", run, tmp_path / "empty")
+    refused("is not a run: it has neither", tmp_path, path)
+    refused("no image can be read: ", run, tmp_path / "text.png")
+    refused("contains no images", run, tmp_path / "empty")
     refused("there.csv exists; give another --out, or --overwrite", run, path, "--out", tmp_path / "there.csv")
     refused("there is no folder", run, path, "--out", tmp_path / "gone" / "there.csv")
     refused("names no format; let it end in .csv, .json or .txt", run, path, "--out", tmp_path / "found.xlsx")

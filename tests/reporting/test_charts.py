@@ -52,9 +52,10 @@ def test_reliability_bins_are_those_of_the_calibration_error() -> None:
 
 @pytest.mark.parametrize("n", [1, 7])
 def test_folds_stand_under_each_other_with_their_intervals(n: int) -> None:
-    folds = [(f"fold_{i}", 0.9 + i / 100, (0.88 + i / 100, 0.92 + i / 100)) for i in range(n)]
-    chart = fold_spread(folds, (0.89, 0.93, 0.97) if n > 1 else None)
+    names, accuracies = [f"fold_{i}" for i in range(n)], [0.9 + i / 100 for i in range(n)]
+    intervals = [(accuracy - 0.02, accuracy + 0.02) for accuracy in accuracies]
+    chart = fold_spread(names, accuracies, intervals, (0.89, 0.93, 0.97) if n > 1 else None)
     dots = marks(chart, "dot val")
     assert [dot["cy"] for dot in dots] == sorted(dot["cy"] for dot in dots)
-    assert [text for _, text in chart.ticks("y")] == [name for name, _, _ in folds]
+    assert [text for _, text in chart.ticks("y")] == names
     assert len(marks(chart, "box interval")) == (n > 1)

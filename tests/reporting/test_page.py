@@ -99,7 +99,7 @@ def test_a_class_that_a_fold_has_no_training_image_of_is_told(make_run: MakeRun,
     result = make_run({"images": noise(60, 6, 6), "labels": labels}, cv__stratify=False)
     fold = next(f"fold_{split.fold}" for split in result.splits if 17 in split.validation)
     assert result.summary["untrained_classes"] == {fold: ["2"]}
-    sentence = f"no training image of {fold} is of the class 2: its model cannot learn it"
+    sentence = f"the training part of {fold} has no image of the class 2: its model cannot learn it"
     for shown in (
         check(result)[0],
         (result.path / "report.md").read_text(),
@@ -127,10 +127,13 @@ def test_the_interval_is_a_possible_one_or_a_sentence_says_why_there_is_none(
         assert not any("-247" in place or "325.1" in place for place in shown)
         for place in shown[:3]:
             if n_splits == 2:
-                assert "no interval: two scores say nothing about how much others would differ" in place
-                assert "corrected 95 % interval" not in place
+                assert "no interval: two scores give no reliable estimate of the spread" in place
+                assert "corrected 95 % confidence interval" not in place
             elif place is not shown[1] or run is result:
-                assert f"corrected 95 % interval {percent(accuracy['low'])} to {percent(accuracy['high'])}" in place
+                assert (
+                    f"corrected 95 % confidence interval {percent(accuracy['low'])} to {percent(accuracy['high'])}"
+                    in place
+                )
         assert text.count('class="box interval"') == (n_splits == 3)
         assert n_splits == 2 or 0 <= accuracy["low"] <= accuracy["high"] <= 1
 
@@ -203,7 +206,7 @@ def test_a_holdout_without_a_test_set(make_run: MakeRun, noise: Noise) -> None:
     show(result, console)
     assert isinstance(console.file, io.StringIO)
     for place in (text, (result.path / "report.md").read_text(), console.file.getvalue()):
-        assert "val best" in place and "test last" not in place and "test best" not in place
+        assert "validation, best" in place and "test, last" not in place and "test, best" not in place
     assert "no test set" in text and "the other 40 have no out-of-fold prediction" in text
     assert "One fold says nothing" in text and "test" not in data["parts"]
     assert max(data["parts"]["out_of_fold"]["number"]) < 20
@@ -232,7 +235,7 @@ def test_colours_many_classes_and_large_images(make_run: MakeRun, noise: Noise) 
 def test_a_class_without_images_and_an_early_stop_with_its_caveat(make_run: MakeRun, noise: Noise) -> None:
     arrays = {"images": noise(40, 6, 6), "labels": np.arange(40) % 2, "class_names": np.array(["a", "b", "never"])}
     text, _ = check(make_run(arrays, trainer__max_epochs=4, selection__patience=1))
-    assert "Caveat." in text and "raining stopped early" in text
+    assert "Caveat." in text and "arly stopping used the images that are scored" in text
 
 
 def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationResult, tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationR
     info = json.loads((run / "run.json").read_text())
     older = {key: value for key, value in info.items() if key not in ("settings", "digest")}
     (run / "run.json").write_text(json.dumps(older))
-    with pytest.raises(UserError, match="was scored on other test images than SYNTHETIC garments holds now"):
+    with pytest.raises(UserError, match="was scored on other test images than SYNTHETIC garments has now"):
         write_report(CrossValidationResult.load(run))
     assert (run / "report.html").read_bytes() == before
 
@@ -275,7 +278,7 @@ def test_the_command_builds_the_same_report_anew(garments: CrossValidationResult
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
-    [(["nowhere"], "there is no run nowhere"), (["."], "is no run"), ([], "RUN"), (["a", "--best"], "best")],
+    [(["nowhere"], "there is no run nowhere"), (["."], "is not a run"), ([], "RUN"), (["a", "--best"], "best")],
 )
 def test_a_users_mistake_ends_with_status_2(
     arguments: list[str],
