@@ -119,6 +119,15 @@ class TTestResult:
     p: float
 
 
+class DifferenceTest(TypedDict):
+    """Result of `corrected_t_test` in a results file; all but the difference are None where there is no test."""
+
+    difference: float
+    low: float | None
+    high: float | None
+    p: float | None
+
+
 def corrected_t_test(
     a: Sequence[float], b: Sequence[float], test_over_train: float, level: float = 0.95
 ) -> TTestResult | None:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fmnist_cv.analysis.statistics import ScoreSummary, why_no_interval
+from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary, why_no_interval
 from fmnist_cv.analysis.summary import Interval, RunSummary
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.utils.user_text import for_markdown, plain
 
 if TYPE_CHECKING:
     from fmnist_cv.engine.scoring import ClassificationReport
-
-
-class DifferenceTest(TypedDict):
-    """Result of `corrected_t_test` in a results file; all but the difference are None where there is no test."""
-
-    difference: float
-    low: float | None
-    high: float | None
-    p: float | None
 
 
 def percent(score: float | None) -> str:

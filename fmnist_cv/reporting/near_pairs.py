@@ -99,13 +99,14 @@ def images_seen(tree: cKDTree, queries: np.ndarray, reach: float) -> float:
 
 
 def share_of_cells(distance_in_widths: np.ndarray | float) -> np.ndarray:
-    """The chance that two points at this distance lie in one cell of a random grid on a random direction.
+    """The probability that two points at this distance share a cell of a random grid on a random direction.
 
     Datar, Immorlica, Indyk and Mirrokni, "Locality-sensitive hashing scheme based on p-stable distributions", SoCG 2004,
     section 3.2.
     """
     t = 1 / np.asarray(distance_in_widths, dtype=np.float64)
-    return 1 - 2 * norm.cdf(-t) - 2 / (np.sqrt(2 * np.pi) * t) * (1 - np.exp(-(t**2) / 2))
+    share: np.ndarray = 1 - 2 * norm.cdf(-t) - 2 / (np.sqrt(2 * np.pi) * t) * (1 - np.exp(-(t**2) / 2))
+    return share
 
 
 def _by_cells(

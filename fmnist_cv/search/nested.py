@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from fmnist_cv.engine.preparation import prepare_run, run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.workers import run_jobs
 from fmnist_cv.errors import UserError
-from fmnist_cv.search.records import NestedEstimate, OuterFold, ScoreSummary
+from fmnist_cv.search.records import NestedEstimate, OuterFold
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.settings import Tree
 from fmnist_cv.search.space import values_of
@@ -66,7 +66,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
     return {
         "n_splits": plan.n_splits,
         "seed": plan.seed,
-        "accuracy": cast(ScoreSummary, summarise([fold["accuracy"] for fold in folds], ratio).as_dict()),
+        "accuracy": summarise([fold["accuracy"] for fold in folds], ratio).as_dict(),
         "folds": folds,
     }
 

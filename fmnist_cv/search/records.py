@@ -12,6 +12,8 @@ import pandas as pd
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
+from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary
+
 # User attributes of a study
 IDENTITY = "search"  # what makes it this search's, see Search.identity
 COUNTED_FROM = "draws_counted_from"  # draws are numbered by their count from this trial on, before it by trial number
@@ -152,16 +154,6 @@ def ranked(trials: Sequence[CompletedTrial]) -> list[CompletedTrial]:
 FORMAT = 2  # of search.json; 1 had no "format", and "given_up" for "pruned"
 
 
-class ScoreSummary(TypedDict):
-    """Mean, spread and corrected interval of accuracies, see `analysis.statistics.Summary`."""
-
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
 class WinnerRecord(TypedDict):
     trial: int
     parameters: dict[str, Any]
@@ -206,21 +198,12 @@ class Baseline(TypedDict):
     seconds: float
 
 
-class Difference(TypedDict):
-    """Of a corrected resampled t-test; without an interval where there are too few scores."""
-
-    difference: float
-    low: float | None
-    high: float | None
-    p: float | None
-
-
 class Confirmation(TypedDict):
     seed: int
     n_repeats: int
     configurations: list[ConfirmedConfiguration]
     baseline: NotRequired[Baseline]
-    winner_against_baseline: NotRequired[Difference]
+    winner_against_baseline: NotRequired[DifferenceTest]
 
 
 class OuterFold(TypedDict):

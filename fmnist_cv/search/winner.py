@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from statistics import mean
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import optuna
 from rich.console import Console
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
-from fmnist_cv.analysis.statistics import corrected_t_test, summarise
+from fmnist_cv.analysis.statistics import DifferenceTest, corrected_t_test, summarise
 from fmnist_cv.analysis.tables import percent
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.data.synthetic_images import synthetic_warning
@@ -21,8 +21,6 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.search.records import (
     CompletedTrial,
     Confirmation,
-    Difference,
-    ScoreSummary,
     completed_trials,
     ranked,
 )
@@ -83,7 +81,7 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
     for trial in best_first:
         values = values_of(search.space, trial.params)
         run = _cross_validate(search, f"trial_{trial.number:04}", values, workers, console)
-        searched = cast(ScoreSummary, summarise(trial.fold_scores, search.ratio).as_dict())
+        searched = summarise(trial.fold_scores, search.ratio).as_dict()
         fresh = run.summary["headline"]["accuracy"]
         runs.append(run)
         found["configurations"].append(
@@ -108,7 +106,7 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
     return found
 
 
-def _difference(winner: CrossValidationResult, baseline: CrossValidationResult) -> Difference:
+def _difference(winner: CrossValidationResult, baseline: CrossValidationResult) -> DifferenceTest:
     ratio = mean(fold["n_validation"] / fold["n_train"] for fold in winner.summary["folds"])
     test = corrected_t_test(list(winner.accuracies), list(baseline.accuracies), ratio)
     if test is None:

@@ -186,7 +186,7 @@ def test_runs_that_are_no_use_are_refused_with_the_reason(own_run: Path, tmp_pat
     refused("the models cannot run on 'cuda'.*--accelerator, e.g. cpu", accelerator="cuda")
     config = (own_run / "config.yaml").read_text()
     (own_run / "config.yaml").write_text(config.replace("accelerator: cpu", "accelerator: gpu"))
-    refused("cannot be put on 'gpu', devices auto, of the run")
+    refused("the models cannot run on 'gpu', devices auto, of the run")
     assert load_ensemble(own_run, accelerator="cpu").device.type == "cpu"
     info = json.loads((own_run / "run.json").read_text())
     del info["settings"], info["digest"]  # as in a run of an older version
