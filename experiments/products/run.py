@@ -49,7 +49,7 @@ Step = tuple[str, str, Preprocessing, str, str, dict[str, Any]]
 STEPS: list[Step] = [
     (
         "as published",
-        "the account's network and preprocessing, done correctly",
+        "the paper's network and preprocessing, done correctly",
         "as-published",
         "sharifi",
         "sharifi-cnn",

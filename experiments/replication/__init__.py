@@ -1,1 +1,1 @@
-"""The published systems: what they reported, how they are run, and the tables beside each other."""
+"""The published systems: what they reported, how they are run, and the tables that compare the two."""

@@ -1,4 +1,4 @@
-"""`python -m experiments.replication`: run published systems, and put their numbers beside the reported ones."""
+"""`python -m experiments.replication`: run published systems and compare their numbers with the reported ones."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--only", nargs="+", metavar="ROW", help="run these rows, in this order")
     what.add_argument("--all", action="store_true", help="run every row and study")
-    what.add_argument("--tables", action="store_true", help="run nothing; make the page anew from the rows' JSON files")
+    what.add_argument(
+        "--tables", action="store_true", help="run nothing; regenerate the page from the rows' JSON files"
+    )
     parser.add_argument(
         "--seeds",
         type=_positive,
         metavar="N",
-        help="seeds 0 to N-1 of each variant (default: 3; 1 in equal-terms, of readings without a printed number, and of what takes long)",
+        help="seeds 0 to N-1 of each variant (default: 3; 1 in equal-terms, of interpretations without a printed number, and of what takes long)",
     )
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="folds side by side (default: one per GPU or core)"

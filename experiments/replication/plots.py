@@ -1,4 +1,4 @@
-"""The page's pictures, drawn from the rows' results."""
+"""The pictures of the page, drawn from the rows' results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from experiments.replication.scores import RowResults
 from fmnist_cv.engine.tensorboard import draw_confusion
 
-SMITH_BASE = 87.0  # "about": the validation accuracy, in %, from which smith-dense's account tells its sensitivities
+SMITH_BASE = 87.0  # "about": the validation accuracy, in %, to which smith-dense's paper compares other settings
 
 
 def draw_row(results: RowResults, path: Path, variant: str | None = None) -> None:
-    """A reading's confusion matrix on the test set, and its curves over seeds and folds; by default the first's."""
+    """An interpretation's confusion matrix on the test set, and its curves over seeds and folds; by default the first's."""
     variant = variant or next(iter(results.variants))
     figure = Figure(figsize=(13.5, 5.6), layout="constrained")
     loss, accuracy, confusion = figure.subplots(1, 3, width_ratios=[0.8, 0.8, 1.15])
@@ -89,7 +89,7 @@ def draw_learning_curve(results: RowResults, path: Path) -> None:
 
 
 def draw_sensitivity(results: dict[str, RowResults], path: Path) -> None:
-    """smith-dense's validation accuracy over L2 and over the learning rate; 1e-4 of both is the account's own."""
+    """smith-dense's validation accuracy over L2 and over the learning rate; 1e-4 of both is the paper's own."""
     base = results["smith-dense"]
     figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)

@@ -43,7 +43,9 @@ class RowRecords:
         if content["epoch"] != self.row.epoch:
             raise UserError(f"{self.path} reports the {content['epoch']} epoch, but the row says {self.row.epoch}")
         if strange := content["variants"].keys() - self.row.variants.keys():
-            raise UserError(f"{self.path} has variants that the row has not: {', '.join(sorted(strange))}; remove them")
+            raise UserError(
+                f"{self.path} has variants that the row does not have: {', '.join(sorted(strange))}; remove them"
+            )
         self.variants = content["variants"]
 
     def runs(self, variant: str) -> list[dict[str, Any]]:
@@ -62,7 +64,7 @@ class RowRecords:
         if differences := experiment.differences(Experiment.from_yaml(yaml.safe_dump(settings))):
             raise UserError(
                 f"{self.row.name} ({variant}) was run with other settings: {'; '.join(differences[:5])}; "
-                f"remove it from {self.path}, and its folder from the log folder, to run it anew"
+                f"remove it from {self.path}, and its folder from the log folder, to run it again"
             )
         return experiment.seed in [run["seed"] for run in self.runs(variant)]
 
@@ -96,7 +98,7 @@ class RowRecords:
 
 
 def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
-    """What the tables and pictures need of a finished run; `epoch` says of which the test report is."""
+    """What the tables and pictures need of a finished run; the test report is of `epoch`, "last" or "best"."""
     results = CrossValidationResult.load(prepared.run.path).summary
     if prepared.test is None:
         raise UserError(f"{prepared.experiment.name}: its data have no test images to be compared on")

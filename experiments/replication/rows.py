@@ -1,4 +1,4 @@
-"""Rows of the replication: a config, what its account reported, and the variants to run."""
+"""Rows of the replication: a config, what its paper reported, and the variants to run."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ class Row:
         name: the system's id, or the study's.
         table: "published" or "studies".
         variants: overrides of dotted keys for each variant; the key "config" names another config, the key "reported"
-            other reported accuracies, None where the account prints none for it, and "seeds" another number of seeds.
+            other reported accuracies, None where the paper prints none for it, and "seeds" another number of seeds.
         config: the config that variants start from; by default the row's name.
         overrides: what holds for all variants.
-        account: who published it.
+        paper: its authors, or "blog post".
         reported: accuracies in %, by "train", "validation" and "test".
         compare: which of the reported numbers the difference is taken of.
         epoch: "last" or "best", the epoch that is compared.
-        seeds: how many seeds are run where the command does not say; of a variant for which the account prints no
+        seeds: how many seeds are run where the command does not say; of a variant for which the paper prints no
             number, one.
         minutes: about how long one seed of a variant takes on one core.
-        claims: what the account claims beyond its numbers.
-        note: why ours differs, as far as the other readings show it, and where the account contradicts itself.
+        claims: what the paper claims beyond its numbers.
+        note: why ours differs, as far as the other interpretations show it, and where the paper contradicts itself.
         measured: of a row that another experiment measures: its `file` of steps, counted from the page's folder, `step` and
             `part` of the images, and its `page`.
         reported_per_class: precision and recall of the ten classes on the test set, in [0, 1].
@@ -47,7 +47,7 @@ class Row:
     variants: dict[str, dict[str, Any]]
     config: str
     overrides: dict[str, Any] = field(default_factory=dict)
-    account: str = ""
+    paper: str = ""
     reported: dict[str, float] = field(default_factory=dict)
     compare: str = "test"
     epoch: str = "last"

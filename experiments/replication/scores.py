@@ -1,4 +1,4 @@
-"""Numbers of a row's JSON: what the tables and pictures show, over its seeds."""
+"""The numbers of a row's JSON that the tables and pictures show, over its seeds."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class RowResults(RowRecords):
         return {run["seed"]: run["ensemble"]["last"]["accuracy"] for run in self.runs(variant)}
 
     def seconds_per_epoch(self, variant: str) -> float:
-        """Training time of an epoch of the fastest fold: other work ran beside some of them."""
+        """Training time of an epoch of the fastest fold: other processes slowed some of them down."""
         return min(fold["seconds_per_epoch"] for run in self.runs(variant) for fold in run["folds"])
 
     def seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""The page's sections beyond the accounts' protocols: equal terms, cross-validation and accuracy, more images."""
+"""The page's sections beyond the papers' protocols: equal terms, cross-validation and accuracy, more images."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def equal_terms(results: RowResults) -> str:
         f"{overrides['trainer.max_epochs']} epochs, {runs[ranked[0]]['environment']['precision']}, last epoch scored, seed "
         f"{runs[ranked[0]]['seed']}. Each keeps its own layers, dropout, L2 and initial weights. The interval is the "
         "corrected one (Nadeau and Bengio); ensemble: soft vote of the folds' models on the test set; seconds: an epoch of "
-        "the fastest fold, on one core beside another fold.",
+        "the fastest fold, on one core while another fold ran.",
     ]
     if missing:
         lines += ["", f"Not run yet: {', '.join(missing)}."]
@@ -72,7 +72,7 @@ def equal_terms(results: RowResults) -> str:
 
 
 def differences(runs: dict[str, Any], ranked: list[str]) -> list[str]:
-    """Which of the networks ranked below each one are really worse: Holm's step-down over all pairs."""
+    """Which of the networks ranked below each one are significantly worse: Holm's step-down over all pairs."""
     first = runs[ranked[0]]["folds"]
     ratio = mean(fold["n_validation"] / fold["n_train"] for fold in first)
     scores = {name: [fold["last"]["validation"]["accuracy"] for fold in runs[name]["folds"]] for name in ranked}
@@ -105,8 +105,8 @@ def cross_validation(results: RowResults) -> str:
         f"sharifi-cnn, {results.row.overrides['trainer.max_epochs']} epochs, the learning rate annealed to 0; accuracy on "
         "the test set after the last epoch in %, mean ± sd over seeds. Differences are in points between runs of the same "
         "seed, whose splits differ: mean, and the range over seeds. *One model*: any of them, on average; *best fold*: the "
-        "model of the fold with the best validation score, which the account keeps; *vote*: of the models' probabilities; "
-        "*all images*: the refit, trained on (nearly) all 60,000, once, and three times to vote without any folds.",
+        "model of the fold with the best validation score, which the paper keeps; *vote*: of the models' probabilities; "
+        "*all images*: the refit, trained on (nearly) all 60,000, once, and three times for a vote without folds.",
         "",
         "| | what predicts | images trained on | models trained | seeds | test | against hold-out | against one model |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -161,19 +161,19 @@ def answer(results: RowResults) -> list[str]:
         "",
         f"- **One of its models** against the hold-out model: {against(base, alone)}. Cross-validation changes a model only "
         "by the number of images that are left to train on.",
-        f"- **The best fold's model**, which the account keeps, against any fold's: {against(alone, kept)}; against the "
+        f"- **The best fold's model**, which the paper keeps, against any fold's: {against(alone, kept)}; against the "
         f"hold-out model: {against(base, kept)}.",
         f"- **The folds' vote** against one of its models: {against(alone, voted)}; against the hold-out model: "
         f"{against(base, voted)}; at the price of k trainings and k predictions.",
         f"- **Without folds**, against the hold-out model: {against(base, without)}.",
         "",
-        f"The most that any of these gains over the hold-out model is {best:.2f} points. The account has 87-91 without and "
+        f"The most that any of these gains over the hold-out model is {best:.2f} points. The paper has 87-91 without and "
         "90-94 with cross-validation, and does not say what gained it three points.",
     ]
     if "k = 5" in alone:
         lines += [
             "",
-            "How far chance reaches: the hold-out model and one of k = 5 are trained alike, on as many images, and differ by "
+            "The size of chance: the hold-out model and one of k = 5 are trained alike, on as many images, and differ by "
             f"{_difference(alone['k = 5'], hold_out)}.",
         ]
     return lines
@@ -184,7 +184,7 @@ def bias_and_spread(results: RowResults) -> list[str]:
     refit = results.test_of_folds("all images") if "all images" in results.variants else {}
     lines = [
         "What k does to the estimate. *Validation - test* is what the same models have on two sets of images: what all rows "
-        "share there is a difference of the sets, not a bias of k. *Test - test of the refit* is k's bias: the models that "
+        "have in common there is a difference between the sets, not a bias of k. *Test - test of the refit* is k's bias: the models that "
         "are scored have seen fewer images than the one of all images, for which the estimate stands. *Chance* is the "
         "binomial standard deviation of an accuracy on as many images as a fold has: as far as folds would differ if all "
         "models were equally good.",
@@ -263,15 +263,15 @@ def learning_curve(results: RowResults) -> str:
 
 
 def sensitivity(results: dict[str, RowResults]) -> str:
-    """How much smith-dense loses by more L2 and by a lower learning rate, beside what its account says."""
+    """How much smith-dense loses by more L2 and by a lower learning rate, next to what its paper reports."""
     own = results["smith-dense"]
     lines = [
         "## How sensitive smith-dense is",
         "",
-        "Validation accuracy, the mean over seeds, at the account's own setting (1e-4 of both), at the other one, and the "
-        f"difference in points; the account has about {plots.SMITH_BASE:g} at its own setting.",
+        "Validation accuracy, the mean over seeds, at the paper's own setting (1e-4 of both), at the other one, and the "
+        f"difference in points; the paper has about {plots.SMITH_BASE:g} at its own setting.",
         "",
-        "| | network | 1e-4 | other | difference | the account's |",
+        "| | network | 1e-4 | other | difference | the paper's |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for study, base, name in (

@@ -1,6 +1,6 @@
 """Peer (b) of the speed benchmark: k-fold cross-validation in plain PyTorch.
 
-Written as one would after the published account: torchvision's dataset with ToTensor, scikit-learn's
+Written as one would after the published paper: torchvision's dataset with ToTensor, scikit-learn's
 KFold, a Subset and a DataLoader for each side of a fold, float32 on the CPU with torch's own thread
 count, and the folds one after another.  The number of loader workers is the faster one measured.
 """

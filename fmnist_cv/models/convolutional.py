@@ -29,7 +29,7 @@ class BatchNormCNN(ImageClassifier):
     """The batchnorm + dropout CNN of Sharifi, Hannesdottir and Dan (2021), sections 2.2 and 4.1.
 
     Convolution 3x3 to 32 channels (padding 1), batch normalisation, ReLU, 2x2 max pooling; convolution 3x3 to 64
-    (no padding), batch normalisation, ReLU, 2x2 max pooling; three linear layers with one dropout. The account
+    (no padding), batch normalisation, ReLU, 2x2 max pooling; three linear layers with one dropout. The paper
     does not state the linear layers' widths, where the dropout sits, nor an activation between them; the defaults
     are this project's assumptions: 2304-600-120-10, dropout after the first layer, no activation.
 
@@ -193,7 +193,7 @@ class ConvolutionalNetwork(ImageClassifier):
 
 
 class LeNet5(ConvolutionalNetwork):
-    """LeNet-5 as the account at `configs/blog-lenet5.yaml` lists it; its second convolution is padded.
+    """LeNet-5 as the blog post of `configs/blog-lenet5.yaml` lists it; its second convolution is padded.
 
     Two zeros around the image; convolutions 5x5 to 6 and 16 channels that keep the image's size, each with 2x2
     average pooling; a convolution 5x5 to 120 channels without padding; a hidden layer of 84; 212,896 weights. The

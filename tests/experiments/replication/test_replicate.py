@@ -31,7 +31,7 @@ TINY = {
 PUBLISHED = {
     "alpha": {
         "config": "tiny",
-        "account": "Somebody",
+        "paper": "Somebody",
         "reported": {"test": 50.0},
         "seeds": 2,
         "minutes": 0.1,
@@ -40,7 +40,7 @@ PUBLISHED = {
     },
     "beta": {
         "config": "tiny",
-        "account": "Somebody",
+        "paper": "Somebody",
         "reported": {"test": 90, "validation": 12},
         "compare": "validation",
         "epoch": "best",
@@ -127,7 +127,7 @@ def test_rows_are_run_once_and_stand_beside_the_reported_numbers(project: Path, 
     said = replicate(project, "--only", "beta", "alpha", "--workers", "2")
     assert "done, 4 of 4 runs" in said
     alpha = json.loads((out / "published" / "alpha.json").read_text())
-    # of a reading without a printed number one seed is run
+    # of an interpretation without a printed number one seed is run
     assert [len(variant["runs"]) for variant in alpha["variants"].values()] == [2, 1]
     run = alpha["variants"]["wider"]["runs"][0]
     assert (run["seed"], run["n_parameters"]) == (0, 784 * 16 + 16 + 170)

@@ -1,4 +1,4 @@
-"""Rows of the replication: each is there, builds what its account describes, and can be run."""
+"""Rows of the replication: each is there, builds what its paper describes, and can be run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = load_rows()
 VARIANTS = [(row.name, variant) for row in ROWS.values() for variant in row.variants]
 KERAS_CHECK = Path(__file__).parents[3] / "experiments" / "replication" / "keras_check" / "results.json"
 
-# weights of each network, counted by hand from the accounts' listings and texts
+# weights of each network, counted by hand from the papers' listings and texts
 PARAMETERS = {
     ("biswas-single-layer", "sum, Glorot"): 784 * 40 + 40 + 40 * 10 + 10,
     ("biswas-single-layer", "sum, Glorot, 10 nodes"): 784 * 10 + 10 + 10 * 10 + 10,
@@ -172,7 +172,7 @@ def test_what_is_recorded_was_run_as_the_rows_say(tmp_path: Path) -> None:
         for variant, recorded in records.variants.items():
             seeds = [run["seed"] for run in records.runs(variant)]
             assert seeds == sorted(set(seeds))
-            # the settings are shared by the seeds; of the other readings what they change is enough
+            # the settings are shared by the seeds; of the other interpretations what they change is enough
             if variant == next(iter(records.variants)):
                 assert records.has(variant, row.experiment(variant, seeds[0], tmp_path, 1))
             assert changes(recorded["overrides"]) == changes(row.variants[variant])
