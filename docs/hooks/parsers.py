@@ -14,9 +14,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
-COMMANDS = ("fit", "tune", "evaluate", "predict", "compare", "report", "export")
+from fmnist_cv.command_line import COMMANDS
+
 NOT_OPTIONS = ("help", "print_config", "config")  # explained once, on top of the page
-BUILT_IN = {"help": "Show the help and exit."}
 
 
 def parser_of(command: str) -> argparse.ArgumentParser:
@@ -36,7 +36,8 @@ def commands_page() -> str:
     """One section per command: what it does, how it is called, and all its options."""
     parts = [
         "# Commands\n\nThis page is generated from the parsers of the commands.\n\n"
-        "Each command is started as `python -m fmnist_cv.<command>`. `--help` explains it. `fit` and `tune` take "
+        "Each command is started as `fmnist-cv <command>` or, which is the same, as `python -m fmnist_cv.<command>`. "
+        "`--help` explains it. `fit` and `tune` take "
         "`--config FILE`, where every key of the YAML file is an option and the other way round, and "
         "`--print_config`, which prints the resulting configuration and exits. An unknown option is refused, with "
         "the nearest known one.\n\n"
@@ -47,7 +48,7 @@ def commands_page() -> str:
     for command in COMMANDS:
         parser = parser_of(command)
         description, epilog = (_raw(text) for text in (parser.description, parser.epilog))
-        parts.append(f"## fmnist_cv.{command}\n\n{description}")
+        parts.append(f"## {command}\n\n{description}")
         if command in ("fit", "tune"):
             page = "configuration.md" if command == "fit" else "search-configuration.md"
             parts.append(f"The keys of the YAML file, which are options too, are listed in [{page[:-3]}]({page}).")
@@ -193,7 +194,7 @@ def _as_yaml(default: Any) -> str:
 
 
 def _help(action: argparse.Action) -> str:
-    text = BUILT_IN.get(action.dest, action.help or "")
+    text = action.help or ""
     text = "" if text == argparse.SUPPRESS else text
     with contextlib.suppress(KeyError, ValueError, TypeError):
         text = text % {**vars(action), "prog": ""}
