@@ -6,9 +6,9 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fmnist_cv.runtime import make_torchvision_importable
+from fmnist_cv.utils.torchvision_import import prepare_torchvision_import
 
-make_torchvision_importable()  # before Lightning, whose metrics import torchvision
+prepare_torchvision_import()  # before Lightning, whose metrics import torchvision
 
 __version__ = version("fmnist_cv")
 

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from fmnist_cv.analysis.finished_run import CrossValidationResult
-from fmnist_cv.analysis.tables import fold_table, rich_table, summary_lines
 from fmnist_cv.command_line import FAILED, OK, command, print_files
 from fmnist_cv.config import options as experiment_options
-from fmnist_cv.config.experiment import Experiment
-from fmnist_cv.config.options import parse
-from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
+from fmnist_cv.config.help import show_help_if_requested
+from fmnist_cv.config.options import make_short_parser, parse, refuse_misspelt_options
+from fmnist_cv.config.sections import TRAINER_OPTIONS
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.writable import is_writable
 from fmnist_cv.utils.paths import user_path
 from fmnist_cv.utils.user_text import make_console, print_line
 
+if TYPE_CHECKING:
+    from fmnist_cv.analysis.finished_run import CrossValidationResult
+
 
 @command(if_interrupted="go on from the last finished epochs with --resume last")
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user error, 130 for Ctrl-C."""
+    show_help_if_requested(arguments, make_short_parser, make_parser)
+    refuse_misspelt_options(arguments, make_short_parser(), "trainer", *(f"trainer.{name}" for name in TRAINER_OPTIONS))
+
+    # here, since the help and misspelt options need neither torch nor Lightning
+    from fmnist_cv.config.experiment import Experiment
+    from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
+
     console = make_console()
     options = parse(make_parser(), _with_config_of_run(arguments))
     experiment = Experiment(options)
@@ -77,6 +86,8 @@ def _with_config_of_run(arguments: Sequence[str]) -> list[str]:
 
 def show(result: CrossValidationResult, console: Console) -> None:
     """Print the table of folds and the findings."""
+    from fmnist_cv.analysis.tables import fold_table, rich_table, summary_lines
+
     console.print()
     title = f"{result.summary['experiment']}: accuracy in %"
     console.print(rich_table(title, *fold_table(result.summary)))

@@ -1,9 +1,11 @@
-"""What the process needs before the first tensor: importable torchvision, allocator, threads, seeds, devices."""
+"""What a process needs before the first tensor: allocator, threads, seeds, devices.
+
+torch is imported where it is used: commands that only read results do without it.
+"""
 
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import math
 import os
 import platform
@@ -14,34 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import psutil
-import torch
 
 from fmnist_cv.errors import UserError
-
-_torchvision_stub: torch.library.Library | None = None
-
-
-def make_torchvision_importable() -> None:
-    """Define torchvision's two operator schemas where its compiled operators cannot be loaded.
-
-    A CUDA build of torchvision beside a CPU-only torch cannot load its operators, and then its import fails
-    on registering fake kernels for them. With the schemas defined, everything but those operators works.
-    """
-    global _torchvision_stub
-    if _torchvision_stub is not None or "torchvision" in sys.modules:
-        return
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        return
-    extension = next(Path(spec.origin).parent.glob("_C*.so"), None)
-    if extension is None:
-        return
-    try:
-        torch.ops.load_library(str(extension))
-    except OSError:
-        _torchvision_stub = torch.library.Library("torchvision", "DEF")
-        _torchvision_stub.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _torchvision_stub.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 def keep_freed_memory() -> None:
@@ -66,6 +42,8 @@ def prepare_process(threads: int | None = None) -> None:
     zero (border pixels, dead units) decay into them after some 800 steps, and from then on arithmetic on
     them takes twice as long as everything else in a small network.
     """
+    import torch
+
     keep_freed_memory()
     torch.set_flush_denormal(True)
     if threads is not None:
@@ -136,6 +114,8 @@ def derive_seed(*parts: int) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and torch's global generators, so that what follows depends on `seed` alone."""
+    import torch
+
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -143,6 +123,8 @@ def seed_everything(seed: int) -> None:
 
 def has_fast_bf16(accelerator: str) -> bool:
     """Whether bf16 arithmetic is native on the device: an AVX-512 BF16 or AMX processor, or an Ampere or later GPU."""
+    import torch
+
     if accelerator == "cpu":
         supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
         return bool(supported and supported())
@@ -160,6 +142,8 @@ class Devices:
     def description(self) -> str:
         """The device's name for result files, e.g. "Intel(R) Xeon(R) Processor, 2 cores"."""
         if self.accelerator == "cuda":
+            import torch
+
             return ", ".join(sorted({torch.cuda.get_device_name(i) for i in self.indices}))
         return f"{_cpu_name()}, {cpu_cores()} cores" if self.accelerator == "cpu" else "Apple GPU"
 
@@ -170,6 +154,8 @@ def find_devices(accelerator: str, devices: object) -> Devices:
     Raises:
         UserError: the accelerator or one of the devices is not on this machine.
     """
+    import torch
+
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     resolved = {"gpu": "mps" if mps and not cuda else "cuda"}.get(accelerator, accelerator)
     if resolved == "auto":

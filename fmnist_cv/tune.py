@@ -5,24 +5,28 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from fmnist_cv.analysis.tables import difference_of, interval_cell, interval_of, percent, rich_table
 from fmnist_cv.command_line import FAILED, OK, USER_ERROR, command, print_files
+from fmnist_cv.config.help import show_help_if_requested
+from fmnist_cv.config.options import parse, refuse_misspelt_options
 from fmnist_cv.data.synthetic_images import synthetic_warning
+from fmnist_cv.search import settings
 from fmnist_cv.utils.user_text import make_console, print_line
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
-
     from fmnist_cv.search.tuning import SearchResult
 
 
 @command(if_interrupted="the same command goes on with the study")
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user error, 130 for Ctrl-C."""
-    # here, since each fold's process imports this module and needs none of it
-    from fmnist_cv.config.options import parse
+    show_help_if_requested(arguments, make_parser, make_parser)
+    refuse_misspelt_options(arguments, make_parser())
+
+    # here, since the help and misspelt options need neither torch nor Lightning
     from fmnist_cv.cross_validation import FoldsFailed
     from fmnist_cv.search.search import Search
     from fmnist_cv.search.storage import STORAGE_UNAVAILABLE, first_line
@@ -48,8 +52,6 @@ def main(arguments: list[str]) -> int:
 
 def make_parser() -> ArgumentParser:
     """The command's parser."""
-    from fmnist_cv.search import settings
-
     parser = settings.make_parser()
     settings.add_run_options(parser)
     return parser

@@ -112,12 +112,14 @@ def test_a_report_that_cannot_be_made_leaves_the_run_finished_and_says_how_to_tr
     arguments = {"path": str(tmp_path / "my.npz"), "batch_size": 32}
     quick["data"] = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": arguments}
 
+    cross_validate = cross_validation.cross_validate
+
     def without_images(*arguments: Any, **options: Any) -> Any:
-        result = cross_validation.cross_validate(*arguments, **options)
+        result = cross_validate(*arguments, **options)
         (tmp_path / "my.npz").unlink()
         return result
 
-    monkeypatch.setattr(fit, "cross_validate", without_images)
+    monkeypatch.setattr(cross_validation, "cross_validate", without_images)
     status, out, err = main("--config", write(quick, tmp_path), "--run", "first")
     run = tmp_path / "logs" / "tiny" / "first"
     assert status == OK and "Validation accuracy" in out and "Best model:" in out
@@ -479,7 +481,7 @@ def test_mistakes_in_a_process_of_its_own(quick: dict[str, Any], tmp_path: Path,
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--config=quickstart", "--print_config"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["--help", "all"], ["--config=quickstart", "--print_config"]])
 def test_help_and_the_config_in_use(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         fit.main(arguments)

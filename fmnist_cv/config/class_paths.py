@@ -10,6 +10,8 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
 
+from fmnist_cv.config.jsonargparse_internals import private
+
 
 def load_class(class_path: str) -> Any:
     """The class that a dotted path names."""
@@ -52,7 +54,7 @@ def type_of(class_path: str, name: str) -> str | None:
     parser = ArgumentParser(exit_on_error=False)
     try:
         parser.add_class_arguments(load_class(class_path), fail_untyped=False)
-        return str(next(action._typehint for action in parser._actions if action.dest == name))  # type: ignore[attr-defined]
+        return str(next(private.type_of(option) for option in private.options_of(parser) if option.dest == name))
     except Exception:  # another's class may have annotations or defaults of any kind
         return None
 

@@ -6,74 +6,60 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
-import lightning as L
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
-from fmnist_cv.config.parser_messages import RESERVED_TRAINER_OPTIONS, explain
+from fmnist_cv.config.jsonargparse_internals import private
+from fmnist_cv.config.jsonargparse_internals.messages import explain, misspelt_key
+from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.config.yaml_files import check_yaml, load_yaml, read_yaml_text
-from fmnist_cv.data import KFoldDataModule
-from fmnist_cv.data.module import SPLIT_ARGUMENTS
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.utils.paths import user_path
 from fmnist_cv.utils.plain_values import plain
 
 
-@dataclass
-class CrossValidationSection:
-    """How the training images are split and the folds are run.
-
-    Attributes:
-        n_splits: k; 3, 5 and 10 are usual.
-        n_repeats: draw the k folds anew this many times.
-        stratify: keep the classes' shares in every part; false for plain shuffled splits.
-        holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
-        inner_holdout: fraction of each training part on which the epoch is chosen, so that the held-out fold chooses
-            nothing; the best epoch then becomes the headline.
-        train_size: train on a sample of this many images of each training part, for learning curves; null for all.
-        workers: folds run side by side; by default one per GPU, or one per CPU core.
-        fold: run this fold alone (repeats counted through), into the run named by --run; the last one to finish
-            writes the summary.
-    """
-
-    n_splits: int = 5
-    n_repeats: int = 1
-    stratify: bool = True
-    holdout: float | int | str | None = None
-    inner_holdout: float | None = None
-    train_size: int | None = None
-    workers: int | None = None
-    fold: int | None = None
-
-
-@dataclass
-class SelectionSection:
-    """Which epoch is the best, and when to stop.
-
-    Attributes:
-        monitor: the metric that decides: val/accuracy, val/loss, or one that the model logs. `val` is the held-out
-            fold, or the inner hold-out where cv.inner_holdout is set.
-        mode: whether more ("max") or less ("min") of it is better; by default less of a loss, more of all else.
-        patience: stop after this many epochs without improvement; null trains all epochs.
-        min_delta: the least change that counts as improvement for the patience.
-    """
-
-    monitor: str = "val/accuracy"
-    mode: Literal["max", "min"] | None = None
-    patience: int | None = None
-    min_delta: float = 0.0
-
-
 class HelpFormatter(DefaultHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the description's lines as they are."""
 
+
+TITLES = {
+    "cv": "splits and folds",
+    "selection": "which epoch is the best, and when to stop",
+    "model": "model: any LightningModule, by its class path",
+    "data": "data: where the images come from",
+    "trainer": "trainer: arguments of Lightning's Trainer",
+}
+
+# What the short help shows of the parts that come from elsewhere: option, its value's name, its meaning.
+COMMON = {
+    "model": {
+        "model": ("CLASS", "fmnist_cv.models.BatchNormCNN, my_module.MyNet, …"),
+        "model.ARGUMENT": (
+            "VALUE",
+            "an argument of that class, e.g. --model.dropout 0.2; --model.help CLASS lists them",
+        ),
+    },
+    "data": {
+        "data": ("CLASS", "fmnist_cv.data.FashionMNISTDataModule, …ArrayDataModule (your own .npz), …"),
+        "data.ARGUMENT": (
+            "VALUE",
+            "an argument of that class, e.g. --data.batch_size 256; --data.help CLASS lists them",
+        ),
+    },
+    "trainer": {
+        "trainer.max_epochs": ("N", "epochs of each fold"),
+        "trainer.accelerator": ("NAME", "cpu, gpu, mps or auto"),
+        "trainer.devices": ("DEVICES", "a count, or a list of indices: one fold at a time on each"),
+        "trainer.precision": ("NAME", "32-true, bf16-mixed, …; by default bf16-mixed where the device is fast at it"),
+        "trainer.limit_train_batches": ("N", "batches of each epoch, for a quick trial"),
+    },
+}
 
 DESCRIPTION = """
 Cross-validate an image classifier: train one model per stratified fold, score each on the images it never saw and
@@ -86,8 +72,55 @@ once on the test set, and report mean, spread and interval. The run lands in lig
 """
 
 
-def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
-    """The parser of an experiment: every option is also a key of the YAML file."""
+@cache
+def experiment_parser() -> ArgumentParser:
+    """The parser of an experiment, made once per process; it is not to be changed."""
+    return make_parser()
+
+
+def make_parser() -> ArgumentParser:
+    """A parser of an experiment: every option is also a key of the YAML file."""
+    import lightning as L  # here, since it takes seconds, and neither the short help nor a misspelt option needs it
+
+    from fmnist_cv import data, models
+    from fmnist_cv.data.module import SPLIT_ARGUMENTS
+
+    for module in (data, models):
+        for name in module.__all__:
+            getattr(module, name)  # imported, so that suggestions and the help know it
+
+    parser = _parser_of_own_options()
+    parser.add_subclass_arguments(
+        L.LightningModule,
+        "model",
+        required=True,
+        help="Any LightningModule whose forward maps images to logits, log-probabilities or probabilities.",
+    )
+    parser.add_subclass_arguments(data.KFoldDataModule, "data", required=True, skip=set(SPLIT_ARGUMENTS))
+    parser.add_class_arguments(
+        L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=set(RESERVED_TRAINER_OPTIONS)
+    )
+    for option in private.options_of(parser):
+        if option.dest.startswith("trainer."):
+            private.set_type(option, integers_first(private.type_of(option)))
+    private.title_groups(parser, TITLES)
+    return parser
+
+
+def make_short_parser() -> ArgumentParser:
+    """The options that the short help shows: all of this package, and what is set most often of the others."""
+    parser = _parser_of_own_options()
+    for section, options in COMMON.items():
+        group = parser.add_argument_group(TITLES[section])
+        for name, (metavar, meaning) in options.items():
+            group.add_argument(f"--{name}", metavar=metavar, help=meaning)
+    add_run_options(parser)
+    private.title_groups(parser, TITLES)
+    return parser
+
+
+def _parser_of_own_options() -> ArgumentParser:
+    prog = "python -m fmnist_cv.fit"
     parser = ArgumentParser(
         prog=prog,
         usage=f"{prog} --config CONFIG [--KEY VALUE ...] [--run NAME | --resume RUN] [--refit]",
@@ -104,7 +137,7 @@ def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
         "--synthetic_fallback",
         type=bool,
         default=False,
-        help="Run on drawn garments, marked SYNTHETIC, where the data are neither found nor downloadable.",
+        help="Run on synthetic images, marked SYNTHETIC, where the data are neither found nor downloadable.",
     )
     parser.add_argument(
         "--report",
@@ -114,19 +147,6 @@ def make_parser(prog: str = "python -m fmnist_cv.fit") -> ArgumentParser:
     )
     parser.add_argument("--cv", type=CrossValidationSection, default=CrossValidationSection())
     parser.add_argument("--selection", type=SelectionSection, default=SelectionSection())
-    parser.add_subclass_arguments(
-        L.LightningModule,
-        "model",
-        required=True,
-        help="Any LightningModule whose forward maps images to logits, log-probabilities or probabilities.",
-    )
-    parser.add_subclass_arguments(KFoldDataModule, "data", required=True, skip=set(SPLIT_ARGUMENTS))
-    parser.add_class_arguments(
-        L.Trainer, "trainer", instantiate=False, fail_untyped=False, skip=set(RESERVED_TRAINER_OPTIONS)
-    )
-    for action in parser._actions:
-        if action.dest.startswith("trainer."):
-            action._typehint = integers_first(action._typehint)  # type: ignore[attr-defined]
     return parser
 
 
@@ -150,6 +170,28 @@ def add_run_options(parser: ArgumentParser) -> None:
         action="store_true",
         help="Then train a final model on all training images, for the folds' median best epoch.",
     )
+
+
+def refuse_misspelt_options(arguments: Sequence[str], parser: ArgumentParser, *more: str) -> None:
+    """Refuse options whose names are nearly right, before the full parser and all that it imports is needed.
+
+    Args:
+        arguments: the command line's.
+        parser: one that has the options of this package.
+        more: names of other options.
+
+    Raises:
+        UserError: an option's name is misspelt.
+    """
+    known = [option.dest for option in private.options_of(parser)] + list(more)
+    open_ended = tuple(
+        f"{key}." for key in known if key not in ("cv", "selection", "trainer")
+    )  # classes and their keys
+    for argument in arguments:
+        word = argument.removeprefix("--").partition("=")[0].removesuffix("+")
+        is_known = not argument.startswith("--") or word in known or word.startswith(open_ended)
+        if not is_known and (message := misspelt_key(word, known)):
+            raise UserError(message)
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "") -> Namespace:
@@ -204,9 +246,8 @@ def _check_values(parser: ArgumentParser, arguments: Sequence[str]) -> None:
             continue
         if not is_joined:
             value = arguments[i + 1] if i + 1 < len(arguments) else ""
-        takes_files = getattr(parser._option_string_actions.get(option), "_enable_path", False)
         try:
-            if takes_files and os.path.exists(value) and not os.path.isdir(value):
+            if private.takes_files(parser, option) and os.path.exists(value) and not os.path.isdir(value):
                 read_yaml_text(Path(value), "file")
             check_yaml(value)
         except UserError as error:

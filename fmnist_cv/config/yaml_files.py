@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import _loaders_dumpers
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, MappingStartEvent, NodeEvent, ScalarEvent
 
+from fmnist_cv.config.jsonargparse_internals.private import default_yaml_loader, use_yaml_loader
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
 from fmnist_cv.utils.paths import shortened
@@ -18,7 +20,7 @@ MAX_BYTES = 1_000_000  # a config has a few thousand
 MAX_VALUES = 3_000  # a resolved config has some 200; jsonargparse's time grows with the square of a list's length
 MAX_DEPTH = 30
 
-_Default: Any = _loaders_dumpers.get_yaml_default_loader()
+_Default: Any = default_yaml_loader()
 
 
 class BoundedLoader(_Default):
@@ -26,29 +28,37 @@ class BoundedLoader(_Default):
 
     Raises:
         UserError: the YAML exceeds a bound, or has a key twice.
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: it is not YAML.
     """
 
     def __init__(self, stream: str) -> None:
-        check_yaml(stream)
-        super().__init__(stream)
+        super().__init__("")
+        self._text = stream
 
     def get_single_data(self) -> Any:
-        try:
-            return super().get_single_data()
-        except yaml.YAMLError:
-            raise
-        except Exception as error:  # e.g. KeyError for "!!bool x"
-            raise yaml.YAMLError(f"a value does not fit its tag ({error})") from None
+        return load_yaml(self._text)
 
 
-# wherever jsonargparse reads YAML: configs, options' values, and files that these name
-_loaders_dumpers.yaml_default_loader = BoundedLoader  # type: ignore[assignment]
+use_yaml_loader(BoundedLoader)
 
 
 def load_yaml(text: str) -> Any:
-    """The content of YAML text; raises as `BoundedLoader` does."""
-    return yaml.load(text, Loader=BoundedLoader)
+    """The content of YAML text, which the caller may change; raises as `BoundedLoader` does."""
+    return deepcopy(_content(text))
+
+
+@lru_cache(maxsize=32)  # a run reads its config some ten times
+def _content(text: str) -> Any:
+    check_yaml(text)
+    loader = _Default(text)
+    try:
+        return loader.get_single_data()
+    except yaml.YAMLError:
+        raise
+    except Exception as error:  # e.g. KeyError for "!!bool x"
+        raise yaml.YAMLError(f"a value does not fit its tag ({error})") from None
+    finally:
+        loader.dispose()
 
 
 def read_yaml_text(path: Path, what: str) -> str:
@@ -59,7 +69,7 @@ def read_yaml_text(path: Path, what: str) -> str:
         what: what it is, for messages: "config", "recoding".
 
     Raises:
-        UserError: it cannot be read, is no YAML, exceeds a bound, or has a key twice.
+        UserError: it cannot be read, is not YAML, exceeds a bound, or has a key twice.
     """
     try:
         with open(regular_file(path), "rb") as file:
@@ -83,7 +93,7 @@ def check_yaml(text: str) -> None:
 
     Raises:
         UserError: it exceeds a bound, or has a key twice.
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: it is not YAML.
     """
     if len(text) > MAX_BYTES:
         raise UserError(f"YAML of more than {MAX_BYTES:,} characters is not read")
@@ -141,5 +151,5 @@ def _events(text: str) -> Iterator[Any]:
     try:
         text.encode()
     except UnicodeEncodeError:  # bytes of a command line that are no text
-        raise yaml.YAMLError("it is no UTF-8") from None
+        raise yaml.YAMLError("it is not UTF-8") from None
     yield from yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))

@@ -1,40 +1,47 @@
 """Data: sources, splits, batches, augmentation and the data modules."""
 
+from __future__ import annotations
+
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fmnist_cv.data.datasets import (
-    ArrayDataModule,
-    EMNISTDataModule,
-    FashionMNISTDataModule,
-    KMNISTDataModule,
-    MNISTDataModule,
-    QMNISTDataModule,
-    SyntheticDataModule,
-)
-from fmnist_cv.data.images import Images
-from fmnist_cv.data.module import KFoldDataModule
-from fmnist_cv.data.splits import Split, SplitPlan, make_splits
+if TYPE_CHECKING:
+    from fmnist_cv.data.datasets import ArrayDataModule as ArrayDataModule
+    from fmnist_cv.data.datasets import EMNISTDataModule as EMNISTDataModule
+    from fmnist_cv.data.datasets import FashionMNISTDataModule as FashionMNISTDataModule
+    from fmnist_cv.data.datasets import KMNISTDataModule as KMNISTDataModule
+    from fmnist_cv.data.datasets import MNISTDataModule as MNISTDataModule
+    from fmnist_cv.data.datasets import QMNISTDataModule as QMNISTDataModule
+    from fmnist_cv.data.datasets import SyntheticDataModule as SyntheticDataModule
+    from fmnist_cv.data.images import Images as Images
+    from fmnist_cv.data.module import KFoldDataModule as KFoldDataModule
+    from fmnist_cv.data.splits import Split as Split
+    from fmnist_cv.data.splits import SplitPlan as SplitPlan
+    from fmnist_cv.data.splits import make_splits as make_splits
 
-__all__ = [
-    "ArrayDataModule",
-    "EMNISTDataModule",
-    "FashionMNISTDataModule",
-    "Images",
-    "KFoldDataModule",
-    "KMNISTDataModule",
-    "MNISTDataModule",
-    "QMNISTDataModule",
-    "Split",
-    "SplitPlan",
-    "SyntheticDataModule",
-    "make_splits",
-]
+# public name: its module; imported on first use, since most need torch and Lightning
+_PUBLIC = {
+    "ArrayDataModule": "datasets",
+    "EMNISTDataModule": "datasets",
+    "FashionMNISTDataModule": "datasets",
+    "Images": "images",
+    "KFoldDataModule": "module",
+    "KMNISTDataModule": "datasets",
+    "MNISTDataModule": "datasets",
+    "QMNISTDataModule": "datasets",
+    "Split": "splits",
+    "SplitPlan": "splits",
+    "SyntheticDataModule": "datasets",
+    "make_splits": "splits",
+}
+
+__all__ = [*_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    """`ProductImagesDataModule`, which configs and runs from before it left the package name here."""
-    if name != "ProductImagesDataModule":
+    if name in _PUBLIC:
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    if name != "ProductImagesDataModule":  # which configs and runs from before it left the package name here
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
         return import_module("experiments.products").ProductImagesDataModule

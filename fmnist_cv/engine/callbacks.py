@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 
-from fmnist_cv.config.experiment import check_callbacks
+from fmnist_cv.config.checks import check_callbacks
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.engine.events import EpochEnded, Notify, StepEnded
 from fmnist_cv.engine.modes import modes_of, set_modes

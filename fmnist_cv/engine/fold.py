@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from fmnist_cv.config.experiment import Experiment, FoldParts
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import Split
 from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import guarded_loggers

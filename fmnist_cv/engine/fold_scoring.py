@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from fmnist_cv.config.experiment import Experiment, FoldParts
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.data.images import Images
 from fmnist_cv.engine import tensorboard

@@ -11,7 +11,8 @@ from typing import TypedDict
 import numpy as np
 from rich.console import Console
 
-from fmnist_cv.config.experiment import Experiment, identity
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
 from fmnist_cv.data.splits import load_splits, save_splits

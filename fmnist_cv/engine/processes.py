@@ -17,7 +17,8 @@ from typing import Any
 
 import yaml
 
-from fmnist_cv.config.experiment import Experiment, flatten
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.identity import flatten
 from fmnist_cv.errors import UserError
 
 # Forking from a server that has torch imported starts a fold in milliseconds; where there is no fork, spawn.

@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from fmnist_cv.config.experiment import Experiment, identity
+from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
 from fmnist_cv.engine.checked_files import Damaged, Shape, Types, digest, read_arrays, read_json
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.checkpoints import check_records
 from fmnist_cv.utils.user_text import print_line
+
+if TYPE_CHECKING:
+    from fmnist_cv.config.experiment import Experiment
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -228,6 +231,8 @@ class RunFolder:
             UserError: config.yaml is missing or damaged, is no longer what the run was made with, or names classes that
                 cannot be found.
         """
+        from fmnist_cv.config.experiment import Experiment  # here, since it needs torch and Lightning
+
         try:
             text = read_yaml_text(self.config, "config")
         except UserError as error:

@@ -18,7 +18,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, Timer
 from lightning.pytorch.loggers.logger import DummyLogger, Logger
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 
-from fmnist_cv.config.experiment import Experiment, FoldParts
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import KFoldDataModule, Split
 from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.engine.callbacks import (

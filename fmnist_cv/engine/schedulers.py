@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch.optim import lr_scheduler
 
-from fmnist_cv.config.experiment import OWN_METRICS
+from fmnist_cv.config.sections import OWN_METRICS
 from fmnist_cv.errors import UserError
 from fmnist_cv.models.schedules import training_length
 

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from fmnist_cv.config.experiment import FoldParts
+from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import UserError
 

@@ -20,7 +20,8 @@ from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from fmnist_cv.config.experiment import Experiment, flatten
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.identity import flatten
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.best_effort import Warn, best_effort

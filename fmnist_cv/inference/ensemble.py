@@ -15,7 +15,8 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
-from fmnist_cv.config.experiment import Experiment, FoldParts
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.engine.fold_scoring import load_checkpoint
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder

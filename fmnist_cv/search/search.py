@@ -13,8 +13,8 @@ import yaml
 from jsonargparse import Namespace
 from optuna.samplers import BaseSampler
 
-from fmnist_cv.config.experiment import NOT_IDENTITY as NOT_EXPERIMENTS_IDENTITY
-from fmnist_cv.config.experiment import Experiment, flatten
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.identity import MAY_CHANGE_ON_RESUME, flatten
 from fmnist_cv.config.options import as_arguments, parse, read_config
 from fmnist_cv.data import make_splits
 from fmnist_cv.errors import UserError, did_you_mean
@@ -156,7 +156,7 @@ class Search:
             key: value
             for key, value in flatten(yaml.safe_load(self.base.to_yaml()))
             # images that are left out are covered by the fingerprint, wherever the file of their indices is
-            if key not in ("name", "data.init_args.leave_out") and not key.startswith(NOT_EXPERIMENTS_IDENTITY)
+            if key not in ("name", "data.init_args.leave_out") and not key.startswith(MAY_CHANGE_ON_RESUME)
         }
         found = {**settings, "experiment": experiment, "data": self.data.train_images.fingerprint()}
         as_stored: dict[str, Any] = json.loads(json.dumps(found))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from fmnist_cv.utils.files import regular_file
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_records(path: Path) -> None:
@@ -31,6 +32,8 @@ def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Any
         Exception: of many kinds: it is missing, no regular file, damaged, or holds other objects than tensors and plain
             values.
     """
+    import torch  # here, since commands that only read results check records, too
+
     path = regular_file(path)
     if zipfile.is_zipfile(path):  # a file in torch's format before 1.6 has no checksums
         check_records(path)

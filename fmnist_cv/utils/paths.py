@@ -6,9 +6,6 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Any
-
-from jsonargparse import Namespace
 
 from fmnist_cv.errors import UserError
 
@@ -17,11 +14,6 @@ LONGEST_NAME = 200  # of an experiment, search or run: what is written for it ha
 LONGEST = 4000  # bytes of a whole path; Linux takes 4,095
 
 _VARIABLE = re.compile(r"\$(?:(?P<name>[A-Za-z_]\w*)|\{(?P<braced>[A-Za-z_]\w*)\})", re.ASCII)
-# Keys of an experiment that hold paths, besides all values of the type Path.
-_KEYS = re.compile(
-    r"log_dir|data\.init_args\.(root|path|leave_out|recoding|cache)|model\.init_args\.start_from"
-    r"|trainer\.(.*\.)?init_args\.(dirpath|save_dir)"
-)
 
 
 def expand(given: str | os.PathLike[str], what: str) -> str:
@@ -108,20 +100,6 @@ def check_name(name: str, what: str, longest: int = LONGEST_NAME) -> None:
         )
     if (length := len(os.fsencode(name))) > longest:
         raise UserError(f"{what} is '{shortened(name)}' with {length} bytes; a name has at most {longest}")
-
-
-def expand_config(tree: Any, key: str = "") -> Any:
-    """An experiment's settings with all paths in them expanded: those that this package knows, and all of type Path."""
-    if isinstance(tree, dict | Namespace):
-        items = vars(tree) if isinstance(tree, Namespace) else tree
-        return type(tree)(
-            {name: expand_config(value, f"{key}.{name}" if key else str(name)) for name, value in items.items()}
-        )
-    if isinstance(tree, list):
-        return [expand_config(value, f"{key}.{i}") for i, value in enumerate(tree)]
-    if isinstance(tree, Path):
-        return user_path(tree, key)
-    return expand(tree, key) if isinstance(tree, str) and _KEYS.fullmatch(key) else tree
 
 
 def shortened(text: str, length: int = 60) -> str:

@@ -15,14 +15,10 @@ import pytest
 import torch
 import yaml
 
-from fmnist_cv.config.experiment import Experiment, flatten
-from fmnist_cv.config.options import (
-    RESERVED_TRAINER_OPTIONS,
-    CrossValidationSection,
-    SelectionSection,
-    integers_first,
-    make_parser,
-)
+from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.identity import flatten
+from fmnist_cv.config.options import integers_first, make_parser
+from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import BatchNormCNN, DenseNetwork

@@ -16,8 +16,8 @@ from experiments.replication.rows import choose_rows, load_rows
 from fmnist_cv import compare
 from fmnist_cv.config.class_paths import parameters
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.jsonargparse_internals.messages import reason_of_build
 from fmnist_cv.config.options import make_parser, parse
-from fmnist_cv.config.parser_messages import reason_of_build
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.search import settings
 from fmnist_cv.search.search import Search

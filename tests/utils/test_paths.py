@@ -17,6 +17,7 @@ from experiments.replication import __main__ as replicate
 from fmnist_cv import compare, evaluate, export, fit, predict, report
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.compare import compare_runs
+from fmnist_cv.config.config_values import expand_config
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.data import ArrayDataModule, KFoldDataModule, SyntheticDataModule
@@ -31,7 +32,7 @@ from fmnist_cv.inference.named_data import read_data
 from fmnist_cv.models import LinearClassifier
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.storage import StudyStorage
-from fmnist_cv.utils.paths import argument, expand, expand_config, user_path
+from fmnist_cv.utils.paths import argument, expand, user_path
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from fmnist_cv.config.class_paths import imported_subclasses, load_class, public_path, type_of
-from fmnist_cv.config.parser_lines import Line
+from fmnist_cv.config.jsonargparse_internals.lines import Line
 from fmnist_cv.utils.paths import shortened
 
 ARRAYS = ("ndarray", "Tensor")  # given from Python only

@@ -9,33 +9,15 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from jsonargparse import ArgumentParser
-from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist_cv.config.class_paths import is_section, keys_below, load_class, parameters
-from fmnist_cv.config.parser_lines import MISFIT, Line, read_lines
-from fmnist_cv.config.parser_values import NOT_SUGGESTED, either, given_value, misfit
-from fmnist_cv.data.module import SPLIT_ARGUMENTS
+from fmnist_cv.config.jsonargparse_internals import private
+from fmnist_cv.config.jsonargparse_internals.lines import MISFIT, Line, read_lines
+from fmnist_cv.config.jsonargparse_internals.values import NOT_SUGGESTED, either, given_value, misfit
+from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS
 from fmnist_cv.errors import did_you_mean
 from fmnist_cv.utils.optional import EXTRAS, how_to_install
 from fmnist_cv.utils.paths import shortened
-
-# Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
-RESERVED_TRAINER_OPTIONS = {
-    "barebones": "a fold needs its callbacks and logger",
-    "default_root_dir": "runs are written under --log_dir",
-    "enable_checkpointing": "each fold keeps its last and best checkpoint; add a ModelCheckpoint callback for more",
-    "enable_model_summary": "the model is described once for all folds",
-    "enable_progress_bar": "one display shows all folds",
-    "fast_dev_run": "it would leave no results; use --trainer.max_epochs 1 --trainer.limit_train_batches 2",
-    "limit_predict_batches": "every held-out image must be scored",
-    "limit_test_batches": "every test image must be scored",
-    "num_nodes": "spread folds over machines with --cv.fold",
-    "num_sanity_val_steps": "the engine scores the validation images itself",
-    "overfit_batches": "it replaces the index batches' shuffling; use --trainer.limit_train_batches",
-    "strategy": "each fold runs on one device",
-    "use_distributed_sampler": "each fold runs on one device",
-    "sync_batchnorm": "each fold runs on one device",
-}
 
 OTHER_WORDS = {"epochs": "trainer.max_epochs", "folds": "cv.n_splits", "learning_rate": "model.optimizer.init_args.lr"}
 LONGEST = 480  # characters of a message
@@ -85,6 +67,8 @@ def _unknown_option(lines: Sequence[Line], parser: ArgumentParser) -> str | None
 
 
 def _unknown_argument(word: str, line: Line, parser: ArgumentParser) -> str:
+    from fmnist_cv.data.module import SPLIT_ARGUMENTS
+
     if line.path == "data" and word in SPLIT_ARGUMENTS:
         cv = "seed" if word == "seed" else "cv.fold" if word in ("fold", "repeat") else f"cv.{word}"
         return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
@@ -97,20 +81,32 @@ def _unknown_argument(word: str, line: Line, parser: ArgumentParser) -> str:
 
 
 def _unknown_key(word: str, parser: ArgumentParser) -> str:
+    known = [action.dest for action in private.options_of(parser) if action.dest not in ("help", "print_config")]
+    if message := misspelt_key(word, known):
+        return message
+    section, _, option = word.rpartition(".")
+    if "model" in known:
+        from fmnist_cv.data.module import SPLIT_ARGUMENTS
+
+        known += [f"model.{key}" for key in keys_below("fmnist_cv.models.ImageClassifier")]
+        known += [f"data.{key}" for key in keys_below("fmnist_cv.data.ArrayDataModule") if key not in SPLIT_ARGUMENTS]
+    if message := misspelt_key(word, known):
+        return message
+    hint = _elsewhere(option, known) or ("" if section else _near(option, known, 0.7))
+    return f"'{word}' is not an option{hint or f'; see {parser.prog} --help'}"
+
+
+def misspelt_key(word: str, known: Sequence[str]) -> str | None:
+    """What to say of a key that is set by the engine or nearly one of the known keys; None of any other."""
     section, _, option = word.rpartition(".")
     if section == "trainer" and option in RESERVED_TRAINER_OPTIONS:
         return f"{word} is set by the engine and cannot be given: {RESERVED_TRAINER_OPTIONS[option]}"
-    known = [action.dest for action in parser._actions if action.dest not in ("help", "print_config")]
-    # a key of a section that there is, or of none, is compared with its likes; of a misspelt section, as a whole
-    likes = [key for key in known if key.rpartition(".")[0] == section]
-    hint = did_you_mean(word, known) if section and section not in known else _near(option, likes, 0.6)
-    if not hint and "model" in known:
-        known += [f"model.{key}" for key in keys_below("fmnist_cv.models.ImageClassifier")]
-        known += [f"data.{key}" for key in keys_below("fmnist_cv.data.ArrayDataModule") if key not in SPLIT_ARGUMENTS]
-    if option in OTHER_WORDS and OTHER_WORDS[option] in known:
-        hint = f"; did you mean '{OTHER_WORDS[option]}'?"
-    hint = hint or _elsewhere(option, known) or ("" if section else _near(option, known, 0.7))
-    return f"'{word}' is not an option{hint or f'; see {parser.prog} --help'}"
+    if OTHER_WORDS.get(option) in known:
+        return f"'{word}' is not an option; did you mean '{OTHER_WORDS[option]}'?"
+    # a key at the top or in a known section is compared with its neighbours, a key in a misspelt section as a whole
+    neighbours = [key for key in known if key.rpartition(".")[0] == section]
+    hint = did_you_mean(word, known) if section and section not in known else _near(option, neighbours, 0.6)
+    return f"'{word}' is not an option{hint}" if hint else None
 
 
 def _near(option: str, keys: Sequence[str], cutoff: float) -> str:
@@ -137,7 +133,7 @@ def _missing(lines: Sequence[Line], parser: ArgumentParser) -> str | None:
                 if named == "T_max":
                     where += ", or use CosineSchedule of fmnist_cv.models.schedules, which is as long as the training"
                 return f"{line.path}: {cls} needs {named}{where}"
-            has_config = "--config" in parser._option_string_actions
+            has_config = private.find_option(parser, "--config") is not None
             way_out = "give them as options, or in a file with --config" if has_config else f"see {parser.prog} --help"
             return f"the following are required: {', '.join(sorted(match[1].split(', ')))}; {way_out}"
     return None
@@ -149,6 +145,8 @@ def _missing(lines: Sequence[Line], parser: ArgumentParser) -> str | None:
 def _made_of_schedulers(text: str) -> str | None:
     """For a scheduler that is made of other schedulers, such as torch's SequentialLR."""
     for class_path in re.findall(r"class_path\W+([\w.]+)", text):
+        from torch.optim.lr_scheduler import LRScheduler  # here, since most errors name no class
+
         try:
             cls = load_class(class_path)
         except (ImportError, AttributeError, ValueError):

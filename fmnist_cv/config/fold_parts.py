@@ -1,0 +1,111 @@
+"""What one fold owns: model, data module and Trainer arguments; and a trial of them before there is a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import Callback
+
+from fmnist_cv.config.checks import check_callbacks
+from fmnist_cv.data import KFoldDataModule, make_splits
+from fmnist_cv.errors import UserError
+from fmnist_cv.models import ImageClassifier
+
+if TYPE_CHECKING:
+    from fmnist_cv.config.experiment import Experiment
+
+
+@dataclass
+class FoldParts:
+    """Everything that one fold owns, made afresh."""
+
+    model: L.LightningModule
+    data: KFoldDataModule
+    trainer: dict[str, Any]
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """The Trainer's callbacks that the experiment adds."""
+        callbacks = self.trainer.get("callbacks") or []
+        return callbacks if isinstance(callbacks, list) else [callbacks]
+
+
+def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None) -> FoldParts:
+    """Build the parts once, on the CPU, and refuse what would only fail in the middle of training.
+
+    Args:
+        same_data: a data module with the same images, which need not be read again.
+    """
+    experiment.devices()
+    parts = experiment.build(seed=experiment.seed)
+    check_callbacks(parts.callbacks)
+    if same_data is not None:
+        parts.data.take_images(same_data)
+    name, data = experiment.config.model.class_path, parts.data
+    train, test = data.train_images, data.test_images  # a broken test file must be found before training
+    if test is not None and test.shape != train.shape:
+        raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
+    present = train.labels.unique().tolist()
+    if len(present) < 2:
+        raise UserError(f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two")
+    groups = None if train.groups is None else train.groups.numpy()
+    data.use_split(make_splits(train.labels.numpy(), experiment.plan, groups)[0], seed=0)
+    data.setup("fit")
+    images = data.scale(data.train_images.images[:2])
+    try:
+        with torch.inference_mode():
+            outputs = parts.model.eval()(images)
+        if isinstance(parts.model, ImageClassifier):
+            parts.model.l2_penalty()  # refuses patterns that match nothing
+            parts.model.load_start()
+    except UserError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = _other_sizes(experiment.config.model.get("init_args", {}), train.shape)
+        raise UserError(f"{name} cannot take images of shape {tuple(images.shape)}: {hint or reason}") from None
+    expected = (2, len(data.class_names))
+    if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
+        got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        absent = [f"'{name}'" for i, name in enumerate(train.class_names) if i not in present]
+        also = f"; no training image is of the class {', '.join(absent[:5])}" if absent else ""
+        raise UserError(
+            f"the forward of {name} must return a tensor (images, classes) = {expected} for this data, got {got}{also}"
+        )
+    try:
+        parts.model.configure_optimizers()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the optimizer or scheduler of {name} cannot be made: {error}") from None
+    except RuntimeError:
+        pass  # one that asks for its Trainer, which there is none of yet
+    hyperparameters = dict(parts.model.hparams)
+    try:
+        buffer = io.BytesIO()
+        torch.save(hyperparameters, buffer)
+        torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+    except Exception as error:
+        raise UserError(
+            f"{name} saves hyperparameters that are not plain values ({type(error).__name__}), so that its "
+            "checkpoints could not be loaded safely; leave them out with save_hyperparameters(ignore=[...])"
+        ) from None
+    return parts
+
+
+def _other_sizes(model: Mapping[str, Any] | Namespace, shape: tuple[int, int, int]) -> str:
+    """What to set of a network's arguments where they fit images of another shape (channels, height, width)."""
+    channels, height, width = shape
+    fitting = {"in_channels": channels, "image_size": height, "in_features": channels * height * width}
+    given = {key: model[key] for key in fitting if key in model}
+    if "image_size" in given and height != width:
+        return f"it takes square images only, and these are {height} pixels high and {width} wide; make them square"
+    return " and ".join(
+        f"model.init_args.{key} is {value}, set it to {fitting[key]}"
+        for key, value in given.items()
+        if value != fitting[key]
+    )

@@ -1,0 +1,48 @@
+"""What makes two experiments compute the same: their settings, but for those that a resumed run may change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+# Where and how a run is computed, not what.
+MAY_CHANGE_ON_RESUME = (
+    "cv.workers",
+    "cv.fold",
+    "log_dir",
+    "report",
+    "trainer.accelerator",
+    "trainer.devices",
+    "data.init_args.root",
+    "data.init_args.download",
+    "data.init_args.path",
+)
+_MAY_CHANGE = re.compile(rf"({'|'.join(map(re.escape, MAY_CHANGE_ON_RESUME))})(\.|$)")
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """The settings of a resolved config, by their dotted keys, that decide what is computed."""
+    return {key: value for key, value in flatten(config) if not _MAY_CHANGE.match(key)}
+
+
+def differences(here: Any, in_run: Any) -> list[str]:
+    """The dotted keys, with both values, by which two resolved configs compute different things."""
+    mine, theirs = identity(here), identity(in_run)
+    return [
+        f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
+        for key in sorted(mine.keys() | theirs.keys())
+        if mine.get(key) != theirs.get(key)
+    ]
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and leaves of nested dicts and lists."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(tree, list):
+        for i, value in enumerate(tree):
+            yield from flatten(value, f"{prefix}.{i}")
+    else:
+        yield prefix, tree

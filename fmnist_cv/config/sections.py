@@ -1,0 +1,105 @@
+"""The sections of an experiment, and what is known of its keys without torch and Lightning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "report", "cv", "selection", "model", "data", "trainer")
+
+OWN_METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")  # that ImageClassifier logs
+
+# Trainer options that the engine sets itself, and why; giving one is refused instead of ignored.
+RESERVED_TRAINER_OPTIONS = {
+    "barebones": "a fold needs its callbacks and logger",
+    "default_root_dir": "runs are written under --log_dir",
+    "enable_checkpointing": "each fold keeps its last and best checkpoint; add a ModelCheckpoint callback for more",
+    "enable_model_summary": "the model is described once for all folds",
+    "enable_progress_bar": "one display shows all folds",
+    "fast_dev_run": "it would leave no results; use --trainer.max_epochs 1 --trainer.limit_train_batches 2",
+    "limit_predict_batches": "every held-out image must be scored",
+    "limit_test_batches": "every test image must be scored",
+    "num_nodes": "spread folds over machines with --cv.fold",
+    "num_sanity_val_steps": "the engine scores the validation images itself",
+    "overfit_batches": "it replaces the index batches' shuffling; use --trainer.limit_train_batches",
+    "strategy": "each fold runs on one device",
+    "use_distributed_sampler": "each fold runs on one device",
+    "sync_batchnorm": "each fold runs on one device",
+}
+
+
+# The other arguments of Lightning's Trainer: a misspelt option is refused without importing Lightning.
+TRAINER_OPTIONS = (
+    "accelerator",
+    "accumulate_grad_batches",
+    "benchmark",
+    "callbacks",
+    "check_val_every_n_epoch",
+    "detect_anomaly",
+    "deterministic",
+    "devices",
+    "enable_autolog_hparams",
+    "gradient_clip_algorithm",
+    "gradient_clip_val",
+    "inference_mode",
+    "limit_train_batches",
+    "limit_val_batches",
+    "log_every_n_steps",
+    "logger",
+    "max_epochs",
+    "max_steps",
+    "max_time",
+    "min_epochs",
+    "min_steps",
+    "model_registry",
+    "plugins",
+    "precision",
+    "profiler",
+    "reload_dataloaders_every_n_epochs",
+    "val_check_interval",
+)
+
+
+@dataclass
+class CrossValidationSection:
+    """How the training images are split and the folds are run.
+
+    Attributes:
+        n_splits: k; 3, 5 and 10 are usual.
+        n_repeats: draw the k folds anew this many times.
+        stratify: keep the classes' shares in every part; false for plain shuffled splits.
+        holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
+        inner_holdout: fraction of each training part on which the epoch is chosen, so that the held-out fold chooses
+            nothing; the best epoch then becomes the headline.
+        train_size: train on a sample of this many images of each training part, for learning curves; null for all.
+        workers: folds run side by side; by default one per GPU, or one per CPU core.
+        fold: run this fold alone (repeats counted through), into the run named by --run; the last one to finish
+            writes the summary.
+    """
+
+    n_splits: int = 5
+    n_repeats: int = 1
+    stratify: bool = True
+    holdout: float | int | str | None = None
+    inner_holdout: float | None = None
+    train_size: int | None = None
+    workers: int | None = None
+    fold: int | None = None
+
+
+@dataclass
+class SelectionSection:
+    """Which epoch is the best, and when to stop.
+
+    Attributes:
+        monitor: the metric that decides: val/accuracy, val/loss, or one that the model logs. `val` is the held-out
+            fold, or the inner hold-out where cv.inner_holdout is set.
+        mode: whether more ("max") or less ("min") of it is better; by default less of a loss, more of all else.
+        patience: stop after this many epochs without improvement; null trains all epochs.
+        min_delta: the least change that counts as improvement for the patience.
+    """
+
+    monitor: str = "val/accuracy"
+    mode: Literal["max", "min"] | None = None
+    patience: int | None = None
+    min_delta: float = 0.0
