@@ -30,9 +30,6 @@ if TYPE_CHECKING:
         MNISTDataModule as MNISTDataModule,
     )
     from fmnist_cv.data import (
-        ProductImagesDataModule as ProductImagesDataModule,
-    )
-    from fmnist_cv.data import (
         SyntheticDataModule as SyntheticDataModule,
     )
     from fmnist_cv.inference import Ensemble as Ensemble
@@ -65,7 +62,6 @@ _PUBLIC = {
             "FashionMNISTDataModule",
             "KFoldDataModule",
             "MNISTDataModule",
-            "ProductImagesDataModule",
             "SyntheticDataModule",
         ),
         "fmnist_cv.data",
@@ -79,10 +75,13 @@ _PUBLIC = {
     ),
 }
 
+_MOVED = {"ProductImagesDataModule": "fmnist_cv.data"}  # to experiments/, where configs from before still find it
+
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
+    module = _PUBLIC.get(name) or _MOVED.get(name)
+    if module is None:
         raise AttributeError(f"module 'fmnist_cv' has no attribute '{name}'")
-    return getattr(import_module(_PUBLIC[name]), name)
+    return getattr(import_module(module), name)

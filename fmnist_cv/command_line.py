@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from importlib import import_module
+from importlib.metadata import version
 from typing import NoReturn, Protocol, get_args
 
 from rich.console import Console
@@ -136,7 +137,7 @@ def number(text: str) -> float:
     """A command-line argument that is a number, for argparse's `type`.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not a number.
     """
     try:
         return float(text)
@@ -148,7 +149,7 @@ def whole_number(text: str) -> int:
     """A command-line argument that is a whole number, for argparse's `type`.
 
     Raises:
-        argparse.ArgumentTypeError: it is none.
+        argparse.ArgumentTypeError: it is not a number.
     """
     try:
         return int(text)
@@ -178,9 +179,7 @@ def _without_command(arguments: list[str]) -> int:
         print("\noptions:\n  --version\n  --print_completion bash|zsh    a script for the shell; see its first lines")
         return OK
     if arguments[0] == "--version":
-        from fmnist_cv import __version__
-
-        print(f"fmnist-cv {__version__}")
+        print(f"fmnist-cv {version('fmnist_cv')}")
         return OK
     if arguments[0].partition("=")[0] == "--print_completion":
         from fmnist_cv.completion import script

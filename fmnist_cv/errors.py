@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one clear message, exit status 2, no traceback."""
+"""User errors: one clear message, exit status 2, no traceback."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user asked for cannot be done; the message names the thing, the reason and the way out."""
+    """A request that cannot be fulfilled; the message names the thing, the reason and the way out."""
 
 
 class CannotWrite(UserError):
-    """A disk that is full, read-only or gone, which is nobody's configuration's fault."""
+    """The disk is full, read-only or gone; the configuration is not at fault."""
 
 
 class DataNotFound(UserError):
-    """The data set asked for is neither on disk nor downloadable."""
+    """The data set is neither on disk nor downloadable."""
 
 
 class NonFinite(Exception):
@@ -26,9 +26,9 @@ def did_you_mean(word: str, known: Iterable[str], then: str = "") -> str:
     """`"; did you mean 'batch_size'?"` for the nearest of the known words, or an empty string.
 
     Args:
-        word: what was given.
-        known: what there is.
-        then: how the sentence goes on, e.g. "give one of a, b"; after the question it is a sentence of its own.
+        word: the word given.
+        known: the words that are allowed.
+        then: how the sentence continues, e.g. "give one of a, b"; after the question it is a sentence of its own.
     """
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     if near:

@@ -21,10 +21,10 @@ from fmnist_cv.errors import UserError
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to keep freed pages instead of handing them back to the kernel; elsewhere do nothing.
+    """Tell glibc to keep freed pages instead of returning them to the kernel; elsewhere do nothing.
 
     A training step frees and allocates the same 100 MB of activations again and again, and faulting those
-    pages in anew costs more than the arithmetic. Every process must do this itself, before its first tensor.
+    pages in again costs more than the arithmetic. Every process must do this itself, before its first tensor.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -305,7 +305,7 @@ MISTAKES: dict[str, tuple[Change, str]] = {
                 "init_args": {"schedulers": [{"class_path": "torch.optim.lr_scheduler.ConstantLR"}], "milestones": []},
             },
         ),
-        "model.init_args.lr_scheduler: SequentialLR takes schedulers that are made already, which YAML cannot write; "
+        "model.init_args.lr_scheduler: SequentialLR takes schedulers that are created already, which YAML cannot write; "
         "use fmnist_cv.models.schedules.SequentialSchedule",
     ),
     # the config itself

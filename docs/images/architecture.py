@@ -31,7 +31,7 @@ NOTES = {  # of a row: the question that it answers
     2: "all folds of a run",
     3: "where intervals and tests are computed:\nanalysis/statistics.py",
     4: "where a fold is trained: engine/fold.py\nwhere it is scored: engine/scoring.py",
-    5: "where messages about options\nare worded: config/parser_*.py",
+    5: "where messages about options are worded:\nconfig/jsonargparse_internals",
 }
 COLOURS = ["#3949ab", "#5c6bc0", "#7986cb", "#26a69a", "#00897b", "#b7791f", "#ef6c00", "#d84315", "#78909c"]
 WIDTH, ROW, GAP, LEFT, BOX = 980, 62, 14, 46, 620

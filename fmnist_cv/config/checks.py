@@ -69,7 +69,7 @@ def check_settings(experiment: Experiment) -> None:
 
 
 def _check_validation_options(experiment: Experiment) -> None:
-    """Lightning's own validation loop runs only for a module that brings a validation step."""
+    """Lightning's own validation loop runs only for a module with a validation step."""
     model = load_class(experiment.config.model.class_path)
     if model.validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step):
         return
@@ -86,7 +86,7 @@ def _check_validation_options(experiment: Experiment) -> None:
 
 
 def check_callbacks(callbacks: Iterable[Callback]) -> None:
-    """Refuse callbacks with which scores and checkpoints would not belong together.
+    """Refuse callbacks with which scores and checkpoints would not match.
 
     Raises:
         UserError: one that averages weights or that trains by itself, whatever its class is called.

@@ -44,18 +44,18 @@ def keys_below(class_path: str) -> list[str]:
     try:
         parser.add_class_arguments(load_class(class_path), fail_untyped=False)
         defaults = parser.get_defaults()
-    except Exception:  # another's class may have annotations or defaults of any kind
+    except Exception:  # a user-defined class may have annotations or defaults of any kind
         return list(parameters(class_path))
     return list(_keys(defaults))
 
 
 def type_of(class_path: str, name: str) -> str | None:
-    """The type of a class's parameter as text, or None where there is none that can be told."""
+    """The type of a class's parameter as text, or None where it cannot be determined."""
     parser = ArgumentParser(exit_on_error=False)
     try:
         parser.add_class_arguments(load_class(class_path), fail_untyped=False)
         return str(next(private.type_of(option) for option in private.options_of(parser) if option.dest == name))
-    except Exception:  # another's class may have annotations or defaults of any kind
+    except Exception:  # a user-defined class may have annotations or defaults of any kind
         return None
 
 

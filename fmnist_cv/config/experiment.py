@@ -1,4 +1,4 @@
-"""The typed experiment: parsed, checked, saved resolved, and built afresh for every fold."""
+"""The typed experiment: parsed, checked, saved with all defaults, and built separately for every fold."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Experiment:
         natural_mode: Literal["max", "min"] = "min" if self.selection.monitor.endswith("loss") else "max"
         if self.selection.monitor in OWN_METRICS and self.selection.mode not in (None, natural_mode):
             raise UserError(
-                f"selection.mode is '{self.selection.mode}', but of {self.selection.monitor} the best is "
-                f"the {natural_mode}; leave selection.mode out"
+                f"selection.mode is '{self.selection.mode}', but the best value of {self.selection.monitor} "
+                f"is the {natural_mode}; leave selection.mode out"
             )
         self.selection.mode = self.selection.mode or natural_mode
         self.plan = SplitPlan(
@@ -108,7 +108,7 @@ class Experiment:
     # -- checks ---------------------------------------------------------------------------------------------
 
     def _check_types(self) -> None:
-        """The parser lets null and a value in a section's place pass."""
+        """The parser accepts null, and a value in place of a section."""
         for section in ("cv", "selection", "trainer"):
             if not isinstance(self.config[section], Namespace):
                 raise UserError(f"{section} is {self.config[section]!r}; it is a section with keys of its own")
@@ -134,7 +134,7 @@ class Experiment:
 
     @property
     def headline(self) -> Literal["last", "best"]:
-        """The epoch whose score stands for a fold: the best one only where other images than the fold's chose it."""
+        """The epoch whose score is reported for a fold: "best" only where the choice used other images than the fold's."""
         return "last" if self.cv.inner_holdout is None else "best"
 
     def devices(self) -> Devices:
@@ -142,8 +142,8 @@ class Experiment:
         return find_devices(self.config.trainer.accelerator, self.config.trainer.devices)
 
     def precision(self) -> str:
-        """The Trainer's precision; where none is given, bf16 where the device has it natively, else float32."""
-        asked = self.config.trainer.precision
-        if asked is not None:
-            return str(asked)
+        """The Trainer's precision; by default bf16 where the device has it natively, else float32."""
+        precision = self.config.trainer.precision
+        if precision is not None:
+            return str(precision)
         return "bf16-mixed" if has_fast_bf16(self.devices().accelerator) else "32-true"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FoldParts:
-    """Everything that one fold owns, made afresh."""
+    """Everything that one fold owns; built for it, never shared."""
 
     model: L.LightningModule
     data: KFoldDataModule
@@ -37,10 +37,13 @@ class FoldParts:
 
 
 def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None) -> FoldParts:
-    """Build the parts once, on the CPU, and refuse what would only fail in the middle of training.
+    """Build the parts once, on the CPU, and refuse what would fail only during training.
 
     Args:
-        same_data: a data module with the same images, which need not be read again.
+        same_data: a data module with the same images, so that they are not read again.
+
+    Raises:
+        UserError: the parts do not fit each other or the data.
     """
     experiment.devices()
     parts = experiment.build(seed=experiment.seed)
@@ -81,9 +84,9 @@ def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None
     try:
         parts.model.configure_optimizers()
     except (TypeError, ValueError) as error:
-        raise UserError(f"the optimizer or scheduler of {name} cannot be made: {error}") from None
+        raise UserError(f"the optimizer or scheduler of {name} cannot be created: {error}") from None
     except RuntimeError:
-        pass  # one that asks for its Trainer, which there is none of yet
+        pass  # it needs the Trainer, to which the module is not attached yet
     hyperparameters = dict(parts.model.hparams)
     try:
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Options and YAML keys of an experiment: what there is, how it is parsed, and what is said of mistakes."""
+"""Options and YAML keys of an experiment, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -62,8 +62,9 @@ COMMON = {
 }
 
 DESCRIPTION = """
-Cross-validate an image classifier: train one model per stratified fold, score each on the images it never saw and
-once on the test set, and report mean, spread and interval. The run lands in lightning_logs/<name>/<run>/.
+Cross-validate an image classifier: train one model per stratified fold, score each on its held-out images and on
+the test set, and report mean, standard deviation and confidence interval. The run is written to
+lightning_logs/<name>/<run>/.
 
   python -m fmnist_cv.fit --config configs/quickstart.yaml
   python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 10 --trainer.max_epochs 5
@@ -131,7 +132,7 @@ def _parser_of_own_options() -> ArgumentParser:
     )
     parser.add_argument("--config", action="config", help="YAML file; a bare name is also looked up in configs/.")
     parser.add_argument("--name", type=str, required=True, help="Name of the experiment, the folder of its runs.")
-    parser.add_argument("--seed", type=int, default=0, help="Decides splits, initial weights and every epoch.")
+    parser.add_argument("--seed", type=int, default=0, help="Seed of the splits, the initial weights and every epoch.")
     parser.add_argument("--log_dir", type=str, default="lightning_logs", help="Folder under which runs are written.")
     parser.add_argument(
         "--synthetic_fallback",
@@ -162,13 +163,15 @@ def integers_first(hint: Any) -> Any:
 
 
 def add_run_options(parser: ArgumentParser) -> None:
-    """The options that say which run, and are no part of the experiment."""
+    """The options that choose the run and are not part of the experiment."""
     parser.add_argument("--run", type=str, help="Name of the run; by default the time. An existing name is refused.")
-    parser.add_argument("--resume", type=str, help="Go on with this run of the experiment: its name, path, or 'last'.")
+    parser.add_argument(
+        "--resume", type=str, help="Continue this run of the experiment: its name, its path, or 'last'."
+    )
     parser.add_argument(
         "--refit",
         action="store_true",
-        help="Then train a final model on all training images, for the folds' median best epoch.",
+        help="Then train a final model on all training images, for the median of the folds' best epochs.",
     )
 
 
@@ -195,7 +198,7 @@ def refuse_misspelt_options(arguments: Sequence[str], parser: ArgumentParser, *m
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "") -> Namespace:
-    """Parse, with one clear message for whatever is wrong.
+    """Parse the command line.
 
     Args:
         parser: the parser.
@@ -233,7 +236,7 @@ def read_config(name: str, subfolder: str = "") -> str:
     """The text of the config that `--config name` would take, for `--config` to take it again.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such config.
     """
     return _find_config(f"--config={name}", subfolder).removeprefix("--config=")
 

@@ -66,14 +66,14 @@ class CrossValidationSection:
 
     Attributes:
         n_splits: k; 3, 5 and 10 are usual.
-        n_repeats: draw the k folds anew this many times.
-        stratify: keep the classes' shares in every part; false for plain shuffled splits.
+        n_repeats: repeat the cross-validation this many times, with new splits.
+        stratify: keep the proportions of the classes in every part; false for plain shuffled splits.
         holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
-        inner_holdout: fraction of each training part on which the epoch is chosen, so that the held-out fold chooses
-            nothing; the best epoch then becomes the headline.
+        inner_holdout: fraction of each training part that is held out to choose the epoch, so that the validation fold
+            chooses nothing; the headline is then the score of the best epoch.
         train_size: train on a sample of this many images of each training part, for learning curves; null for all.
         workers: folds run side by side; by default one per GPU, or one per CPU core.
-        fold: run this fold alone (repeats counted through), into the run named by --run; the last one to finish
+        fold: run only this fold, counted over all repeats, in the run named by --run; the last fold to finish
             writes the summary.
     """
 
@@ -94,7 +94,7 @@ class SelectionSection:
     Attributes:
         monitor: the metric that decides: val/accuracy, val/loss, or one that the model logs. `val` is the held-out
             fold, or the inner hold-out where cv.inner_holdout is set.
-        mode: whether more ("max") or less ("min") of it is better; by default less of a loss, more of all else.
+        mode: "max" or "min", whether a higher or a lower value is better; by default "min" for a loss, else "max".
         patience: stop after this many epochs without improvement; null trains all epochs.
         min_delta: the least change that counts as improvement for the patience.
     """

@@ -23,8 +23,8 @@ MAX_DEPTH = 30
 _Default: Any = default_yaml_loader()
 
 
-class BoundedLoader(_Default):
-    """jsonargparse's loader, which reads 1e-3 as a number, for YAML within bounds.
+class BoundedLoader:
+    """As jsonargparse's loader, which reads 1e-3 as a number, for YAML within bounds.
 
     Raises:
         UserError: the YAML exceeds a bound, or has a key twice.
@@ -32,11 +32,13 @@ class BoundedLoader(_Default):
     """
 
     def __init__(self, stream: str) -> None:
-        super().__init__("")
         self._text = stream
 
     def get_single_data(self) -> Any:
         return load_yaml(self._text)
+
+    def dispose(self) -> None:
+        """Nothing is kept open; `yaml.load` calls this."""
 
 
 use_yaml_loader(BoundedLoader)

@@ -122,9 +122,10 @@ class SearchSettings:
 
 
 DESCRIPTION = """
-Search an experiment's hyperparameters with Optuna. A trial is one configuration, cross-validated fold by fold; one that
-is clearly worse than the best is pruned after some folds. Then the winner and the experiment with the search's overrides
-alone (the baseline) are cross-validated on splits that the search did not use. Results are in lightning_logs/<name>/.
+Search an experiment's hyperparameters with Optuna. A trial is one configuration, cross-validated fold by fold; one
+that is clearly worse than the best is pruned after some folds. Then the winner and the experiment with the search's
+overrides alone (the baseline) are cross-validated on splits that the search did not use. Results are in
+lightning_logs/<name>/.
 
   python -m fmnist_cv.tune --config configs/search/sharifi-cnn-tpe.yaml
   python -m fmnist_cv.tune --config configs/search/biswas-mlp-grid.yaml --workers 2

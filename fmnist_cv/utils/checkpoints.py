@@ -1,4 +1,4 @@
-"""Checkpoints as tensors and plain values; damage in them is found, and nothing is unpickled into objects."""
+"""Checkpoints read as tensors and plain values: damage is detected, and no other objects are unpickled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_records(path: Path) -> None:
     """Compare each record of a checkpoint with its CRC-32, which torch writes but does not check when it loads.
 
     Raises:
-        zipfile.BadZipFile: a record has changed, or the file is not whole.
+        zipfile.BadZipFile: a record has changed, or the file is truncated.
         UserError: it is no regular file.
         OSError: it is missing or out of reach.
     """

@@ -1,4 +1,4 @@
-"""Paths as users write them: `~`, `~user`, `$NAME` and `${NAME}` stand for what they stand for in a shell."""
+"""Paths as users write them: `~`, `~user`, `$NAME` and `${NAME}` are expanded as in a shell."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def user_path(given: str | os.PathLike[str], what: str) -> Path:
     longest = max(len(os.fsencode(part)) for part in (*path.parts, ""))
     if longest > LONGEST_PART:
         raise UserError(
-            f"{what} is '{shortened(text)}', of which one part has {longest} bytes; file systems take no "
+            f"{what} is '{shortened(text)}': one part of it has {longest} bytes, and file systems take no "
             f"more than {LONGEST_PART}"
         )
     if (length := len(os.fsencode(path))) > LONGEST:
@@ -90,7 +90,7 @@ def check_name(name: str, what: str, longest: int = LONGEST_NAME) -> None:
     """Refuse a name that is to be a folder's and cannot be.
 
     Raises:
-        UserError: it is empty, too long, or holds what cannot be printed.
+        UserError: it is empty, too long, or has characters that cannot be printed.
     """
     if not name.strip():
         raise UserError(f"{what} is empty; give a name")

@@ -21,7 +21,7 @@ def prepare_torchvision_import() -> None:
 
 
 class _BeforeImport(MetaPathFinder):
-    """Finds no module, but sees that torchvision is looked for. It costs nothing where torch is not needed at all."""
+    """Finds no module itself; it notices the import of torchvision, so that commands without torch need not import it."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

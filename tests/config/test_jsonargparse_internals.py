@@ -29,7 +29,7 @@ def test_options_and_their_types_are_reached(parser: ArgumentParser) -> None:
     assert {"name", "cv.n_splits", "model", "data", "trainer.max_epochs"} <= set(by_name)
     assert private.type_of(by_name["cv.n_splits"]) is int
     assert private.find_option(parser, "--config") is by_name["config"]
-    assert private.takes_files(parser, "--cv") and not private.takes_files(parser, "--seed")
+    assert private.takes_files(parser, "--model") and not private.takes_files(parser, "--seed")
 
 
 def test_yaml_is_read_by_the_bounded_loader(parser: ArgumentParser) -> None:

@@ -83,7 +83,7 @@ def refusal(parser: ArgumentParser, *arguments: str) -> str:
         ),
         ("--data.batch_size=x", "data.init_args.batch_size is 'x', but must be a whole number"),
         ("--data.scaling=foo", "data.init_args.scaling is 'foo', but must be unit, minmax, standardise, or none"),
-        ("--data.augment=[{class_path: os.path}]", "data.init_args.augment: 'os.path' is no Module"),
+        ("--data.augment=[{class_path: os.path}]", "data.init_args.augment: 'os.path' is not a Module"),
         (
             "--data=fmnist_cv.data.ArrayDataModule --data.images=abc",
             "data.init_args.images is 'abc', but must be null; arrays are given from Python only",
@@ -93,7 +93,7 @@ def refusal(parser: ArgumentParser, *arguments: str) -> str:
             "--model=BatchNormCN",
             "model is 'BatchNormCN', but must be a LightningModule; did you mean 'fmnist_cv.BatchNormCNN'?",
         ),
-        ("--model=torch.nn.Linear", "model: 'torch.nn.Linear' is no LightningModule"),
+        ("--model=torch.nn.Linear", "model: 'torch.nn.Linear' is not a LightningModule"),
         ("--model={class_path: 3}", "model: class_path must be text, the path of a class such as my_module.MyClass"),
         ("--model={init_args: 3}", "model: init_args must be a mapping of keys to values"),
         ("--model.l2={a: b}", "model.init_args.l2 is {'a': 'b'}, but must be a mapping of names to numbers or null"),

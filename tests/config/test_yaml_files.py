@@ -85,7 +85,7 @@ def test_hostile_text_is_refused(kind: str) -> None:
 def test_what_is_no_yaml_says_where(text: str) -> None:
     message = refusal(lambda: Experiment.parse([f"--config={text}"]))
     assert re.fullmatch(r"--config cannot be read as YAML: while .* line \d, column \d", message)
-    assert "no UTF-8" in refusal(lambda: Experiment.parse(["--config=name: a\udcff\n"]))
+    assert "not UTF-8" in refusal(lambda: Experiment.parse(["--config=name: a\udcff\n"]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The parser's complaints read line by line: what each line says, and of which key and class.
+"""The parser's error messages, line by line: the text of each line, with the key and class that it is about.
 
 jsonargparse describes a mismatch by a tree of all the types that it tried, one below the other.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from fmnist_cv.config.class_paths import is_section
 
-# Lines that say only that one of several types does not fit; others have a reason.
+# Lines that only say that one of several types does not fit; other lines have a reason.
 MISFIT = re.compile(
     r"Expected |Not a valid subclass|Not of type|Subclasses are disabled|Unexpected import|Unable to load config"
     r"|Subclass types expect|a class path \(str\)|a dict with|Does not validate|Import path does|Subtypes:|Errors:"
@@ -21,7 +21,7 @@ MISFIT = re.compile(
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a complaint and its place.
+    """One line of an error message and its place.
 
     Attributes:
         text: the line without what names its place.

@@ -1,4 +1,4 @@
-"""What the parser complains of, in a line or two: the key, what it was given, what is expected, and what to write."""
+"""The parser's error messages in a line or two: the key, the value given, what is expected, and what to write."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST = 480  # characters of a message
 
 
 def explain(error: Exception, parser: ArgumentParser) -> str:
-    """The parser's complaint in a line or two: the key, the reason, and the nearest right key."""
+    """The parser's error in a line or two: the key, the reason, and the nearest known key."""
     text = str(error)
     lines = list(read_lines(text))
     message = (
@@ -39,7 +39,7 @@ def explain(error: Exception, parser: ArgumentParser) -> str:
 
 
 def reason_of_build(error: Exception) -> str:
-    """Why a part could not be made, out of what the parser says of it when it instantiates a class."""
+    """Why a part could not be created, from the parser's error when it instantiates a class."""
     lines = [line for line in read_lines(str(error)) if not MISFIT.match(line.text)]
     if not lines:
         return shortened(" ".join(str(error).split()), LONGEST)
@@ -47,7 +47,7 @@ def reason_of_build(error: Exception) -> str:
     return shortened(f"{line.class_path}: {line.text}" if line.class_path else line.text, LONGEST)
 
 
-# -- keys that there are not --------------------------------------------------------------------------------
+# -- unknown keys ------------------------------------------------------------------------------------------
 
 
 def _unknown_option(lines: Sequence[Line], parser: ArgumentParser) -> str | None:
@@ -97,7 +97,7 @@ def _unknown_key(word: str, parser: ArgumentParser) -> str:
 
 
 def misspelt_key(word: str, known: Sequence[str]) -> str | None:
-    """What to say of a key that is set by the engine or nearly one of the known keys; None of any other."""
+    """The message about a key that the engine sets, or that is nearly one of the known keys; None for any other key."""
     section, _, option = word.rpartition(".")
     if section == "trainer" and option in RESERVED_TRAINER_OPTIONS:
         return f"{word} is set by the engine and cannot be given: {RESERVED_TRAINER_OPTIONS[option]}"
@@ -125,7 +125,7 @@ def _missing(lines: Sequence[Line], parser: ArgumentParser) -> str | None:
         if match := re.search(r"the following arguments are required: (.*)", line.text):
             if line.class_path:
                 named = match[1].partition(". Got value: ")[0]
-                # of a callable, such as a scheduler, only the value tells the class
+                # of a callable, such as a scheduler, only the value shows the class
                 about = " ".join(other.text for other in lines if other.path == line.path)
                 given = re.findall(r"class_path\W+([\w.]+)", about)
                 cls = next((cls for cls in given if named in parameters(cls)), line.class_path)
@@ -143,7 +143,7 @@ def _missing(lines: Sequence[Line], parser: ArgumentParser) -> str | None:
 
 
 def _made_of_schedulers(text: str) -> str | None:
-    """For a scheduler that is made of other schedulers, such as torch's SequentialLR."""
+    """For a scheduler that takes other schedulers, such as torch's SequentialLR."""
     for class_path in re.findall(r"class_path\W+([\w.]+)", text):
         from torch.optim.lr_scheduler import LRScheduler  # here, since most errors name no class
 
@@ -157,14 +157,14 @@ def _made_of_schedulers(text: str) -> str | None:
                 keys = [key for key in re.findall(r'key "([\w.]+)"', text) if key != "schedulers"]
                 ours = f"{'Chained' if 'Chained' in cls.__name__ else 'Sequential'}Schedule"
                 return (
-                    f"{'.init_args.'.join(keys)}: {cls.__name__} takes schedulers that are made already, which YAML cannot "
+                    f"{'.init_args.'.join(keys)}: {cls.__name__} takes schedulers that are created already, which YAML cannot "
                     f"write; use fmnist_cv.models.schedules.{ours}, whose schedulers are a list of class_path and init_args"
                 )
     return None
 
 
 def _bad_class(lines: Sequence[Line]) -> str | None:
-    """For a class that cannot be found, imported or taken, and for what is no description of one."""
+    """For a class that cannot be found, imported or used, and for a value that does not describe a class."""
     for line in lines:
         key, of = line.path, f"{line.path}: " if line.path else ""
         if match := re.search(r"No module named '([\w.]+)'", line.text):
@@ -172,7 +172,9 @@ def _bad_class(lines: Sequence[Line]) -> str | None:
                 return f"{of}the package {package} is not installed: {how_to_install(package)}"
             return f"{of}there is no module '{match[1]}' (modules are looked up in the working folder, too)"
         if match := re.search(r"module '([\w.]+)' has no attribute '(\w+)'", line.text):
-            known = [name for name in dir(import_module(match[1])) if not name.startswith("_")]
+            module = import_module(match[1])
+            names = {*dir(module), *getattr(module, "__all__", ())}  # those imported on first use, too
+            known = sorted(name for name in names if not name.startswith("_"))
             return f"{of}module {match[1]} has no '{match[2]}'{did_you_mean(match[2], known)}"
         if match := re.search(r"Multiple subclasses with name (\w+).*ambiguity: (.*?)\.?$", line.text):
             paths = [path for path in match[2].split(", ") if not path.startswith(NOT_SUGGESTED)] or match[2].split(
@@ -183,7 +185,7 @@ def _bad_class(lines: Sequence[Line]) -> str | None:
             r"Import path (\S+ )?does not correspond to a subclass of (?!\w+Section)(\w+)", line.text
         ):
             given = repr(match[1].strip()) if match[1] else given_value(lines, line)
-            return f"{of}{given or 'the class'} is no {match[2]}"
+            return f"{of}{given or 'the class'} is not a {match[2]}"
         if re.search(r"object has no attribute 'keys'", line.text):
             return f"{of}init_args must be a mapping of keys to values"
         if re.search(r"argument of type '\w+' is not iterable", line.text):

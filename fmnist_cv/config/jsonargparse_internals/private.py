@@ -43,7 +43,8 @@ def title_groups(parser: ArgumentParser, titles: dict[str, str]) -> None:
 
 def default_yaml_loader() -> Any:
     """The class of the loader that jsonargparse reads YAML with; it takes 1e-3 for a number."""
-    return _loaders_dumpers.get_yaml_default_loader()
+    get_loader: Any = _loaders_dumpers.get_yaml_default_loader
+    return get_loader()
 
 
 def use_yaml_loader(loader: type) -> None:

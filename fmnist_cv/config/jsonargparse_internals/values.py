@@ -1,4 +1,4 @@
-"""Values of another type than an option has: what was given, and what may be, in words."""
+"""Values of the wrong type: what was given and what is allowed, in words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLURALS = {"int": "whole numbers", "float": "numbers", "str": "texts"}
 
 
 def misfit(lines: Sequence[Line]) -> str | None:
-    """For a value that none of the types fits: what it is, what it may be, and how to write that."""
+    """For a value that fits none of the types: the value, what is allowed, and how to write it."""
     depth = max((line.depth for line in lines), default=0)
     about = [line for line in lines if line.depth == depth and line.path]
     if not about:
@@ -28,7 +28,7 @@ def misfit(lines: Sequence[Line]) -> str | None:
     if not types or given is None:
         return None
     words, bases = _described(types)
-    if key in ("model", "data"):  # of which null is the parser's word for what is not given at all
+    if key in ("model", "data"):  # the parser has null for a part that is not given
         words = [word for word in words if word != "null"]
     tip = ""
     if "text" in words and re.fullmatch(r"[-+.\w]+", given):
@@ -44,7 +44,7 @@ def misfit(lines: Sequence[Line]) -> str | None:
 
 
 def given_value(lines: Sequence[Line], about: Line) -> str | None:
-    """What was given for a line's key, as YAML has it and not at length."""
+    """What was given for a line's key, as YAML writes it, shortened."""
     found = [line for line in lines if line.path == about.path]
     kind, value = "", None
     if whole := sorted((line for line in found if line.text.startswith("Given value: ")), key=lambda line: line.indent):
@@ -81,7 +81,7 @@ def given_value(lines: Sequence[Line], about: Line) -> str | None:
 
 
 def _types(lines: Sequence[Line]) -> list[ast.expr]:
-    """The types that were tried, of the outermost union that the lines tell."""
+    """The types that were tried, of the outermost union in the lines."""
     unions = sorted((line for line in lines if line.text.startswith("Subtypes: ")), key=lambda line: line.indent)
     single = r"Expected an? (?!path|dot|import)(.*?)(?:\. Got value|$)", r"(?:subclass of|Not of type) (\w+)"
     found = [match[1] for pattern in single for line in lines if (match := re.match(f".*?{pattern}", line.text))]
