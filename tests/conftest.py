@@ -1,4 +1,4 @@
-"""Shared by all tests: a fixed seed, no accelerator, no network, and small experiments on drawn garments."""
+"""Shared by all tests: a fixed seed, no accelerator, no network, and small experiments on synthetic images."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> dict[str, Any]:
-    """A 3-fold experiment that takes a second or two: a dense network on 300 drawn garments, as a mapping."""
+    """A 3-fold experiment that takes a second or two: a dense network on 300 synthetic images, as a mapping."""
     return {
         "name": "tiny",
         "log_dir": str(tmp_path / "logs"),

@@ -1,4 +1,4 @@
-"""The command `python -m fmnist_cv.fit`: what it prints and returns, and what it says of mistakes."""
+"""The command `python -m fmnist_cv.fit`: its output, its exit status and its error messages."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def files_under(folder: Path) -> set[Path]:
 # -- what goes well -----------------------------------------------------------------------------------------
 
 
-def test_the_command_prints_table_findings_and_where_the_run_lies(tiny: dict[str, Any], tmp_path: Path) -> None:
+def test_the_command_prints_table_findings_and_paths(tiny: dict[str, Any], tmp_path: Path) -> None:
     """As a process of its own, from another folder, with folds side by side."""
     tiny["log_dir"] = "runs"
     tiny["cv"]["workers"] = 2
@@ -170,11 +170,11 @@ def test_where_a_run_lies_is_printed_as_it_is(main: Main, quick: dict[str, Any],
     assert f"Run:         {tmp_path}/logs [old]/tiny/first\n" in out
 
 
-# -- drawn garments where there are no data -----------------------------------------------------------------
+# -- synthetic images where there are no data ----------------------------------------------------------------
 
 
 @pytest.fixture
-def few_garments(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_synthetic_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "make_synthetic_images", lambda n, seed: make_synthetic_images(min(n, 300), seed))
 
 
@@ -195,8 +195,8 @@ def no_data(tmp_path: Path) -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("few_garments")
-def test_quickstart_falls_back_to_drawn_garments_and_says_so(main: Main, no_data: list[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("few_synthetic_images")
+def test_quickstart_falls_back_to_synthetic_images_and_says_so(main: Main, no_data: list[str], tmp_path: Path) -> None:
     status, out, err = main(*no_data)
     assert status == OK, err
     assert "train-images-idx3-ubyte.gz not found" in out and "Running on SYNTHETIC garments instead." in out
@@ -211,8 +211,8 @@ def test_quickstart_falls_back_to_drawn_garments_and_says_so(main: Main, no_data
     assert "epoch 1/1" not in out
 
 
-@pytest.mark.usefixtures("few_garments")
-def test_folds_on_drawn_garments_join_the_run_that_was_named(main: Main, no_data: list[str], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("few_synthetic_images")
+def test_folds_on_synthetic_images_join_the_run_that_was_named(main: Main, no_data: list[str], tmp_path: Path) -> None:
     for fold in range(3):
         status, _, err = main(*no_data, "--run", "parts", f"--cv.fold={fold}")
         assert status == OK, err
@@ -227,7 +227,7 @@ def test_without_the_fallback_missing_data_are_an_error(main: Main, no_data: lis
     assert not (tmp_path / "logs").exists()
 
 
-# -- mistakes -----------------------------------------------------------------------------------------------
+# -- user errors --------------------------------------------------------------------------------------------
 
 
 def options(*arguments: str) -> Change:
@@ -269,7 +269,7 @@ IMAGES = np.zeros((40, 8, 8), dtype=np.uint8)
 LABELS = np.arange(40) % 4
 MODEL, DATA = ("model", "init_args"), ("data", "init_args")
 
-MISTAKES: dict[str, tuple[Change, str]] = {
+USER_ERRORS: dict[str, tuple[Change, str]] = {
     # keys and values
     "misspelt_section": (put("trainner", value={"max_epochs": 3}), "did you mean 'trainer.max_epochs'"),
     "misspelt_trainer_key": (put("trainer", "max_epoch", value=3), "did you mean 'trainer.max_epochs'"),
@@ -358,11 +358,11 @@ MISTAKES: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_message_before_any_work(
-    main: Main, quick: dict[str, Any], tmp_path: Path, mistake: str
+@pytest.mark.parametrize("case", USER_ERRORS)
+def test_a_user_error_is_one_message_before_any_work(
+    main: Main, quick: dict[str, Any], tmp_path: Path, case: str
 ) -> None:
-    change, message = MISTAKES[mistake]
+    change, message = USER_ERRORS[case]
     (tmp_path / "file").write_text("")
     (tmp_path / "broken.yaml").write_text("name: [unclosed\ncv: }")
     (tmp_path / "bytes.yaml").write_bytes(bytes(range(256)))
@@ -470,9 +470,9 @@ def test_a_folder_that_is_no_run_does_not_stand_in_the_way(main: Main, quick: di
     assert main("--config", config, "--resume", "last")[0] == OK
 
 
-@pytest.mark.parametrize("mistake", ["misspelt_trainer_key", "truncated_data"])
-def test_mistakes_in_a_process_of_its_own(quick: dict[str, Any], tmp_path: Path, mistake: str) -> None:
-    change, message = MISTAKES[mistake]
+@pytest.mark.parametrize("case", ["misspelt_trainer_key", "truncated_data"])
+def test_user_errors_in_a_process_of_its_own(quick: dict[str, Any], tmp_path: Path, case: str) -> None:
+    change, message = USER_ERRORS[case]
     change(quick, tmp_path)
     ended = command("--config", write(quick, tmp_path), cwd=tmp_path)
     assert ended.returncode == USER_ERROR

@@ -10,8 +10,8 @@ import torch
 from jsonargparse import ArgumentParser
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
+from fmnist_cv.config.jsonargparse_internals.messages import explain
 from fmnist_cv.config.options import read_config
-from fmnist_cv.config.parser_messages import explain
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.data.module import SPLIT_ARGUMENTS

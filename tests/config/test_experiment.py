@@ -728,7 +728,7 @@ def test_a_class_path_that_leads_nowhere_is_refused(tiny: Config, class_path: st
         ({"data": {"class_path": "fmnist_cv.data.ArrayDataModule"}}, "either a path to an .npz file or images"),
     ],
 )
-def test_values_that_a_part_refuses_are_told_in_one_line(tiny: Config, change: Config, reason: str) -> None:
+def test_values_that_a_part_refuses_are_reported_in_one_line(tiny: Config, change: Config, reason: str) -> None:
     with pytest.raises(UserError, match=reason) as refused:
         parsed(changed(tiny, **change)).check_parts()
     message = str(refused.value)
@@ -773,7 +773,7 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     "cv", [{"n_splits": 3}, {"n_splits": 3, "stratify": False}, {"holdout": 0.5}, {"holdout": "first:20"}], ids=str
 )
 def test_a_plan_that_fits_few_images_is_not_refused(tiny: Config, cv: Config) -> None:
-    """Three images per class: too few for five folds, which nobody asked for."""
+    """Three images per class: too few for five folds, which were not requested."""
     assert parsed(changed(tiny, cv=cv, data__init_args__n_train=30)).check_parts().data.train_images
 
 

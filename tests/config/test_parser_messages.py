@@ -277,12 +277,12 @@ def test_every_option_explains_every_wrong_value(command: str, make: Callable[[]
             if message.startswith("the following are required"):  # this value is taken, and others are missing
                 continue
             n += 1
-            told = f"{option}={value[:20]}: {message}"
-            assert option.rpartition(".")[2].lstrip("-") in message, told
-            assert "\n" not in message and len(message) < 500, told
+            shown = f"{option}={value[:20]}: {message}"
+            assert option.rpartition(".")[2].lstrip("-") in message, shown
+            assert "\n" not in message and len(message) < 500, shown
             assert not re.search(
                 r"Union|ypehint|NoneType|Namespace|NestedArg|<class|typing\.|Parser key|Got value", message
-            ), told
-            assert re.search(r"[\w'\"?\])…}]$", message), told
-            assert "?;" not in message and message.count("'") % 2 == 0, told
+            ), shown
+            assert re.search(r"[\w'\"?\])…}]$", message), shown
+            assert "?;" not in message and message.count("'") % 2 == 0, shown
     assert n >= len(WRONG) - 3

@@ -104,7 +104,7 @@ def search(**settings: Any) -> Search:
     return Search.parse([f"--config={yaml.safe_dump({**SEARCH, 'experiment': '~/tiny.yaml', **settings})}"])
 
 
-# what takes a path, and what it is given below the home folder; each checks that it found what lies there
+# what takes a path, and what it is given below the home folder; each checks that it found the file there
 TAKERS: dict[str, tuple[str, Callable[[str, Path], object]]] = {
     "log_dir": (
         "logs",
@@ -276,7 +276,7 @@ def test_what_cannot_be_expanded_stands_for_itself_only_where_it_exists(
         ("  ", "it is empty"),
         ("a\nb", r"it is 'a\\nb'; a path must not hold line breaks"),
         ("a\0b", "control characters"),
-        ("x" * 300, "300 bytes; file systems take no more than 255"),
+        ("x" * 300, "300 bytes, and file systems take no more than 255"),
         ("é" * 128, "256 bytes"),
         ("x/" * 2100, "give a path of at most 4000"),
     ],

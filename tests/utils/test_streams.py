@@ -1,4 +1,4 @@
-"""A command's standard output may be closed, full, or lose its reader: it works on, and there is no traceback."""
+"""A command's standard output may be closed, full, or lose its reader: it continues, without a traceback."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def use_output(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("module", [*(f"fmnist_cv.{name}" for name in COMMANDS), "experiments.replication.__main__"])
-def test_every_command_can_print_to_nobody(module: str, use_output: Callable[[], None]) -> None:
+def test_every_command_prints_without_a_reader(module: str, use_output: Callable[[], None]) -> None:
     main: Any = import_module(module).main
     use_output()
     with pytest.raises(SystemExit) as ended:

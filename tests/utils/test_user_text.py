@@ -106,8 +106,8 @@ def test_a_figure_draws_it_as_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", NASTY)
 def test_tables_for_the_terminal_show_it(name: str) -> None:
-    own, foreign = make_console(), Console(width=2000)
-    for console in (own, foreign):
+    own, users = make_console(), Console(width=2000)
+    for console in (own, users):
         console.width, console.file = 2000, io.StringIO()
         console.print(rich_table(name, (name, "n"), [[name, "1"]]))
         text = console.file.getvalue()
