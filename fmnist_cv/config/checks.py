@@ -32,55 +32,51 @@ def check_settings(experiment: Experiment) -> None:
     """Refuse values out of range and settings that contradict each other.
 
     Raises:
-        UserError: there is one.
+        UserError: a setting cannot be used.
     """
+    name, cv, selection, trainer = experiment.name, experiment.cv, experiment.selection, experiment.config.trainer
     if not 0 <= experiment.seed <= LARGEST_SEED:
         raise UserError(f"seed is {shortened(str(experiment.seed))}; it is a number from 0 to {LARGEST_SEED}")
-    check_name(experiment.name, "name", LONGEST_PART)
-    if not re.fullmatch(r"\w[\w.+-]*", experiment.name):
+    check_name(name, "name", LONGEST_PART)
+    if not re.fullmatch(r"\w[\w.+-]*", name):
         raise UserError(
-            f"name is '{experiment.name}'; it names a folder: letters, digits, '.', '_', '+' and '-', a letter or digit first"
+            f"name is '{name}'; it names a folder: letters, digits, '.', '_', '+' and '-', a letter or digit first"
         )
-    if experiment.cv.workers is not None and experiment.cv.workers < 1:
-        raise UserError(f"cv.workers is {experiment.cv.workers}; it must be at least 1")
-    if experiment.cv.fold is not None and not 0 <= experiment.cv.fold < experiment.plan.n_folds:
-        raise UserError(
-            f"cv.fold is {experiment.cv.fold}; this experiment has folds 0 to {experiment.plan.n_folds - 1}"
-        )
-    if experiment.selection.patience is not None and experiment.selection.patience < 1:
-        raise UserError(f"selection.patience is {experiment.selection.patience}; it must be at least 1, or null")
-    epochs, steps = experiment.config.trainer.max_epochs, experiment.config.trainer.max_steps
-    if epochs is None and steps == -1 and experiment.config.trainer.max_time is None:
+    if cv.workers is not None and cv.workers < 1:
+        raise UserError(f"cv.workers is {cv.workers}; it must be at least 1")
+    if cv.fold is not None and not 0 <= cv.fold < experiment.plan.n_folds:
+        raise UserError(f"cv.fold is {cv.fold}; this experiment has folds 0 to {experiment.plan.n_folds - 1}")
+    if selection.patience is not None and selection.patience < 1:
+        raise UserError(f"selection.patience is {selection.patience}; it must be at least 1, or null")
+    epochs, steps = trainer.max_epochs, trainer.max_steps
+    if epochs is None and steps == -1 and trainer.max_time is None:
         raise UserError("trainer.max_epochs is not set; say how long to train, e.g. --trainer.max_epochs 10")
     if epochs is not None and epochs < 1:
         raise UserError(f"trainer.max_epochs is {epochs}; it must be at least 1")
     model = experiment.config.model.class_path
-    if model.startswith("fmnist_cv.") and experiment.selection.monitor not in OWN_METRICS:
+    if model.startswith("fmnist_cv.") and selection.monitor not in OWN_METRICS:
         raise UserError(
-            f"selection.monitor is '{experiment.selection.monitor}', but {model} logs {', '.join(OWN_METRICS)}"
-            + did_you_mean(experiment.selection.monitor, OWN_METRICS)
+            f"selection.monitor is '{selection.monitor}', but {model} logs {', '.join(OWN_METRICS)}"
+            + did_you_mean(selection.monitor, OWN_METRICS)
         )
     _check_validation_options(experiment)
-    if str(experiment.config.trainer.precision) not in PRECISIONS:
+    if str(trainer.precision) not in PRECISIONS:
         raise UserError(
-            f"trainer.precision is {experiment.config.trainer.precision}; images are scaled to float32 for "
+            f"trainer.precision is {trainer.precision}; images are scaled to float32 for "
             f"{', '.join(PRECISIONS[:-1])} only"
         )
 
 
 def _check_validation_options(experiment: Experiment) -> None:
     """Lightning's own validation loop runs only for a module with a validation step."""
-    model = load_class(experiment.config.model.class_path)
+    model, trainer = load_class(experiment.config.model.class_path), experiment.config.trainer
     if model.validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step):
         return
-    for option, default in (
-        ("limit_val_batches", None),
-        ("val_check_interval", None),
-        ("check_val_every_n_epoch", 1),
-    ):
-        if experiment.config.trainer[option] != default:
+    defaults = {"limit_val_batches": None, "val_check_interval": None, "check_val_every_n_epoch": 1}
+    for option, default in defaults.items():
+        if trainer[option] != default:
             raise UserError(
-                f"trainer.{option} is {experiment.config.trainer[option]}, but has no effect on {model.__name__}: "
+                f"trainer.{option} is {trainer[option]}, but has no effect on {model.__name__}: "
                 "the engine scores all held-out images after each epoch"
             )
 

@@ -1,4 +1,4 @@
-"""What one fold owns: model, data module and Trainer arguments; and a trial of them before there is a run."""
+"""What one fold owns: model, data module and Trainer arguments; and a check of them before there is a run."""
 
 from __future__ import annotations
 
@@ -47,20 +47,33 @@ def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None
     """
     experiment.devices()
     parts = experiment.build(seed=experiment.seed)
+    name = experiment.config.model.class_path
     check_callbacks(parts.callbacks)
     if same_data is not None:
         parts.data.take_images(same_data)
-    name, data = experiment.config.model.class_path, parts.data
+    _check_images(parts.data)
+    _check_forward(experiment, parts)
+    _check_optimizers(parts.model, name)
+    _check_hyperparameters(parts.model, name)
+    return parts
+
+
+def _check_images(data: KFoldDataModule) -> None:
     train, test = data.train_images, data.test_images  # a broken test file must be found before training
     if test is not None and test.shape != train.shape:
         raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
     present = train.labels.unique().tolist()
     if len(present) < 2:
         raise UserError(f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two")
+
+
+def _check_forward(experiment: Experiment, parts: FoldParts) -> None:
+    """Pass two images of the first fold through the model."""
+    name, data, train = experiment.config.model.class_path, parts.data, parts.data.train_images
     groups = None if train.groups is None else train.groups.numpy()
     data.use_split(make_splits(train.labels.numpy(), experiment.plan, groups)[0], seed=0)
     data.setup("fit")
-    images = data.scale(data.train_images.images[:2])
+    images = data.scale(train.images[:2])
     try:
         with torch.inference_mode():
             outputs = parts.model.eval()(images)
@@ -76,28 +89,34 @@ def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None
     expected = (2, len(data.class_names))
     if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
+        present = train.labels.unique().tolist()
         absent = [f"'{name}'" for i, name in enumerate(train.class_names) if i not in present]
         also = f"; no training image is of the class {', '.join(absent[:5])}" if absent else ""
         raise UserError(
             f"the forward of {name} must return a tensor (images, classes) = {expected} for this data, got {got}{also}"
         )
+
+
+def _check_optimizers(model: L.LightningModule, name: str) -> None:
     try:
-        parts.model.configure_optimizers()
+        model.configure_optimizers()
     except (TypeError, ValueError) as error:
         raise UserError(f"the optimizer or scheduler of {name} cannot be created: {error}") from None
     except RuntimeError:
         pass  # it needs the Trainer, to which the module is not attached yet
-    hyperparameters = dict(parts.model.hparams)
+
+
+def _check_hyperparameters(model: L.LightningModule, name: str) -> None:
+    """Checkpoints are loaded with `weights_only=True`, which takes tensors and plain values alone."""
+    buffer = io.BytesIO()
     try:
-        buffer = io.BytesIO()
-        torch.save(hyperparameters, buffer)
+        torch.save(dict(model.hparams), buffer)
         torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
     except Exception as error:
         raise UserError(
             f"{name} saves hyperparameters that are not plain values ({type(error).__name__}), so that its "
             "checkpoints could not be loaded safely; leave them out with save_hyperparameters(ignore=[...])"
         ) from None
-    return parts
 
 
 def _other_sizes(model: Mapping[str, Any] | Namespace, shape: tuple[int, int, int]) -> str:
