@@ -19,33 +19,28 @@ if TYPE_CHECKING:
     from fmnist_cv.cross_validation import cross_validate as cross_validate
     from fmnist_cv.data import (
         ArrayDataModule as ArrayDataModule,
-    )
-    from fmnist_cv.data import (
         FashionMNISTDataModule as FashionMNISTDataModule,
-    )
-    from fmnist_cv.data import (
         KFoldDataModule as KFoldDataModule,
-    )
-    from fmnist_cv.data import (
         MNISTDataModule as MNISTDataModule,
-    )
-    from fmnist_cv.data import (
         SyntheticDataModule as SyntheticDataModule,
     )
-    from fmnist_cv.inference import Ensemble as Ensemble
-    from fmnist_cv.inference import evaluate_run as evaluate_run
-    from fmnist_cv.inference import export_run as export_run
-    from fmnist_cv.inference import load_ensemble as load_ensemble
-    from fmnist_cv.inference import load_exported as load_exported
-    from fmnist_cv.inference import predict_files as predict_files
-    from fmnist_cv.models import BatchNormCNN as BatchNormCNN
-    from fmnist_cv.models import DenseNetwork as DenseNetwork
-    from fmnist_cv.models import ImageClassifier as ImageClassifier
-    from fmnist_cv.models import LinearClassifier as LinearClassifier
-    from fmnist_cv.models import LogSoftmaxANN as LogSoftmaxANN
+    from fmnist_cv.inference import (
+        Ensemble as Ensemble,
+        evaluate_run as evaluate_run,
+        export_run as export_run,
+        load_ensemble as load_ensemble,
+        load_exported as load_exported,
+        predict_files as predict_files,
+    )
+    from fmnist_cv.models import (
+        BatchNormCNN as BatchNormCNN,
+        DenseNetwork as DenseNetwork,
+        ImageClassifier as ImageClassifier,
+        LinearClassifier as LinearClassifier,
+        LogSoftmaxANN as LogSoftmaxANN,
+    )
     from fmnist_cv.reporting.page import write_report as write_report
-    from fmnist_cv.search.tuning import SearchResult as SearchResult
-    from fmnist_cv.search.tuning import tune as tune
+    from fmnist_cv.search.tuning import SearchResult as SearchResult, tune as tune
 
 # public name: where it lives; imported on first use, so that `import fmnist_cv` stays quick
 _PUBLIC = {

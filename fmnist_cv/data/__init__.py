@@ -6,18 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmnist_cv.data.datasets import ArrayDataModule as ArrayDataModule
-    from fmnist_cv.data.datasets import EMNISTDataModule as EMNISTDataModule
-    from fmnist_cv.data.datasets import FashionMNISTDataModule as FashionMNISTDataModule
-    from fmnist_cv.data.datasets import KMNISTDataModule as KMNISTDataModule
-    from fmnist_cv.data.datasets import MNISTDataModule as MNISTDataModule
-    from fmnist_cv.data.datasets import QMNISTDataModule as QMNISTDataModule
-    from fmnist_cv.data.datasets import SyntheticDataModule as SyntheticDataModule
+    from fmnist_cv.data.datasets import (
+        ArrayDataModule as ArrayDataModule,
+        EMNISTDataModule as EMNISTDataModule,
+        FashionMNISTDataModule as FashionMNISTDataModule,
+        KMNISTDataModule as KMNISTDataModule,
+        MNISTDataModule as MNISTDataModule,
+        QMNISTDataModule as QMNISTDataModule,
+        SyntheticDataModule as SyntheticDataModule,
+    )
     from fmnist_cv.data.images import Images as Images
     from fmnist_cv.data.module import KFoldDataModule as KFoldDataModule
-    from fmnist_cv.data.splits import Split as Split
-    from fmnist_cv.data.splits import SplitPlan as SplitPlan
-    from fmnist_cv.data.splits import make_splits as make_splits
+    from fmnist_cv.data.splits import Split as Split, SplitPlan as SplitPlan, make_splits as make_splits
 
 # public name: its module; imported on first use, since most need torch and Lightning
 _PUBLIC = {

@@ -15,8 +15,8 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn as TimeLeftColumn,
 )
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
 from fmnist_cv.engine.events import (
     EpochEnded,

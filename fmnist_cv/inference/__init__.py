@@ -6,13 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fmnist_cv.inference.ensemble import Ensemble as Ensemble
-    from fmnist_cv.inference.ensemble import Predictions as Predictions
-    from fmnist_cv.inference.ensemble import load_ensemble as load_ensemble
+    from fmnist_cv.inference.ensemble import (
+        Ensemble as Ensemble,
+        Predictions as Predictions,
+        load_ensemble as load_ensemble,
+    )
     from fmnist_cv.inference.evaluation import evaluate_run as evaluate_run
     from fmnist_cv.inference.export import export_run as export_run
-    from fmnist_cv.inference.files import FilePredictions as FilePredictions
-    from fmnist_cv.inference.files import predict_files as predict_files
+    from fmnist_cv.inference.files import FilePredictions as FilePredictions, predict_files as predict_files
     from fmnist_cv.inference.safetensors_export import load_exported as load_exported
 
 # public name: its module; imported on first use, since they need torch and Lightning

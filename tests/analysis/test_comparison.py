@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from baycomp import CorrelatedTTest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from fmnist_cv.analysis.comparison import Comparison, Scores, adjusted, compare_scores, verdict
 

@@ -7,8 +7,7 @@ from math import inf, sqrt
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from scipy import stats
 
 from fmnist_cv.analysis.statistics import (
@@ -17,10 +16,10 @@ from fmnist_cv.analysis.statistics import (
     holm,
     mcnemar,
     summarise,
+    summarise as summarise_within,
     why_no_interval,
     wilson_interval,
 )
-from fmnist_cv.analysis.statistics import summarise as summarise_within
 from fmnist_cv.analysis.tables import interval_cell, interval_of
 
 SCORES = [0.90, 0.92, 0.91, 0.89, 0.93]  # mean 0.91, variance 0.001 / 4 = 0.00025

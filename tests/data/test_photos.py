@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from fmnist_cv.data.photos import FUZZ, UnreadableImage, pixel_limit, preprocess, read_photo, trim

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from fmnist_cv.data.splits import Indices, Split, SplitPlan, check_splits, load_splits, make_splits, save_splits
 from fmnist_cv.errors import UserError

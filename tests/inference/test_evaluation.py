@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from fmnist_cv import evaluate
 from fmnist_cv.data import Images

@@ -11,8 +11,7 @@ from experiments.replication import __main__ as replicate
 from fmnist_cv import compare, evaluate, export, inference, predict
 from fmnist_cv.engine.writable import check_file_writable, check_writable
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference import evaluation
-from fmnist_cv.inference import export as exporting
+from fmnist_cv.inference import evaluation, export as exporting
 
 # the command, what it must not come to, and its arguments; RUN and OUT stand for paths
 WORK: dict[str, tuple[Any, tuple[Any, str], list[str]]] = {

@@ -17,9 +17,7 @@ from PIL import Image
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fmnist_cv import CrossValidationResult
-from fmnist_cv import evaluate as evaluate_command
-from fmnist_cv import predict as predict_command
+from fmnist_cv import CrossValidationResult, evaluate as evaluate_command, predict as predict_command
 from fmnist_cv.inference.evaluation import evaluate_run
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.reporting.tensorboard import write_tensorboard

@@ -6,8 +6,7 @@ from typing import Any
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.space import corners, grid, grid_size, read_space, suggest, values_of
