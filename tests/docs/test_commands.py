@@ -18,6 +18,7 @@ from PIL import Image
 
 from fmnist_cv import cross_validate
 from fmnist_cv.cross_validation import as_experiment
+from fmnist_cv.search.tuning import as_search
 
 sys.path.append(str(ROOT / "docs" / "hooks"))
 
@@ -160,6 +161,13 @@ def test_fragments_of_yaml_fit_into_an_experiment(page: Path, workspace: Path) -
             text = (workspace / "configs" / "sharifi-cnn.yaml").read_text(encoding="utf-8")
             experiment = yaml.safe_load(text) | yaml.safe_load(block.text)
             as_experiment({**experiment, "trainer": {"max_epochs": 1, **experiment.get("trainer", {})}})
+
+
+def test_the_search_that_a_guide_shows_fits_its_experiment(workspace: Path) -> None:
+    content = yaml.safe_load(files(ROOT / "docs" / "guides" / "search.md")["my-search.yaml"])
+    content["overrides"]["data"] = SYNTHETIC  # the real images need not be there
+    search = as_search({**content, "log_dir": str(workspace)})
+    assert len(search.space) == 2 and search.n_trials == 30
 
 
 def test_other_programs_in_documents_are_known() -> None:
