@@ -17,7 +17,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import as_arguments
 from fmnist_cv.data import Split
 from fmnist_cv.engine.events import Event, Failed
-from fmnist_cv.engine.fold import FoldJob
+from fmnist_cv.engine.fold import FoldJob, Loaded
 from fmnist_cv.engine.preparation import PreparedRun, prepare_run
 from fmnist_cv.engine.processes import reason_against_processes, warm_up
 from fmnist_cv.engine.progress import FoldDisplay
@@ -162,46 +162,42 @@ def fold_folders(prepared: PreparedRun) -> list[FoldFolder]:
 
 
 def fold_job(prepared: PreparedRun, index: int) -> FoldJob:
-    """What a worker needs to run one of the run's folds."""
+    """The job of one of the run's folds."""
     split, experiment = prepared.splits[index], prepared.experiment
-    folder = fold_folders(prepared)[index]
+    return _job(prepared, fold_folders(prepared)[index], split, experiment, (split.repeat, split.fold))
+
+
+def refit_job(prepared: PreparedRun) -> FoldJob:
+    """The job of a model on all training images, trained for the median of the folds' best numbers of epochs."""
+    experiment = prepared.experiment
+    epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in fold_folders(prepared)])))
+    experiment = experiment.replaced(
+        trainer__max_epochs=epochs,
+        trainer__max_steps=-1,
+        trainer__max_time=None,
+        trainer__min_epochs=None,
+        trainer__min_steps=None,
+        selection__patience=None,
+    )
+    place = (experiment.plan.n_repeats, 0)  # after the last repeat, so that no fold has the refit's seed
+    return _job(prepared, prepared.run.refit, Split.refit(len(prepared.train)), experiment, place)
+
+
+def _job(
+    prepared: PreparedRun, folder: FoldFolder, split: Split, experiment: Experiment, place: tuple[int, int]
+) -> FoldJob:
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     return FoldJob(
         name=folder.name,
         config=experiment.to_yaml(),
         folder=folder.path,
         split=split,
-        seed=derive_seed(experiment.seed, split.repeat, split.fold),
+        seed=derive_seed(experiment.seed, *place),
         threads=environment["threads_per_fold"],
         precision=environment["precision"],
         accelerator=devices.accelerator,
         device=devices.indices[0],
-    )
-
-
-def refit_job(prepared: PreparedRun) -> FoldJob:
-    """A model on all training images, for as many epochs as the folds' best had in the median."""
-    experiment = prepared.experiment
-    epochs = round(float(np.median([fold.read_metrics()["best_epoch"] + 1 for fold in fold_folders(prepared)])))
-    environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
-    everything = Split(np.arange(len(prepared.train)), np.arange(0))
-    return FoldJob(
-        name=prepared.run.refit.name,
-        config=experiment.replaced(
-            trainer__max_epochs=epochs,
-            trainer__max_steps=-1,
-            trainer__max_time=None,
-            trainer__min_epochs=None,
-            trainer__min_steps=None,
-            selection__patience=None,
-        ).to_yaml(),
-        folder=prepared.run.refit.path,
-        split=everything,
-        seed=derive_seed(experiment.seed, experiment.plan.n_repeats, 0),
-        threads=environment["threads_per_fold"],
-        precision=environment["precision"],
-        accelerator=devices.accelerator,
-        device=devices.indices[0],
+        loaded=Loaded(experiment, prepared.train, prepared.test),
     )
 
 

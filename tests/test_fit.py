@@ -199,7 +199,7 @@ def no_data(tmp_path: Path) -> list[str]:
 def test_quickstart_falls_back_to_synthetic_images_and_says_so(main: Main, no_data: list[str], tmp_path: Path) -> None:
     status, out, err = main(*no_data)
     assert status == OK, err
-    assert "train-images-idx3-ubyte.gz not found" in out and "Running on SYNTHETIC garments instead." in out
+    assert "train-images-idx3-ubyte.gz not found" in out and "Running on SYNTHETIC images instead." in out
     assert "quickstart: 3 folds of SYNTHETIC garments (300 images)" in out
     assert "SYNTHETIC data: drawn garments, not Fashion-MNIST" in out
     (run,) = (tmp_path / "logs" / "quickstart").iterdir()

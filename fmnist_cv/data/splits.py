@@ -46,6 +46,7 @@ class Split:
         validation: images held out and scored.
         inner: images cut from the training part on which the epoch is chosen, or None.
         repeat, fold: the split's place in the repeated k-fold; a hold-out is fold 0.
+        is_refit: all images are trained on and none held out; `validation` is empty then, and only then.
     """
 
     train: Indices
@@ -53,6 +54,12 @@ class Split:
     inner: Indices | None = None
     repeat: int = 0
     fold: int = 0
+    is_refit: bool = False
+
+    @classmethod
+    def refit(cls, n: int) -> Split:
+        """The split of a final model that is trained on all n images."""
+        return cls(np.arange(n), np.arange(0), is_refit=True)
 
 
 @dataclass(frozen=True)

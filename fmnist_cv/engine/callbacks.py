@@ -151,7 +151,7 @@ class ScoreEachEpoch(Callback):
             torch.cuda.synchronize()
         self.train_intervals.append([self._epoch_began, time.monotonic(), self._images, monotonic_clock()])
         data: KFoldDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        if not len(data.split.validation):
+        if data.split.is_refit:
             return
         loss, accuracy = loss_and_accuracy(
             *predict_log_probabilities(

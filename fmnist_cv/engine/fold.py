@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import FoldParts
-from fmnist_cv.data import Split
+from fmnist_cv.data import Images, Split
 from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import guarded_loggers
 from fmnist_cv.engine.callbacks import (
@@ -47,12 +47,26 @@ from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import prepare_process
 
 
-@dataclass(frozen=True, eq=False)
-class FoldJob:
-    """All that a process needs to run one fold.
+@dataclass(frozen=True)
+class Loaded:
+    """What a process has parsed and read already, so that the folds it runs itself need not do it again.
 
     Attributes:
-        name: what the display and messages call the fold.
+        experiment: the parsed config of the job.
+        train, test: the images.
+    """
+
+    experiment: Experiment
+    train: Images
+    test: Images | None
+
+
+@dataclass(frozen=True, eq=False)
+class FoldJob:
+    """Everything that a process needs to run one fold, or the refit on all images.
+
+    Attributes:
+        name: how the display and messages call the fold.
         config: the resolved experiment as YAML.
         folder: the fold's folder.
         split: what to train on and what to score.
@@ -61,6 +75,7 @@ class FoldJob:
         precision: the Trainer's precision.
         accelerator, device: where to run.
         score_test: score the test set when the fold is over; a search must not.
+        loaded: for a fold in this process; None makes the fold parse and read for itself, as one in another process does.
     """
 
     name: str
@@ -73,17 +88,22 @@ class FoldJob:
     accelerator: str
     device: int
     score_test: bool = True
+    loaded: Loaded | None = None
 
     @property
     def is_refit(self) -> bool:
         """Whether this is the final model on all images, which holds nothing out and chooses no epoch."""
-        return not len(self.split.validation)
+        return self.split.is_refit
+
+    def for_other_process(self, device: int) -> FoldJob:
+        """The same job as it is sent to a process that runs it on this device."""
+        return replace(self, device=device, loaded=None)
 
 
 def run_fold(job: FoldJob, notify: Notify) -> None:
-    """Run one fold to its end, from its last checkpoint if it has one. Progress and outcome go to `notify`.
+    """Train and score one fold, from its last checkpoint if it has one. Progress and outcome go to `notify`.
 
-    A fold that fails tells why and leaves the other folds alone; what it had saved stays for a later try.
+    A fold that fails reports the reason and does not affect the others; what it has saved is kept for the next attempt.
     """
     folder = FoldFolder(job.folder)
     try:
@@ -93,8 +113,8 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
                 if not folder.finished:
                     with quiet_lightning(), tensorboard.quiet_writers():
                         _train_and_score(job, folder, notify)
-        validation = folder.read_metrics()["last"].get("validation", {})
-        notify(Finished(validation.get("accuracy")))
+        validation = folder.read_metrics()["last"].get("validation")
+        notify(Finished(None if validation is None else validation["accuracy"]))
     except Locked as error:
         notify(Failed(str(error), FailureKind.LOCKED))
     except CannotWrite as error:
@@ -110,8 +130,10 @@ def run_fold(job: FoldJob, notify: Notify) -> None:
 def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     began = time.perf_counter()
     prepare_process(job.threads)
-    experiment = Experiment.from_yaml(name_loggers(job.config, folder.path))
+    experiment = _experiment_of(job)
     parts = experiment.build(job.seed)
+    if job.loaded is not None:
+        parts.data.train_images = job.loaded.train
     assign_split(parts, job)
 
     selection = experiment.selection
@@ -138,13 +160,33 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
     fit(trainer, parts, folder, keeper, timer, notify)
     notify(ScoringStarted())
-    times = {"train_intervals": timer.train_intervals, "began": began}
-    score_fold(experiment, folder, parts, trainer, keeper, times, job.seed, job.threads, job.score_test, warn)
+    if job.loaded is not None:  # only now: the test set is no part of the training
+        parts.data.test_images = job.loaded.test
+    score_fold(
+        experiment,
+        folder,
+        parts,
+        trainer,
+        keeper,
+        timer.train_intervals,
+        seed=job.seed,
+        threads=job.threads,
+        score_test=job.score_test,
+        fold_began=began,
+        warn=warn,
+    )
+
+
+def _experiment_of(job: FoldJob) -> Experiment:
+    """The job's experiment, in which loggers that the user configures are named after the fold."""
+    if job.loaded is not None and job.loaded.experiment.config.trainer.logger in (None, True, False):
+        return job.loaded.experiment
+    return Experiment.from_yaml(name_loggers(job.config, job.folder))
 
 
 def assign_split(parts: FoldParts, job: FoldJob) -> None:
-    """Give the fold's parts its split, and our networks the layout that is fast."""
-    if isinstance(parts.model, ImageClassifier):  # a stranger's network may count on the layout it knows
+    """Give the fold's parts its split, and the package's networks the faster memory layout."""
+    if isinstance(parts.model, ImageClassifier):  # a user-defined model may depend on the default layout
         parts.model.to(memory_format=torch.channels_last)
     parts.data.use_split(job.split, job.seed)
 

@@ -1,9 +1,10 @@
-"""Before any training: check what can be checked, and find the run or make it."""
+"""Before any training: check experiment and data, and find the run or create it."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -17,7 +18,7 @@ from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
 from fmnist_cv.data.splits import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
-from fmnist_cv.engine.run_folder import RunFolder, write_json
+from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.run_names import create_run, default_run_names, find_run
 from fmnist_cv.engine.sanity_check import run_sanity_check
 from fmnist_cv.engine.workers import default_workers
@@ -30,10 +31,10 @@ from fmnist_cv.utils.user_text import print_line
 
 @dataclass
 class PreparedRun:
-    """A run whose folder, splits and data are there and fit each other.
+    """A run whose folder, splits and data exist and fit each other.
 
     Attributes:
-        experiment: what runs; on drawn garments where it fell back to them.
+        experiment: what runs; on synthetic images where it fell back to them.
         run: the run's folder.
         splits: one per fold.
         train, test: the images.
@@ -54,7 +55,7 @@ class RunOrResume(TypedDict, total=False):
 
 
 def run_or_resume(experiment: Experiment, name: str) -> RunOrResume:
-    """The argument with which `prepare_run` and `cross_validate` make a run of this name, or go on with it."""
+    """The argument with which `prepare_run` and `cross_validate` create a run of this name, or resume it."""
     exists = (experiment.log_dir / experiment.name / name).exists()
     return {"resume": name} if exists else {"run": name}
 
@@ -67,99 +68,84 @@ def prepare_run(
     same_data: KFoldDataModule | None = None,
     refit: bool = False,
 ) -> PreparedRun:
-    """Check the experiment, its data and its run; make the run's folder only when all is well.
+    """Check the experiment, its data and its run; create the run's folder only when all checks pass.
 
     Args:
         experiment: what is to run.
         run: name for a new run, or None for the time. With cv.fold, an existing run of that name is joined.
-        resume: name or path of a run to go on with, or "last".
-        console: where to say what runs.
+        resume: name or path of a run to resume, or "last".
+        console: where to print what runs.
         same_data: a data module with the same images, which need not be read again.
         refit: a model on all training images is to follow.
 
     Raises:
-        UserError: anything that would only fail later, with nothing left behind.
+        UserError: anything that would only fail later; no files are left behind.
     """
-    if run is not None and resume is not None:
-        raise UserError("give either --run, which starts a run, or --resume, which goes on with one")
-    if run is not None:
-        check_name(run, "--run")
-    if run is not None and (Path(run).name != run or run.startswith(".") or run == "last"):
-        raise UserError(
-            f"--run is '{run}'; a run's name is one folder's name, not a path, not 'last', without a dot first"
-        )
-    if experiment.cv.fold is not None and run is None and resume is None:
-        raise UserError("--cv.fold runs one fold of a run that others share: name it with --run NAME")
+    _check_names(experiment, run, resume)
     found = find_run(experiment.log_dir, experiment.name, resume) if resume is not None else None
     if found is None:
         check_writable(experiment.log_dir)
     experiment, data, is_fallback = _find_data(experiment, console, same_data)
-    resumed = found is not None
-    if found is None:
-
-        def check(splits: list[Split]) -> None:
-            _check_one_step(experiment, data, splits, refit, console)
-
-        suffix = "_SYNTHETIC" if is_fallback else ""
-        if run is None:
-            found = _create(experiment, default_run_names(suffix), data, check)
-        else:
-            found = _create_or_join(experiment, run + suffix, data, check)
-    _check_same(experiment, found, data.train_images)
     train = data.train_images
-    groups = None if train.groups is None else train.groups.numpy()
-    if resumed and refit and not found.refit.finished:
-        run_sanity_check(experiment, data, [_everything(data)])
-    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups)
+    # which fold and how many workers is for each command to say
+    config = experiment.replaced(cv__fold=None, cv__workers=None).to_yaml()
+    if found is None:
+        suffix = "_SYNTHETIC" if is_fallback else ""
+        names = default_run_names(suffix) if run is None else [run + suffix]
+        found = _create_or_join(experiment, names, config, data, refit, console)
+    elif refit and not found.refit.finished:
+        run_sanity_check(experiment, data, [Split.refit(len(train))])
+    _check_same(experiment, config, found, train)
+    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), _groups(train))
     if console is not None:
         print_line(console, _headline(experiment, found, data))
     return PreparedRun(experiment, found, splits, train, data.test_images)
 
 
+def _check_names(experiment: Experiment, run: str | None, resume: str | None) -> None:
+    if run is not None and resume is not None:
+        raise UserError("give either --run, which starts a run, or --resume, which resumes one")
+    if run is not None:
+        check_name(run, "--run")
+        if Path(run).name != run or run.startswith(".") or run == "last":
+            raise UserError(
+                f"--run is '{run}'; the name of a run is a single folder name: no path, not 'last', no leading dot"
+            )
+    if experiment.cv.fold is not None and run is None and resume is None:
+        raise UserError("--cv.fold runs one fold of a run that others share: name it with --run NAME")
+
+
 def _find_data(
     experiment: Experiment, console: Console | None, same_data: KFoldDataModule | None
 ) -> tuple[Experiment, KFoldDataModule, bool]:
-    """The experiment's data, or drawn garments where it allows them and its own are not to be had."""
+    """The experiment's data, or synthetic images where it allows them and its own data are unavailable."""
     try:
         return experiment, experiment.check_parts(same_data).data, False
     except DataNotFound as error:
         if not experiment.synthetic_fallback:
             raise
         if console is not None:
-            print_line(console, f"{error}.\n\nRunning on SYNTHETIC garments instead.\n", style="yellow")
+            console.print(f"{error}.\n\nRunning on SYNTHETIC images instead.\n", style="yellow", markup=False)
         experiment = experiment.with_synthetic_data()
         return experiment, experiment.check_parts().data, True
 
 
-def _check_one_step(
-    experiment: Experiment, data: KFoldDataModule, splits: list[Split], refit: bool, console: Console | None
-) -> None:
-    """Refuse what would fail in training; of a refit that is not asked for yet, say so."""
-    run_sanity_check(experiment, data, splits)
-    if refit:
-        run_sanity_check(experiment, data, [_everything(data)])
-    elif console is not None and len(data.train_images) % data.batch_size == 1:
-        try:
-            run_sanity_check(experiment, data, [_everything(data)])
-        except UserError as error:
-            print_line(console, f"This run could have no --refit: {error}\n", style="yellow")
-
-
-def _everything(data: KFoldDataModule) -> Split:
-    """A refit's: all images to train on, and none held out."""
-    return Split(np.arange(len(data.train_images)), np.arange(0))
-
-
 def _create_or_join(
-    experiment: Experiment, name: str, data: KFoldDataModule, check: Callable[[list[Split]], None]
+    experiment: Experiment,
+    names: Iterable[str],
+    config: str,
+    data: KFoldDataModule,
+    refit: bool,
+    console: Console | None,
 ) -> RunFolder:
-    """A new run; or, for one fold alone, the run of that name that another fold may have made, even just now."""
-    path = experiment.log_dir / experiment.name / name
+    """A new run; for one fold alone, also the run of that name that another fold's command may have created meanwhile."""
     if experiment.cv.fold is None:
-        return _create(experiment, [name], data, check)
+        return _create(experiment, names, config, data, refit, console)
+    (name,) = names
+    path = experiment.log_dir / experiment.name / name
     if not path.exists():
         try:
-            return _create(experiment, [name], data, check)
+            return _create(experiment, [name], config, data, refit, console)
         except UserError:
             if not path.exists():
                 raise
@@ -167,54 +153,80 @@ def _create_or_join(
 
 
 def _create(
-    experiment: Experiment, names: Iterable[str], data: KFoldDataModule, check: Callable[[list[Split]], None]
+    experiment: Experiment,
+    names: Iterable[str],
+    config: str,
+    data: KFoldDataModule,
+    refit: bool,
+    console: Console | None,
 ) -> RunFolder:
     train, test = data.train_images, data.test_images
-    groups = None if train.groups is None else train.groups.numpy()
-    splits = make_splits(train.labels.numpy(), experiment.plan, groups)
-    check(splits)
-    devices, precision = experiment.devices(), experiment.precision()
+    splits = make_splits(train.labels.numpy(), experiment.plan, _groups(train))
+    _check_one_step(experiment, data, splits, refit, console)
+    devices = experiment.devices()
     workers = experiment.cv.workers or default_workers(len(splits), devices)
     threads = max(1, cpu_cores() // workers)
-    fingerprint = train.fingerprint()
 
     def fill(path: Path) -> None:
         folder = RunFolder(path)
-        config = experiment.replaced(cv__fold=None, cv__workers=None).to_yaml()
         folder.config.write_text(config, encoding="utf-8")
-        save_splits(folder.splits, splits, experiment.plan, fingerprint)
-        info = {
-            "created": datetime.datetime.now(datetime.UTC).isoformat(),
-            "data": {
-                "name": data.data_name,
-                "fingerprint": fingerprint,
-                "n_train": len(train),
-                "n_test": 0 if test is None else len(test),
-                "test_fingerprint": None if test is None else test.fingerprint(),
-                "image_shape": list(train.shape),
-                "class_names": list(train.class_names),
-            },
-            "environment": describe_environment(devices.description, threads, precision),
-            "settings": identity(load_yaml(config)),  # again, since YAML has no digest and users may edit it
-        }
-        write_json(folder.run_info, info, with_digest=True)
+        save_splits(folder.splits, splits, experiment.plan, train.fingerprint())
+        folder.write_run_info(
+            {
+                "created": datetime.datetime.now(datetime.UTC).isoformat(),
+                "data": {
+                    "name": data.data_name,
+                    "fingerprint": train.fingerprint(),
+                    "n_train": len(train),
+                    "n_test": 0 if test is None else len(test),
+                    "test_fingerprint": None if test is None else test.fingerprint(),
+                    "image_shape": list(train.shape),
+                    "class_names": list(train.class_names),
+                },
+                "environment": describe_environment(devices.description, threads, experiment.precision()),
+                "settings": identity(
+                    load_yaml(config)
+                ),  # a second time, since YAML has no digest and users may edit it
+            }
+        )
 
     return create_run(experiment.log_dir, experiment.name, names, fill)
 
 
-def _check_same(experiment: Experiment, run: RunFolder, train: Images) -> None:
-    """Refuse a run that belongs to another config or to other data."""
-    if differences := experiment.differences(run.read_experiment()):
+def _check_one_step(
+    experiment: Experiment, data: KFoldDataModule, splits: list[Split], refit: bool, console: Console | None
+) -> None:
+    """Refuse what would fail in training; warn of what only a later refit would fail on."""
+    run_sanity_check(experiment, data, splits)
+    if refit:
+        run_sanity_check(experiment, data, [Split.refit(len(data.train_images))])
+    elif console is not None and len(data.train_images) % data.batch_size == 1:
+        try:
+            run_sanity_check(experiment, data, [Split.refit(len(data.train_images))])
+        except UserError as error:
+            print_line(console, f"A --refit of this run would fail: {error}\n", style="yellow")
+
+
+def _check_same(experiment: Experiment, config: str, run: RunFolder, train: Images) -> None:
+    """Refuse a run of another config or of other data."""
+    info, is_same_text = run.read_run_info(), False
+    with suppress(OSError):  # else reading the experiment reports it
+        is_same_text = run.config.read_bytes() == config.encode()
+    if not is_same_text and (differences := experiment.differences(run.read_experiment())):
         raise UserError(
-            f"run {run.path} belongs to another config: {'; '.join(differences[:5])}; "
+            f"run {run.path} has another config: {'; '.join(differences[:5])}; "
             "resume with the config it was started with, or start a new run"
         )
-    fingerprint = run.read_run_info()["data"]["fingerprint"]
+    fingerprint = info["data"]["fingerprint"]
     if fingerprint != train.fingerprint():
         raise UserError(
             f"run {run.path} was made on other data (fingerprint {fingerprint}, here {train.fingerprint()}); "
             "resume with the data it was started on, or start a new run"
         )
+
+
+def _groups(images: Images) -> np.ndarray | None:
+    return None if images.groups is None else images.groups.numpy()
 
 
 def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> str:

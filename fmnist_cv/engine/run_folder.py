@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -18,7 +18,8 @@ from rich.console import Console
 
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
-from fmnist_cv.engine.checked_files import Damaged, Shape, Types, digest, read_arrays, read_json
+from fmnist_cv.engine.checked_files import Damaged, Shape, digest, read_arrays, read_json
+from fmnist_cv.engine.run_records import FOLD_METRICS, RUN_RECORD, FoldMetrics, RunRecord
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.checkpoints import check_records
 from fmnist_cv.utils.user_text import print_line
@@ -56,16 +57,6 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     replace_file(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
 
-METRICS: Types = {
-    "last": dict,
-    "best": dict,
-    "epochs": int,
-    "best_epoch": int,
-    "n_train": int,
-    "n_validation": int,
-    "history": list,
-    "times": dict,
-}
 _SCORES_AGAIN = "scores the fold again from its checkpoints"
 RESTORE = "restore it from a copy of the run, or delete the run's folder and start a new run"
 
@@ -119,13 +110,18 @@ class FoldFolder:
             )
         self.path.mkdir(exist_ok=True)
 
-    def read_metrics(self) -> dict[str, Any]:
-        """What the fold's metrics.json holds.
+    def read_metrics(self) -> FoldMetrics:
+        """Read the fold's metrics.json.
 
         Raises:
             Damaged: it is missing or damaged.
         """
-        return read_json(self.metrics, METRICS, f"delete it and resume the run, which {_SCORES_AGAIN}")
+        content = read_json(self.metrics, FOLD_METRICS, f"delete it and resume the run, which {_SCORES_AGAIN}")
+        return cast(FoldMetrics, content)
+
+    def write_metrics(self, metrics: FoldMetrics) -> None:
+        """Write the fold's metrics.json, after which the fold counts as finished."""
+        write_json(self.metrics, metrics, with_digest=True)
 
     def read_probabilities(self, needed: Mapping[str, Shape] | None = None) -> dict[str, np.ndarray]:
         """The arrays of the fold's probabilities.npz, those that are needed with these shapes.
@@ -216,13 +212,17 @@ class RunFolder:
         name = f"fold_{fold}" if n_repeats == 1 else f"repeat_{repeat}_fold_{fold}"
         return FoldFolder(self.path / name)
 
-    def read_run_info(self) -> dict[str, Any]:
-        """What run.json holds.
+    def read_run_info(self) -> RunRecord:
+        """Read the run's run.json.
 
         Raises:
             Damaged: it is missing or damaged.
         """
-        return read_json(self.run_info, {"created": str, "data": dict, "environment": dict}, RESTORE)
+        return cast(RunRecord, read_json(self.run_info, RUN_RECORD, RESTORE))
+
+    def write_run_info(self, info: RunRecord) -> None:
+        """Write the run's run.json."""
+        write_json(self.run_info, info, with_digest=True)
 
     def read_experiment(self) -> Experiment:
         """What ran.

@@ -130,7 +130,7 @@ class _Epoch:
             UserError: there is none, or a class is to be weighted of which there is no image.
         """
         fold = RunFolder(Path()).fold(split.repeat, split.fold, experiment.plan.n_repeats)
-        name = fold.name if len(split.validation) else "the refit"
+        name = "the refit" if split.is_refit else fold.name
         parts.data.use_split(split, 0)
         if isinstance(parts.model, ImageClassifier) and parts.model.class_weights == "balanced":
             try:

@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -156,7 +155,7 @@ class _Child:
     def __init__(self, job: FoldJob, device: int) -> None:
         self.job, self.device = job, device
         self.events, sender = multiprocessing.Pipe(duplex=False)
-        self.process = start_process(_work, (replace(job, device=device), sender), job.name)
+        self.process = start_process(_work, (job.for_other_process(device), sender), job.name)
         sender.close()
 
     def receive(self) -> Event:

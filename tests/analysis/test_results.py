@@ -16,7 +16,7 @@ import users_modules
 from running import outcome, raw_arrays, read_json
 from scipy import stats
 
-from fmnist_cv import CrossValidationResult, DenseNetwork, SyntheticDataModule, cross_validate
+from fmnist_cv import CrossValidationResult, DenseNetwork, SyntheticDataModule, cross_validate, cross_validation
 from fmnist_cv.analysis.statistics import wilson_interval
 from fmnist_cv.analysis.training_time import shared_seconds
 from fmnist_cv.engine.scoring import classification_report
@@ -318,18 +318,28 @@ def test_refit_does_without_what_needs_held_out_images(quick: dict[str, Any]) ->
 # -- the test set -------------------------------------------------------------------------------------------
 
 
-def test_the_test_set_is_not_there_while_a_fold_trains(quick: dict[str, Any]) -> None:
-    """The check before the run reads it once, so that a broken file is found early; then each fold for its scores."""
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_fold_has_no_test_set_while_it_trains(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """The check before the run reads it, so that a broken file is found early; a fold gets it for its scores only.
+
+    Folds in this process share what was read; one in a process of its own reads for itself.
+    """
+    if not shared:
+        monkeypatch.setattr(cross_validation, "Loaded", lambda *_: None)
     quick["model"]["class_path"] = "users_modules.TellsWhenItTrains"
     quick["data"]["class_path"] = "users_modules.TellsWhenItLoads"
     users_modules.EVENTS.clear()
     cross_validate(quick)
     events = " ".join(users_modules.EVENTS).split("fit began")
-    assert len(events) == 5  # of the rehearsal and of three folds
+    assert len(events) == 5  # of the sanity check and of three folds
     for fold in events[2:]:
         training, after = fold.split("fit ended")
-        assert "load test" not in training
-        assert after.count("load test") == 1
+        assert "test" not in training
+        assert after.count("load test") == (0 if shared else 1)
+    for part in ("load train", "load test"):
+        assert users_modules.EVENTS.count(part) == (1 if shared else 4)
 
 
 def test_other_test_labels_change_test_scores_alone(quick: dict[str, Any]) -> None:

@@ -385,3 +385,13 @@ def test_a_tampered_split_is_refused(saved: Path) -> None:
     rewrite(saved, repeat_0_fold_0_train=np.append(split.train[1:], split.validation[:1]))
     with pytest.raises(UserError, match="repeat 0, fold 0: its parts overlap or leave images out"):
         load_splits(saved, LABELS, PLAN, "abc", None)
+
+
+def test_a_refit_trains_on_all_and_says_so() -> None:
+    """An empty validation part alone does not make a refit."""
+    split = Split.refit(4)
+    assert split.is_refit and split.train.tolist() == [0, 1, 2, 3] and not len(split.validation)
+    empty = Split(np.arange(4), np.arange(0))
+    assert not empty.is_refit
+    with pytest.raises(UserError, match="a part is empty"):
+        check_splits([empty], np.arange(4), SplitPlan(holdout=1, stratify=False))

@@ -210,7 +210,7 @@ def test_a_last_batch_of_one_image_in_the_refit(quick: dict[str, Any], capsys: p
         cross_validate(quick, refit=True)
     assert not Path(quick["log_dir"]).exists()
     cross_validate(quick, run="folds", console=Console(width=1000))
-    assert re.search(f"This run could have no --refit: {message}", capsys.readouterr().out)
+    assert re.search(f"A --refit of this run would fail: {message}", capsys.readouterr().out)
     with pytest.raises(UserError, match=message):
         cross_validate(quick, resume="folds", refit=True)
 

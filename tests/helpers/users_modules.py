@@ -299,6 +299,8 @@ class TellsWhenItTrains(DenseNetwork):
         EVENTS.append(self.names[0])
 
     def on_fit_end(self) -> None:
+        if "test_images" in vars(self.trainer.datamodule):  # type: ignore[attr-defined]
+            EVENTS.append("holds test")
         EVENTS.append(self.names[1])
 
 
