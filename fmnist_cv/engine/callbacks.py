@@ -25,6 +25,7 @@ from fmnist_cv.errors import NonFinite, UserError
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.models.classifier import EpochTotals
 from fmnist_cv.runtime import derive_seed, monotonic_clock, seed_everything
+from fmnist_cv.utils.lightning_internals import stops_after_this_epoch
 
 
 class ReseedEachEpoch(Callback):
@@ -231,7 +232,7 @@ class KeepCheckpoints(Checkpoint):
         if better:
             self.best_epoch = len(self.history) - 1
         self._should_stop = trainer.should_stop
-        self.stopped = trainer.should_stop and trainer.fit_loop._can_stop_early
+        self.stopped = stops_after_this_epoch(trainer)
         step_plateaus(trainer)
         self._modes = modes_of(pl_module)
         self._save(trainer, better)

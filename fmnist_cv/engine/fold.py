@@ -39,12 +39,12 @@ from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.engine.loggers import make_loggers, name_loggers
 from fmnist_cv.engine.restoring import explain_restore_errors, watch_restoring
 from fmnist_cv.engine.run_folder import FoldFolder, Locked, locked
-from fmnist_cv.engine.schedulers import defer_plateau_steps
-from fmnist_cv.engine.trainer import NoProfiler, make_trainer, quiet_lightning, reraise_keyboard_interrupt
+from fmnist_cv.engine.trainer import NoProfiler, make_trainer, quiet_lightning
 from fmnist_cv.engine.writable import explain_disk_errors
 from fmnist_cv.errors import CannotWrite, NonFinite, UserError
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import prepare_process
+from fmnist_cv.utils.lightning_internals import reraise_keyboard_interrupt
 
 
 @dataclass(frozen=True)
@@ -247,9 +247,7 @@ def fold_trainer(
         options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
     if options.get("profiler") is None:
         options["profiler"] = NoProfiler()
-    trainer = make_trainer(**options)
-    defer_plateau_steps(trainer)
-    return trainer
+    return make_trainer(**options)
 
 
 def _their_plugins(parts: FoldParts) -> list[Any]:

@@ -33,10 +33,16 @@ from fmnist_cv.engine.fold import FoldJob, assign_split, fold_trainer
 from fmnist_cv.engine.loggers import make_loggers
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
 from fmnist_cv.engine.step_errors import explain_step, text_of
-from fmnist_cv.engine.trainer import NoProfiler, quiet_lightning, reraise_keyboard_interrupt
+from fmnist_cv.engine.trainer import NoProfiler, quiet_lightning
 from fmnist_cv.engine.writable import nearest_folder
 from fmnist_cv.errors import NonFinite, UserError
 from fmnist_cv.models import ImageClassifier
+from fmnist_cv.utils.lightning_internals import (
+    ignore_minimum_length,
+    reraise_keyboard_interrupt,
+    state_of_checkpoint,
+    step_after_this_batch,
+)
 
 N_IMAGES = 8  # of a batch: what a network refuses, it refuses of few images, too
 
@@ -281,12 +287,12 @@ class _OneStep(Callback):
     """Ends training, as if it were the epoch's end, after the first batch."""
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.fit_loop.min_epochs = trainer.fit_loop.epoch_loop.min_steps = None
+        ignore_minimum_length(trainer)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True  # step, however many are accumulated
+        step_after_this_batch(trainer)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         trainer.should_stop = True
@@ -296,7 +302,7 @@ class _KeepNothing(KeepCheckpoints):
     """Checks what would be written, but for the weights and the optimiser's state, which may be large."""
 
     def _save(self, trainer: L.Trainer, better: bool) -> None:
-        checkpoint = trainer._checkpoint_connector.dump_checkpoint()
+        checkpoint = state_of_checkpoint(trainer)
         file = io.BytesIO()
         torch.save({k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}, file)
         file.seek(0)

@@ -1,4 +1,4 @@
-"""The optimizer and schedulers that a module has made, wherever they come from: checked, and stepped in time."""
+"""Checks of the optimizers and schedulers that a module returns, and the steps of those that monitor a metric."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.optim import lr_scheduler
 from fmnist_cv.config.sections import OWN_METRICS
 from fmnist_cv.errors import UserError
 from fmnist_cv.models.schedules import training_length
+from fmnist_cv.utils.lightning_internals import step_plateau_schedulers
 
 LEFT_OUT = (
     "leave it out (null), or use the schedules of fmnist_cv.models.schedules, which last as long as the training; "
@@ -120,32 +121,16 @@ def _length(scheduler: Any) -> tuple[str, int | None, bool]:
 # -- ReduceLROnPlateau --------------------------------------------------------------------------------------
 
 
-def defer_plateau_steps(trainer: L.Trainer) -> None:
-    """Keep Lightning from stepping schedulers that monitor a metric at the end of an epoch.
-
-    It would do so after all callbacks, hence after the epoch's checkpoint was written, and a resumed training would
-    lose a step. `step_plateaus` does it instead.
-    """
-    update = trainer.fit_loop.epoch_loop.update_lr_schedulers
-
-    def update_others(interval: str, update_plateau_schedulers: bool) -> None:
-        if interval == "step" or not update_plateau_schedulers:
-            update(interval, update_plateau_schedulers)
-
-    trainer.fit_loop.epoch_loop.update_lr_schedulers = update_others  # type: ignore[method-assign]
-
-
 def step_plateaus(trainer: L.Trainer) -> None:
-    """Step the schedulers that monitor a metric, as Lightning would have done after the epoch.
+    """Step the schedulers that monitor a metric; the Trainer leaves that to the engine.
 
     Raises:
         UserError: the metric is not logged.
     """
-    loop = trainer.fit_loop.epoch_loop
     for config in trainer.lr_scheduler_configs:
         if config.reduce_on_plateau and config.strict and config.monitor not in trainer.callback_metrics:
             raise UserError(
                 f"{type(config.scheduler).__name__} monitors '{config.monitor}', which nothing logs; "
                 f"there are {', '.join(sorted(trainer.callback_metrics))}"
             )
-    type(loop).update_lr_schedulers(loop, "epoch", update_plateau_schedulers=True)
+    step_plateau_schedulers(trainer)

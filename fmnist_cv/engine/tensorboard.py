@@ -25,6 +25,7 @@ from fmnist_cv.config.identity import flatten
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.best_effort import Warn, best_effort
+from fmnist_cv.engine.run_records import FoldMetrics
 from fmnist_cv.engine.scoring import ClassificationReport, classification_report
 from fmnist_cv.utils.user_text import for_figure
 
@@ -59,7 +60,7 @@ def log_fold(
     experiment: Experiment,
     data: KFoldDataModule,
     probabilities: np.ndarray,
-    metrics: dict[str, Any],
+    metrics: FoldMetrics,
     warn: Warn,
 ) -> None:
     """Write a finished fold's figures and its hyperparameters with the final metrics.
@@ -86,12 +87,8 @@ def log_fold(
         if key.startswith(HYPERPARAMETERS) and not key.endswith(("eval_batch_size", "download", "root"))
     }
     headline = metrics[experiment.headline]
-    scores = {
-        f"hp/{name}_accuracy": headline[part]["accuracy"]
-        for name, part in (("held_out", "validation"), ("test", "test"))
-        if part in headline
-    }
-    logger.log_metrics(scores)
+    scores = {"hp/held_out_accuracy": headline.get("validation"), "hp/test_accuracy": headline.get("test")}
+    logger.log_metrics({name: score["accuracy"] for name, score in scores.items() if score is not None})
     run = Path(logger.log_dir).parent
     log_hyperparameters(writer, hyperparameters, f"{run.parent.name}/{run.name}")
     logger.finalize("success")

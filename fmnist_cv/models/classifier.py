@@ -18,6 +18,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.models.layers import check_size
 from fmnist_cv.models.schedules import make_scheduler, needs_length, training_length
 from fmnist_cv.utils.checkpoints import read_checkpoint
+from fmnist_cv.utils.lightning_internals import HOOK_NAME
 from fmnist_cv.utils.paths import user_path
 
 
@@ -85,7 +86,7 @@ class ImageClassifier(L.LightningModule):
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes the running hook on the module some 40 times a step, and nn.Module's check for parameters
         # and submodules made that 7 % of a small network's training time.
-        if name == "_current_fx_name":
+        if name == HOOK_NAME:
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)

@@ -14,6 +14,7 @@ from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from fmnist_cv.errors import UserError
+from fmnist_cv.utils.lightning_internals import load_train_dataloader
 
 LENGTHS = ("total_steps", "T_max", "total_iters")
 
@@ -132,7 +133,7 @@ def training_length(trainer: L.Trainer, interval: str) -> float:
     if interval == "step" or math.isinf(steps):
         return steps
     if trainer.train_dataloader is None:  # as Lightning itself does to estimate the steps
-        trainer.fit_loop.setup_data()
+        load_train_dataloader(trainer)
     return math.ceil(steps / math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches))
 
 

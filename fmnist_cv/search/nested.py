@@ -16,6 +16,7 @@ from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.engine.preparation import prepare_run, run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
+from fmnist_cv.engine.run_records import FoldMetrics
 from fmnist_cv.engine.workers import run_jobs
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.records import NestedEstimate, OuterFold
@@ -89,7 +90,7 @@ def _without_fold(search: Search, split: Split) -> Search:
     )
 
 
-def _train(search: Search, values: dict[str, Any], split: Split) -> dict[str, Any]:
+def _train(search: Search, values: dict[str, Any], split: Split) -> FoldMetrics:
     """Train the winner on all images outside the outer fold, and return its metrics on this fold."""
     experiment = search.fresh_experiment(values, search.settings.nested, workers=1)
     name = f"nested_{search.settings.nested}_seed_{search.fresh_seed}_outer_{split.fold}"

@@ -46,7 +46,10 @@ def main() -> None:
         "--peer-python", required=True, type=paths.argument, help="interpreter of the benchmark's environment"
     )
     options = parser.parse_args()
-    results = {"environment": describe_environment("cpu", torch.get_num_threads(), "32-true"), "systems": {}}
+    results: dict[str, Any] = {
+        "environment": describe_environment("cpu", torch.get_num_threads(), "32-true"),
+        "systems": {},
+    }
     for system, (config, overrides) in SYSTEMS.items():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "ours.npz"
