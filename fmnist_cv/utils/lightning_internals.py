@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
+from lightning.pytorch.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined, unused-ignore]
 
 # Set by Lightning on the module before and after each hook, some 40 times per training step.
 HOOK_NAME = "_current_fx_name"
@@ -24,7 +24,7 @@ Restore = Callable[[], None]
 
 def assume_rank_zero() -> None:
     """Log and save in this process: Lightning derives its rank from a cluster's variables when it is imported."""
-    rank_zero_only.rank = 0
+    rank_zero_only.rank = 0  # type: ignore[attr-defined]
 
 
 def ignore_signals(trainer: L.Trainer) -> None:
