@@ -164,7 +164,8 @@ def fold_folders(prepared: PreparedRun) -> list[FoldFolder]:
 def fold_job(prepared: PreparedRun, index: int) -> FoldJob:
     """The job of one of the run's folds."""
     split, experiment = prepared.splits[index], prepared.experiment
-    return _job(prepared, fold_folders(prepared)[index], split, experiment, (split.repeat, split.fold))
+    seed = derive_seed(experiment.seed, split.repeat, split.fold)
+    return _job(prepared, fold_folders(prepared)[index], split, experiment, prepared.config, seed)
 
 
 def refit_job(prepared: PreparedRun) -> FoldJob:
@@ -179,20 +180,20 @@ def refit_job(prepared: PreparedRun) -> FoldJob:
         trainer__min_steps=None,
         selection__patience=None,
     )
-    place = (experiment.plan.n_repeats, 0)  # after the last repeat, so that no fold has the refit's seed
-    return _job(prepared, prepared.run.refit, Split.refit(len(prepared.train)), experiment, place)
+    seed = derive_seed(experiment.seed, experiment.plan.n_repeats, 0)  # the last repeat is n_repeats - 1
+    return _job(prepared, prepared.run.refit, Split.refit(len(prepared.train)), experiment, experiment.to_yaml(), seed)
 
 
 def _job(
-    prepared: PreparedRun, folder: FoldFolder, split: Split, experiment: Experiment, place: tuple[int, int]
+    prepared: PreparedRun, folder: FoldFolder, split: Split, experiment: Experiment, config: str, seed: int
 ) -> FoldJob:
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     return FoldJob(
         name=folder.name,
-        config=experiment.to_yaml(),
+        config=config,
         folder=folder.path,
         split=split,
-        seed=derive_seed(experiment.seed, *place),
+        seed=seed,
         threads=environment["threads_per_fold"],
         precision=environment["precision"],
         accelerator=devices.accelerator,

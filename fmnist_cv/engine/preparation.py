@@ -35,12 +35,14 @@ class PreparedRun:
 
     Attributes:
         experiment: what runs; on synthetic images where it fell back to them.
+        config: the same as YAML, as the run's folder has it.
         run: the run's folder.
         splits: one per fold.
         train, test: the images.
     """
 
     experiment: Experiment
+    config: str
     run: RunFolder
     splits: list[Split]
     train: Images
@@ -99,7 +101,7 @@ def prepare_run(
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), _groups(train))
     if console is not None:
         print_line(console, _headline(experiment, found, data))
-    return PreparedRun(experiment, found, splits, train, data.test_images)
+    return PreparedRun(experiment, config, found, splits, train, data.test_images)
 
 
 def _check_names(experiment: Experiment, run: str | None, resume: str | None) -> None:

@@ -57,7 +57,7 @@ def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name:
     for _ in range(STARTS):
         if METHOD == "forkserver":
             _make_room_for_sockets()
-        process = context.Process(target=target, args=arguments, name=name)
+        process: BaseProcess = context.Process(target=target, args=arguments, name=name)
         with suppress(EOFError, ConnectionError, FileNotFoundError):  # the server's, killed before or after it answered
             process.start()
             return process

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from fmnist_cv.engine.callbacks import KeepCheckpoints
 from fmnist_cv.engine.run_folder import FoldFolder

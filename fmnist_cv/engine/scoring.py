@@ -133,7 +133,8 @@ def classification_report(probabilities: Tensor, labels: Tensor, class_names: tu
     one_hot = F.one_hot(labels, n).to(probabilities.dtype)
 
     def per_class(metric: Any) -> list[float]:
-        return metric(probabilities, labels, n, average="none").tolist()
+        values: list[float] = metric(probabilities, labels, n, average="none").tolist()
+        return values
 
     precision, recall, f1 = map(per_class, (multiclass_precision, multiclass_recall, multiclass_f1_score))
     support = torch.bincount(labels, minlength=n).tolist()

@@ -7,8 +7,8 @@ import traceback
 from pathlib import Path
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import KFoldDataModule

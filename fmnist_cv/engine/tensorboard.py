@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,6 +26,7 @@ from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.run_records import FoldMetrics
 from fmnist_cv.engine.scoring import ClassificationReport, classification_report
+from fmnist_cv.utils.plain_values import plain
 from fmnist_cv.utils.user_text import for_figure
 
 N_SAMPLES = 40
@@ -83,7 +83,7 @@ def log_fold(
         add_figure(writer, "samples/training_images", samples_figure(data), 0)
     hyperparameters = {
         key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value
-        for key, value in flatten(yaml.safe_load(experiment.to_yaml()))
+        for key, value in flatten(plain(experiment.config.as_dict()))
         if key.startswith(HYPERPARAMETERS) and not key.endswith(("eval_batch_size", "download", "root"))
     }
     headline = metrics[experiment.headline]
@@ -115,9 +115,9 @@ def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], 
         name: value if isinstance(value, int | float | str | bool) else str(value)
         for name, value in hyperparameters.items()
     }
-    _, _, end = hparams({}, {})
+    _, _, end = hparams({}, {})  # type: ignore[no-untyped-call, unused-ignore]
     for summary in (hparams_pb(values, trial_id=group), end):
-        writer._get_file_writer().add_summary(summary)
+        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int | None = None) -> None:

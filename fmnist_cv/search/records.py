@@ -13,6 +13,7 @@ from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary
+from fmnist_cv.engine.environment import Environment
 
 # User attributes of a study
 IDENTITY = "search"  # what makes it this search's, see Search.identity
@@ -237,7 +238,7 @@ class SearchSummary(TypedDict):
     winner: WinnerRecord
     trials: TrialCounts
     workers: int
-    environment: dict[str, Any]
+    environment: Environment
     confirmed: NotRequired[Confirmation]
     nested: NotRequired[NestedEstimate]
 
