@@ -13,8 +13,9 @@ import numpy as np
 from fmnist_cv.analysis.comparison import ROPE, Comparison, Scores, adjusted, compare_scores, verdict
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.statistics import ScoreSummary
-from fmnist_cv.analysis.summary import DataSummary, Epoch
+from fmnist_cv.analysis.summary import Epoch
 from fmnist_cv.data.synthetic_images import synthetic_warning
+from fmnist_cv.engine.run_records import DataRecord
 from fmnist_cv.errors import UserError
 
 
@@ -126,7 +127,7 @@ def _check_same_data(a: CrossValidationResult, a_name: str, b: CrossValidationRe
         raise UserError(f"{a_name} and {b_name} were scored on different test images; compare runs on the same data")
 
 
-def _data(data: DataSummary) -> str:
+def _data(data: DataRecord) -> str:
     return f"{data['name']} ({data['n_train']:,} training images, fingerprint {data['fingerprint']})"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from rich.console import Console
@@ -31,6 +29,7 @@ from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.checked_files import Shape
 from fmnist_cv.engine.environment import Environment
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
+from fmnist_cv.engine.run_records import FoldMetrics
 from fmnist_cv.engine.scoring import ClassificationReport, classification_report
 from fmnist_cv.errors import UserError
 
@@ -137,13 +136,13 @@ def _cv_plan(experiment: Experiment) -> CVPlan:
     }
 
 
-def _fold_summary(folder: FoldFolder, metrics: dict[str, Any]) -> FoldSummary:
+def _fold_summary(folder: FoldFolder, metrics: FoldMetrics) -> FoldSummary:
     kept = {key: value for key, value in metrics.items() if key not in ("history", "times")}
     summary: FoldSummary = {"name": folder.name, **kept}  # type: ignore[typeddict-item]
     return summary
 
 
-def _environment(environment: Environment, folds: list[dict[str, Any]]) -> Environment:
+def _environment(environment: Environment, folds: list[FoldMetrics]) -> Environment:
     """The run's, with the devices of all folds, which may have run on several machines."""
     devices = dict.fromkeys(fold.get("device", environment["device"]) for fold in folds)
     return {**environment, "device": " + ".join(devices)}
@@ -153,7 +152,7 @@ def _wilson(accuracy: float, n: int) -> Interval:
     return wilson_interval(round(accuracy * n), n)
 
 
-def _validation_scores(folds: list[dict[str, Any]], epoch: Epoch, ratio: float) -> dict[Metric, ScoreSummary]:
+def _validation_scores(folds: list[FoldMetrics], epoch: Epoch, ratio: float) -> dict[Metric, ScoreSummary]:
     return {
         metric: summarise([fold[epoch]["validation"][metric] for fold in folds], ratio, bounds=bounds).as_dict()
         for metric, bounds in BOUNDS.items()
@@ -186,7 +185,7 @@ def _out_of_fold_report(probabilities: np.ndarray, train: Images) -> Classificat
     return classification_report(pooled[held_out], labels[held_out], train.class_names)
 
 
-def _test_scores(folds: list[dict[str, Any]], epoch: Epoch, n_test: int) -> TestScores:
+def _test_scores(folds: list[FoldMetrics], epoch: Epoch, n_test: int) -> TestScores:
     accuracies = [fold[epoch]["test"]["accuracy"] for fold in folds]
     return {
         "accuracy": {
@@ -232,7 +231,7 @@ def _refit(folder: FoldFolder, test: Images | None) -> RefitSummary | None:
     return refit
 
 
-def _caveat(experiment: Experiment, folds: list[dict[str, Any]]) -> str | None:
+def _caveat(experiment: Experiment, folds: list[FoldMetrics]) -> str | None:
     start_from = experiment.config.model.get("init_args", {}).get("start_from")
     if start_from is not None:
         return (

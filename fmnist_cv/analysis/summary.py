@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fmnist_cv.analysis.statistics import ScoreSummary, within_bounds
+from fmnist_cv.engine.run_records import DataRecord
 
 if TYPE_CHECKING:
     from fmnist_cv.engine.environment import Environment
@@ -24,18 +25,6 @@ Metric = Literal["accuracy", "loss"]
 BOUNDS: dict[Metric, tuple[float, float]] = {"accuracy": (0.0, 1.0), "loss": (0.0, inf)}
 
 Interval = Sequence[float]  # low and high; a list where it comes from JSON
-
-
-class DataSummary(TypedDict):
-    """The data set; fingerprints are of images and labels. Runs older than `test_fingerprint` have None there."""
-
-    name: str
-    fingerprint: str
-    n_train: int
-    n_test: int
-    test_fingerprint: str | None
-    image_shape: Sequence[int]
-    class_names: Sequence[str]
 
 
 class CVPlan(TypedDict):
@@ -170,7 +159,7 @@ class RunSummary(TypedDict):
     format: int
     experiment: str
     run: str
-    data: DataSummary
+    data: DataRecord
     seed: int
     cv: CVPlan
     headline: Headline

@@ -7,9 +7,10 @@ from itertools import pairwise
 from typing import Any
 
 from fmnist_cv.analysis.summary import Times
+from fmnist_cv.engine.run_records import FoldMetrics
 
 
-def summarise_times(folds: Sequence[dict[str, Any]]) -> Times:
+def summarise_times(folds: Sequence[FoldMetrics]) -> Times:
     """Times of the folds, from their metrics."""
     per_fold = [fold["times"]["train_intervals"] for fold in folds]
     train_seconds = shared_seconds(per_fold)

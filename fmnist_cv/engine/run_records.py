@@ -59,13 +59,13 @@ class FoldMetrics(TypedDict):
 
 
 class DataRecord(TypedDict):
-    """The data that a run was made on."""
+    """The data that a run was made on; fingerprints are of images and labels."""
 
     name: str
     fingerprint: str
     n_train: int
     n_test: int
-    test_fingerprint: NotRequired[str | None]
+    test_fingerprint: str | None  # None without a test set, and in runs older than this key
     image_shape: list[int]  # channels, height, width
     class_names: list[str]
 
