@@ -31,5 +31,5 @@ def _output(output: dict[str, Any]) -> str:
     if "text/markdown" in data:
         return "".join(data["text/markdown"])
     if "text/html" in data:
-        return "".join(data["text/html"])
+        return "".join(data["text/html"]).replace('<table border="1" class="dataframe">', "<table>")  # the theme's own
     return f"```text\n{''.join(data.get('text/plain', '')).rstrip()}\n```"
