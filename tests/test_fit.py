@@ -201,7 +201,7 @@ def test_quickstart_falls_back_to_synthetic_images_and_says_so(main: Main, no_da
     assert status == OK, err
     assert "train-images-idx3-ubyte.gz not found" in out and "Running on SYNTHETIC images instead." in out
     assert "quickstart: 3 folds of SYNTHETIC garments (300 images)" in out
-    assert "SYNTHETIC data: drawn garments, not Fashion-MNIST" in out
+    assert "SYNTHETIC data: generated images, not Fashion-MNIST" in out
     (run,) = (tmp_path / "logs" / "quickstart").iterdir()
     assert run.name.endswith("_SYNTHETIC")
     assert '"name": "SYNTHETIC garments"' in (run / "results.json").read_text()

@@ -1,4 +1,4 @@
-"""Ready data modules: the published data sets, a user's own arrays, and drawn garments."""
+"""Ready data modules: the published data sets, a user's own arrays, and synthetic images."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ class ArrayDataModule(KFoldDataModule):
 
 
 class SyntheticDataModule(KFoldDataModule):
-    """Ten classes of drawn garments with Fashion-MNIST's names, made from a seed; for tests and for trying things.
+    """Ten classes of synthetic images with Fashion-MNIST's names, made from a seed; for tests and for trying things.
 
     Scores on them say nothing about Fashion-MNIST; whatever ran on them says SYNTHETIC.
 

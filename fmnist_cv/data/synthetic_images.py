@@ -291,7 +291,7 @@ def make_synthetic_images(n: int, seed: int) -> tuple[NDArray[np.uint8], NDArray
 
 
 def synthetic_warning(data_name: str, what: str = "these scores") -> list[str]:
-    """The sentence that stands beside whatever was measured on drawn garments; nothing for real images."""
+    """The sentence that stands beside whatever was measured on synthetic images; nothing for real images."""
     if "SYNTHETIC" not in data_name:
         return []
-    return [f"SYNTHETIC data: drawn garments, not Fashion-MNIST; {what} say nothing about real images."]
+    return [f"SYNTHETIC data: generated images, not Fashion-MNIST; {what} say nothing about real images."]

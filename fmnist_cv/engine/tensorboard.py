@@ -95,7 +95,7 @@ def log_fold(
 
 
 def note_synthetic(writer: SummaryWriter, data_name: str) -> None:
-    """Write a page that warns of drawn garments, where the data are these."""
+    """Write a page that warns of synthetic images, where the data are these."""
     for line in synthetic_warning(data_name):
         writer.add_text("SYNTHETIC", line)
 

@@ -74,7 +74,7 @@ def test_two_runs_are_compared_without_their_images(compared: Path, monkeypatch:
     assert pair.test.difference == pytest.approx(votes[0] - votes[1]) and pair.test.n == 100
     assert found.sentence == pair.sentence
     assert found.remarks == [
-        "SYNTHETIC data: drawn garments, not Fashion-MNIST; these differences say nothing about real images."
+        "SYNTHETIC data: generated images, not Fashion-MNIST; these differences say nothing about real images."
     ]
     assert found.as_dict()["pairs"][0]["sentence"] == pair.sentence
     assert [run["accuracy"] for run in found.runs] == [run.summary["headline"]["accuracy"] for run in (dense, linear)]

@@ -1,4 +1,4 @@
-"""A user's own arrays, from memory or an `.npz`, and the drawn garments."""
+"""A user's own arrays, from memory or an `.npz`, and the synthetic images."""
 
 from __future__ import annotations
 

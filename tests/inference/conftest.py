@@ -1,4 +1,4 @@
-"""A finished run on drawn garments, with a refit, and copies of it to be damaged."""
+"""A finished run on synthetic images, with a refit, and copies of it to be damaged."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ Save = Callable[..., Path]
 
 @pytest.fixture
 def save(tmp_path: Path) -> Save:
-    """Writes drawn garments to new.npz, or the arrays given."""
+    """Writes synthetic images to new.npz, or the arrays given."""
 
     def write(name: str = "new.npz", **arrays: Any) -> Path:
         images, labels = make_synthetic_images(60, seed=9)

@@ -1,4 +1,4 @@
-"""Finished runs to report on: one of drawn garments for all tests, and small ones of arrays, made in a moment."""
+"""Finished runs to report on: one of synthetic images for all tests, and small ones of arrays, made in a moment."""
 
 from __future__ import annotations
 

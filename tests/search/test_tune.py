@@ -104,7 +104,7 @@ def test_the_command_prints_and_writes_its_results(searched: Search, tmp_path: P
     assert found["gap"] == pytest.approx(summary["winner"]["accuracy"] - found["fresh"]["mean"])
     assert (folder / found["run"] / "best.ckpt").exists() and (folder / found["run"] / "report.md").exists()
     page = (folder / "study.html").read_text()
-    warning = "SYNTHETIC data: drawn garments, not Fashion-MNIST; these scores say nothing about real images."
+    warning = "SYNTHETIC data: generated images, not Fashion-MNIST; these scores say nothing about real images."
     assert f"\n{warning}\n" in out and "on SYNTHETIC garments (300 images), 3 folds each" in out
     assert "<title>SYNTHETIC: study" in page and warning in page
     assert summary["data"]["name"] == "SYNTHETIC garments"

@@ -1,4 +1,4 @@
-"""`python -m experiments.replication` as a process, on small rows of drawn garments."""
+"""`python -m experiments.replication` as a process, on small rows of synthetic images."""
 
 from __future__ import annotations
 
