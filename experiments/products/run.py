@@ -113,10 +113,12 @@ def main() -> None:
 def steps() -> None:
     """Train three folds per step on Fashion-MNIST; score their soft vote on the development images."""
     refuse_if_final()
-    found = []
+    found: list[dict[str, Any]] = []
     for name, what, how, run, config, values in STEPS:
         result = trained(run, config, values)
         development = product_images(how, "development")
+        ensemble = result.summary["ensemble"]
+        assert ensemble is not None  # Fashion-MNIST has test images
         found.append(
             {
                 "step": name,
@@ -125,7 +127,7 @@ def steps() -> None:
                 "config": config,
                 "overrides": values,
                 "fashion_mnist": result.summary["headline"]["accuracy"],
-                "fashion_mnist_test": result.summary["ensemble"][result.summary["headline"]["epoch"]],
+                "fashion_mnist_test": ensemble[result.summary["headline"]["epoch"]],
                 "development": scores(result, development, name == MIRRORED_VOTE),
                 "environment": result.summary["environment"],
                 "seconds": sum(result.summary["times"]["fold_wall_seconds"]),

@@ -129,10 +129,14 @@ def _record(prepared: PreparedRun, epoch: str) -> dict[str, Any]:
             }
         )
     model = prepared.experiment.build(seed=0).model
-    shared = ("data", "environment", "times", "headline", "ensemble", "best_fold")
     return {
         "seed": prepared.experiment.seed,
         "n_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        **{key: results[key] for key in shared},
+        "data": results["data"],
+        "environment": results["environment"],
+        "times": results["times"],
+        "headline": results["headline"],
+        "ensemble": results["ensemble"],
+        "best_fold": results["best_fold"],
         "folds": folds,
     }

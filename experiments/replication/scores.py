@@ -11,6 +11,7 @@ import numpy as np
 
 from experiments.replication.records import RowRecords
 from experiments.replication.rows import Row
+from fmnist_cv.engine.scoring import ClassificationReport
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,11 @@ class RowResults(RowRecords):
             for name, scores in reports[0].items()
         }
 
-    def confusion_report(self, variant: str) -> dict[str, Any]:
-        """A report like `classification_report`'s, with the matrix summed over seeds and folds."""
-        reports = [fold["test_report"] for run in self.runs(variant) for fold in run["folds"]]
+    def confusion_report(self, variant: str) -> ClassificationReport:
+        """The report of the first fold, with matrix, accuracy and n of all seeds and folds together."""
+        reports: list[ClassificationReport] = [
+            fold["test_report"] for run in self.runs(variant) for fold in run["folds"]
+        ]
         matrix = np.sum([report["confusion_matrix"] for report in reports], axis=0)
         accuracy = float(np.trace(matrix) / matrix.sum())
         return {**reports[0], "confusion_matrix": matrix.tolist(), "accuracy": accuracy, "n": int(matrix.sum())}

@@ -10,6 +10,7 @@ from typing import Any
 from experiments.replication import plots
 from experiments.replication.scores import RowResults, score_of
 from fmnist_cv.analysis.statistics import corrected_t_test, holm, within_bounds
+from fmnist_cv.analysis.summary import Headline
 from fmnist_cv.analysis.tables import interval_cell
 
 
@@ -59,7 +60,9 @@ def equal_terms(results: RowResults) -> str:
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for rank, name in enumerate(ranked, 1):
-        accuracy = within_bounds(runs[name]["headline"]["accuracy"])
+        headline: Headline = runs[name]["headline"]
+        accuracy = within_bounds(headline["accuracy"])
+        assert accuracy["sd"] is not None  # of several folds
         test = mean(fold["last"]["test"]["accuracy"] for fold in runs[name]["folds"])
         lines.append(
             f"| {rank} | {name} ([picture](figures/equal-terms-{name}.png)) | "

@@ -1,5 +1,5 @@
-"""Augmentations of single garments that make them look as in a shop's photos: worn by someone, or seen from above; and
-the refusal of augmentations that draw once per batch."""
+"""Augmentations that make images of single garments resemble product photos, and a check that augmentations are random
+per image instead of per batch."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from torch import Tensor, nn
 
 from fmnist_cv.errors import UserError
 
-_INK = 0.1  # what is brighter belongs to the garment
+_FOREGROUND = 0.1  # pixels above it are part of the garment
 
 
 class Worn(nn.Module):
-    """Garments as someone wears them: smaller, with a drawn head, arms and legs, or a body and shoes, behind them.
+    """Show garments on a person: smaller, in front of a schematic head, arms and legs, or of a body and shoes.
 
-    In Fashion-MNIST a garment is alone and fills the image; a shop's photo shows it on a person. Only images that reach
-    from top to bottom change: shirts, trousers, dresses, coats; so it comes before what makes them smaller. The narrow ones of them are as often worn below a body
-    as below a head. Every size, place and grey is drawn anew for each image.
+    In Fashion-MNIST a garment fills the image; in product photos a person often wears it. Only garments that reach from
+    the top to the bottom of the image change (shirts, trousers, dresses, coats), so this augmentation must come before
+    any that makes them smaller. Garments narrower than half the image are taken for trousers with probability 0.5 and
+    placed below a body instead of below a head. Sizes, positions and grey values are random for each image.
 
     Args:
-        p: probability for each image that is high enough.
-        arms: probability that arms hang out of the sleeves of one that is worn.
+        p: probability of changing an image, in [0, 1], if its garment fills the height.
+        arms: probability of visible arms, in [0, 1].
     """
 
     def __init__(self, p: float = 0.8, arms: float = 0.9) -> None:
@@ -33,9 +34,9 @@ class Worn(nn.Module):
         self.p, self.arms = p, arms
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (b, 1, h, w) with a black background of 0 and values up to 1; returns the like."""
+        """Images float32 (b, 1, h, w) in [0, 1] with background 0; returns the same shape and dtype."""
         person = _Person(images)
-        high = (images[:, 0, :2].amax((1, 2)) > _INK) & (images[:, 0, -2:].amax((1, 2)) > _INK)
+        high = (images[:, 0, :2].amax((1, 2)) > _FOREGROUND) & (images[:, 0, -2:].amax((1, 2)) > _FOREGROUND)
         garment = person.dress(images)[:, 0]
         behind = torch.where(person.is_below_body, person.body_and_shoes(), person.head_arms_and_legs(self.arms))
         worn = torch.where(garment > 0.04, garment, behind.clamp(0, 1))
@@ -44,14 +45,17 @@ class Worn(nn.Module):
 
 
 class _Person:
-    """Someone for each garment of a batch. Lengths are shares of the image's height, places counted from its top."""
+    """A schematic person for each image of a batch.
+
+    Lengths and positions are fractions of the image's height; positions are measured from the top edge.
+    """
 
     def __init__(self, images: Tensor) -> None:
         self._shape, self._device = images.shape, images.device
         _, _, height, width = images.shape
         self._y = ((torch.arange(height, device=self._device) + 0.5) / height).view(1, height, 1)
         columns = (torch.arange(width, device=self._device) + 0.5) / width - 0.5
-        columns_used = (images[:, 0].amax(1) > _INK).sum(1).view(-1, 1, 1)
+        columns_used = (images[:, 0].amax(1) > _FOREGROUND).sum(1).view(-1, 1, 1)
         self.is_below_body = self._draw(0, 1) < 0.5 * (columns_used < width / 2)
         self.size, self.widening = self._draw(0.55, 0.9), self._draw(0.9, 1.2)
         self.half_width = columns_used / width / 2 * self.size * self.widening
@@ -62,11 +66,11 @@ class _Person:
         self._side = self._x.abs()
 
     def _draw(self, low: float, high: float) -> Tensor:
-        """A number per image, (b, 1, 1)."""
+        """A random number per image, uniform in [low, high): float32 (b, 1, 1)."""
         return low + (high - low) * torch.rand(self._shape[0], 1, 1, device=self._device)
 
     def _cloth(self) -> Tensor:
-        """A grey per image, with some grain: (b, h, w)."""
+        """A random grey value per image, with noise: float32 (b, h, w)."""
         grain = torch.rand(self._shape[0], *self._shape[2:], device=self._device)
         return self._draw(0.05, 0.95) * (0.85 + 0.3 * grain)
 
@@ -75,7 +79,7 @@ class _Person:
         return across.square() + along.square() < 1
 
     def dress(self, images: Tensor) -> Tensor:
-        """The garments at their size and place."""
+        """The garments, resized and moved: float32 (b, 1, h, w)."""
         theta = torch.zeros(len(images), 2, 3, device=self._device)
         theta[:, 0, 0] = 1 / (self.size * self.widening).flatten()
         theta[:, 1, 1] = 1 / self.size.flatten()
@@ -83,7 +87,7 @@ class _Person:
         return _transformed(images, theta)
 
     def head_arms_and_legs(self, arms: float) -> Tensor:
-        """What is seen around an upper garment."""
+        """The visible body around an upper garment: float32 (b, h, w)."""
         half_height = self.top * self._draw(0.4, 0.6)
         half_width = half_height * self._draw(0.55, 0.85)
         head = self._oval(self.top - half_height * self._draw(0.6, 1.0), half_width, half_height)
@@ -101,7 +105,7 @@ class _Person:
         return torch.where(hair & (self._y < self.top - half_height), self._cloth(), seen)
 
     def body_and_shoes(self) -> Tensor:
-        """What is seen around a lower garment."""
+        """The visible body around a lower garment: float32 (b, h, w)."""
         half_width = self.size * self._draw(0.2, 0.38)
         body = (self._side < half_width) & (self._y < self.top + 0.06)
         arms = (self._side > 1.05 * half_width) & (self._side < 1.35 * half_width)
@@ -113,11 +117,11 @@ class _Person:
 
 
 class SeenFromAbove(nn.Module):
-    """What is wider than high, shoes above all, stretched upwards by up to what the image has room for.
+    """Stretch objects that are wider than high, such as shoes, vertically, as if they were seen from above.
 
     Args:
-        p: probability for each image.
-        most: how many times as high at the most.
+        p: probability of changing an image, in [0, 1].
+        most: the largest factor, at least 1; the image's height limits it, too.
     """
 
     def __init__(self, p: float = 0.7, most: float = 2.0) -> None:
@@ -125,9 +129,9 @@ class SeenFromAbove(nn.Module):
         self.p, self.most = p, most
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (b, 1, h, w) with a black background of 0; returns the like."""
+        """Images float32 (b, 1, h, w) in [0, 1] with background 0; returns the same shape and dtype."""
         n, device = len(images), images.device
-        rows_used = (images[:, 0].amax(2) > _INK).sum(1).clamp_min(1)
+        rows_used = (images[:, 0].amax(2) > _FOREGROUND).sum(1).clamp_min(1)
         room = (images.shape[2] / rows_used).clamp(1, self.most)
         stretch = 1 + (room - 1) * torch.rand(n, device=device) * (torch.rand(n, device=device) < self.p)
         theta = torch.zeros(n, 2, 3, device=device)
@@ -141,13 +145,13 @@ def _transformed(images: Tensor, theta: Tensor) -> Tensor:
 
 
 def refuse_batchwise(augmentations: Iterable[object], images: Tensor) -> None:
-    """Refuse random transforms of torchvision, also within containers: they draw once for a whole batch.
+    """Refuse random transforms of torchvision, also within containers: they apply one random change to a whole batch.
 
-    Those that draw nothing, such as Normalize, are let through; and so is noise, which differs from pixel to pixel.
+    Deterministic ones, such as Normalize, are accepted; so is noise, which differs from pixel to pixel.
 
     Args:
         augmentations: modules, or containers of such.
-        images: float32 (b, c, h, w); the first is tried on.
+        images: float32 (b, c, h, w); the first is used for the check.
 
     Raises:
         UserError: one of them changes all images of a batch in the same random way.
@@ -155,10 +159,10 @@ def refuse_batchwise(augmentations: Iterable[object], images: Tensor) -> None:
     batch = images[:1].cpu().repeat(8, 1, 1, 1)
     for transform in _single(augmentations):
         is_torchvisions = any(cls.__module__.startswith("torchvision.transforms") for cls in type(transform).__mro__)
-        if is_torchvisions and any(_draws_once(transform, batch, seed) for seed in range(5)):
+        if is_torchvisions and any(_is_random_per_batch(transform, batch, seed) for seed in range(5)):
             raise UserError(
-                f"data.augment: torchvision's {type(transform).__name__} draws once per batch, so that all its images "
-                "change alike; use the transform of kornia.augmentation, which draws for each image"
+                f"data.augment: torchvision's {type(transform).__name__} applies the same random change to all images of "
+                "a batch; use the transform of kornia.augmentation, which is random for each image"
             )
 
 
@@ -170,8 +174,8 @@ def _single(augmentations: Iterable[object]) -> Iterator[Any]:
             yield augmentation
 
 
-def _draws_once(transform: Any, batch: Tensor, seed: int) -> bool:
-    """Whether the transform draws random numbers, and does the same to all images of a batch of equal ones."""
+def _is_random_per_batch(transform: Any, batch: Tensor, seed: int) -> bool:
+    """Whether the transform uses random numbers and changes all images of a batch of equal images in the same way."""
     python_state = random.getstate()  # torchvision draws from both
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

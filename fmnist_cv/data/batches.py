@@ -1,4 +1,4 @@
-"""The hot path: uint8 images stay where they are, and one index operation cuts a whole batch from them."""
+"""Batches of uint8 images: one index operation per batch, without any work per image."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ ScalingName = Literal["unit", "minmax", "standardise", "none"]
 
 
 class ImageBatches:
-    """Goes through the chosen images in whole batches: (images uint8 (b, c, h, w), labels int64 (b,)).
+    """Iterates over the chosen images in batches: (images uint8 (b, c, h, w), labels int64 (b,)).
 
-    A plain iterable with a length, as `Trainer.fit` takes it. A torch DataLoader would add the work of collecting
-    single samples, and a record for torch's profiler in each step.
+    A plain iterable with a length, as `Trainer.fit` takes it. A torch DataLoader would collate
+    single samples and add a profiler record to each step.
 
     Args:
-        data: the images, on whichever device.
-        indices: int64 (n,), the images to go through.
+        data: the images, on any device.
+        indices: int64 (n,), the images to iterate over.
         batch_size: images per batch; the last one may be smaller.
-        seed: called at the start of each pass; its value decides the order. None keeps the order given.
+        seed: called at the start of each pass; its value determines the order. None keeps the given order.
         drop_last: leave out a last batch that is not full.
     """
 
@@ -75,13 +75,13 @@ class Scaling:
 
     @classmethod
     def fit(cls, name: ScalingName, images: Tensor, indices: np.ndarray) -> Scaling:
-        """Make the scaling called `name` from the images of a training part.
+        """Fit the scaling called `name` to the images of a training part.
 
         Args:
             name: "unit" is x / 255; "minmax" maps the part's smallest and largest pixel to 0 and 1;
                 "standardise" gives mean 0 and standard deviation 1; "none" keeps 0 to 255.
             images: uint8 (n, c, h, w).
-            indices: the images that belong to the training part.
+            indices: int64 (n_train,), the images of the training part.
         """
         channels = images.shape[1]
         if name == "unit":

@@ -1,4 +1,4 @@
-"""Ready data modules: the published data sets, a user's own arrays, and synthetic images."""
+"""Data modules for published data sets, for a user's own arrays, and for synthetic images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class FashionMNISTDataModule(KFoldDataModule):
 
     Args:
         root: folder that holds the files, in torchvision's layout or flat; otherwise $FMNIST_CV_DATA, ./data.
-        download: fetch the files when they are not there.
+        download: fetch files that are missing.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -69,7 +69,7 @@ class EMNISTDataModule(KFoldDataModule):
         split: the labelling: "balanced" (47 classes), "letters" (26), "digits", "mnist" (10), "byclass" (62) or
             "bymerge" (47).
         root: folder that holds the archive gzip.zip; otherwise $FMNIST_CV_DATA, ./data.
-        download: fetch the archive (560 MB) when it is not there.
+        download: fetch the archive (560 MB) if it is missing.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -79,7 +79,7 @@ class EMNISTDataModule(KFoldDataModule):
 
     @property
     def data_name(self) -> str:
-        """With its split."""
+        """The name with the split, e.g. "EMNIST letters"."""
         return f"EMNIST {self.emnist_split}"
 
     def load(self, train: bool) -> Images | None:
@@ -183,14 +183,14 @@ class ArrayDataModule(KFoldDataModule):
 
 
 class SyntheticDataModule(KFoldDataModule):
-    """Ten classes of synthetic images with Fashion-MNIST's names, made from a seed; for tests and for trying things.
+    """Synthetic images of ten classes with Fashion-MNIST's names, generated from a seed; for tests and first steps.
 
-    Scores on them say nothing about Fashion-MNIST; whatever ran on them says SYNTHETIC.
+    Scores on them say nothing about Fashion-MNIST; all results on them are marked SYNTHETIC.
 
     Args:
         n_train: training images.
         n_test: test images.
-        drawing_seed: decides the images; the splits' seed is another.
+        drawing_seed: determines the images; independent of the splits' seed.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -204,11 +204,11 @@ class SyntheticDataModule(KFoldDataModule):
 
     @property
     def data_name(self) -> str:
-        """Told apart from real data at a glance."""
+        """Marked as synthetic."""
         return "SYNTHETIC garments"
 
     def load(self, train: bool) -> Images | None:
-        """Draw the garments; training and test images come from different seeds."""
+        """Generate the images; training and test images have different seeds."""
         n, seed = (self.n_train, 2 * self.drawing_seed) if train else (self.n_test, 2 * self.drawing_seed + 1)
         return shared_images(
             (make_synthetic_images, n, seed),

@@ -1,4 +1,4 @@
-"""Labelled images in memory, and the checks that every source of them passes."""
+"""Labelled images in memory, and the checks that all of them pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Images:
         images: uint8 (n, channels, height, width), channels 1 or 3.
         labels: int64 (n,), values 0 to len(class_names) - 1.
         class_names: one name per class.
-        groups: int64 (n,) or None; images of one group never stand on both sides of a split.
+        groups: int64 (n,) or None; images of one group are never on both sides of a split.
     """
 
     images: Tensor
@@ -92,10 +92,10 @@ class Images:
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
 
     def without(self, indices: np.ndarray) -> Images:
-        """The images but those of the indices int64 (m,).
+        """All images except those of the indices int64 (m,).
 
         Raises:
-            UserError: an index of no image, or nothing is left.
+            UserError: an index out of range, or no image is left.
         """
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
             raise UserError(
@@ -125,7 +125,7 @@ class Images:
 
 
 def _default_names(labels: np.ndarray) -> tuple[str, ...]:
-    """The numbers up to the largest label, where these are labels and not, say, product numbers."""
+    """The numbers up to the largest label; refuses sparse ones, which are rather product numbers than classes."""
     largest, n_different = labels.max(), len(np.unique(labels))
     if 2 * n_different <= largest:
         raise UserError(
@@ -155,7 +155,7 @@ def _numbered(groups: np.ndarray, n: int) -> np.ndarray:
     if len(missing):
         raise UserError(
             f"groups are missing (NaN or None) for {len(missing)} of {n} images, the first at index {missing[0]}; give each "
-            "image a group, and one of its own to an image that belongs to none"
+            "image a group; an image without one gets a group of its own"
         )
     try:
         return np.unique(groups, return_inverse=True)[1].astype(np.int64)
@@ -167,7 +167,7 @@ def read_indices(path: Path) -> np.ndarray:
     """The column `index` of a CSV file, int64 (m,).
 
     Raises:
-        UserError: there is no such file or column, or something in it is no index.
+        UserError: the file or the column is missing, or a value is not an index.
     """
     try:
         column = pd.read_csv(regular_file(path), usecols=["index"])["index"]

@@ -18,18 +18,18 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.utils.paths import user_path
 
-# What says which split a module used alone draws; an experiment sets these in its `cv` section instead.
+# Arguments that determine the split of a module used alone; in an experiment the section `cv` replaces them.
 SPLIT_ARGUMENTS = ("n_splits", "fold", "repeat", "stratify", "holdout", "inner_holdout", "seed")
 
 _SHUFFLE = 7  # keeps the shuffle's seeds apart from those of dropout and augmentation
 
 
 class KFoldDataModule(L.LightningDataModule):
-    """k-fold cross-validation's data for one fold; a subclass says where the images come from.
+    """The data of one fold of a k-fold cross-validation; a subclass loads the images.
 
     A subclass implements `load(train)`, takes its own arguments, and passes `**kwargs` on to this class.
     Inside an experiment, the splits come from its `cv` section. Used alone, with any Trainer, the module
-    draws the same splits itself::
+    makes the same splits itself::
 
         Trainer(max_epochs=5).fit(BatchNormCNN(), datamodule=FashionMNISTDataModule(n_splits=5, fold=0))
 
@@ -39,8 +39,8 @@ class KFoldDataModule(L.LightningDataModule):
     Args:
         batch_size: images per training step.
         scaling: "unit" (x / 255), "minmax", "standardise" (both measured on the training part), or "none".
-        augment: modules applied in turn to each scaled training batch; each must draw anew per image, as
-            those of `kornia.augmentation` do (torchvision's draw once per batch, and are refused).
+        augment: modules applied in turn to each scaled training batch; each must be random per image, as
+            those of `kornia.augmentation` are (torchvision's are random per batch, and are refused).
         eval_batch_size: images per step without gradients; changes speed and memory only.
         drop_last: leave out the last training batch of an epoch when it is not full.
         leave_out: CSV file whose column `index` names training images, counted from 0, that are left out of everything.
@@ -50,7 +50,7 @@ class KFoldDataModule(L.LightningDataModule):
         stratify: keep the classes' shares in every part.
         holdout: a single split instead: a fraction, a count, or "first:n".
         inner_holdout: fraction of the training part on which the epoch is chosen.
-        seed: decides splits and shuffling.
+        seed: determines splits and shuffling.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class KFoldDataModule(L.LightningDataModule):
         self._split: Split | None = None
         self.scaling: Scaling | None = None
 
-    # -- what a subclass says -------------------------------------------------------------------------------
+    # -- to be overridden -----------------------------------------------------------------------------------
 
     def load(self, train: bool) -> Images | None:
         """Return the training images, or the test images (None where there is no test set).
@@ -98,14 +98,14 @@ class KFoldDataModule(L.LightningDataModule):
 
     @property
     def data_name(self) -> str:
-        """What result files call the data."""
+        """The name of the data in results and reports."""
         return type(self).__name__.removesuffix("DataModule")
 
     # -- data -----------------------------------------------------------------------------------------------
 
     @cached_property
     def train_images(self) -> Images:
-        """All training images but those left out, of which the split takes parts; uint8."""
+        """All training images except those left out; the split refers to them."""
         images = self.load(train=True)
         if images is None:
             raise UserError(f"{self.data_name} has no training images")
@@ -113,14 +113,14 @@ class KFoldDataModule(L.LightningDataModule):
 
     @cached_property
     def left_out(self) -> np.ndarray:
-        """int64 (m,): the places, in the whole data set, of the training images left out; ascending, each once."""
+        """int64 (m,): indices, in the whole data set, of the training images left out; ascending and unique."""
         if self.leave_out is None:
             return np.empty(0, dtype=np.int64)
         return np.unique(read_indices(user_path(self.leave_out, "data.leave_out")))
 
     @cached_property
     def test_images(self) -> Images | None:
-        """The test images, loaded when first asked for: by the evaluation, never by the fit."""
+        """The test images, loaded on first access: by the evaluation, never by the fit."""
         return self.load(train=False)
 
     def take_images(self, other: KFoldDataModule) -> None:
@@ -134,7 +134,7 @@ class KFoldDataModule(L.LightningDataModule):
 
     @property
     def split(self) -> Split:
-        """The split in use: the one given by `use_split`, or else drawn from the module's own arguments."""
+        """The split in use: the one given by `use_split`, or else one made from the module's own arguments."""
         if self._split is None:
             data = self.train_images
             groups = None if data.groups is None else data.groups.numpy()
@@ -143,7 +143,7 @@ class KFoldDataModule(L.LightningDataModule):
         return self._split
 
     def use_split(self, split: Split, seed: int) -> None:
-        """Take a split made elsewhere, and the seed that decides the shuffling of its training part."""
+        """Use a split made elsewhere, and the seed that determines the shuffling of its training part."""
         self._split, self._seed = split, seed
         self.scaling = None  # the old one has seen images that may now be held out
 
@@ -158,7 +158,7 @@ class KFoldDataModule(L.LightningDataModule):
         """Load the training images, measure the scaling on the training part, and move the images to the device.
 
         Raises:
-            UserError: an augmentation of torchvision's, which draws once per batch.
+            UserError: an augmentation of torchvision, which is random per batch instead of per image.
         """
         data, split = self.train_images, self.split
         if self.scaling is None:
@@ -170,12 +170,12 @@ class KFoldDataModule(L.LightningDataModule):
             self.train_images = Images(data.images.to(device), data.labels.to(device), data.class_names, data.groups)
 
     def train_dataloader(self) -> ImageBatches:
-        """Shuffled anew each epoch, by (seed, epoch) alone."""
+        """Shuffled in each epoch; the order depends on (seed, epoch) alone."""
         indices = torch.from_numpy(self.split.train)
         return ImageBatches(self.train_images, indices, self.batch_size, self._shuffle_seed, self.drop_last)
 
     def val_dataloader(self) -> ImageBatches:
-        """The images on which the epoch is chosen: the inner hold-out where there is one, else the held-out fold."""
+        """The images on which the epoch is chosen: the inner hold-out if there is one, else the held-out fold."""
         split = self.split
         chosen_on = split.validation if split.inner is None else split.inner
         return self._eval_batches(self.train_images, chosen_on)
@@ -211,7 +211,7 @@ class KFoldDataModule(L.LightningDataModule):
         return self.scaling(images)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a prediction from the checkpoint must repeat, as plain values."""
+        """Everything that a prediction from the checkpoint needs, as plain values."""
         scaling = self.scaling.state_dict() if self.scaling else None
         return {"scaling": scaling, "class_names": list(self.class_names), "image_shape": list(self.train_images.shape)}
 
@@ -224,6 +224,6 @@ class KFoldDataModule(L.LightningDataModule):
         return ImageBatches(data, torch.from_numpy(indices), self.eval_batch_size)
 
     def _shuffle_seed(self) -> int:
-        # asked of the trainer, not counted here: a resumed epoch must get the order it had
+        # from the trainer, not counted here: a resumed epoch must get the same order
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         return derive_seed(self._seed, epoch, _SHUFFLE)

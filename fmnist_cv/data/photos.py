@@ -15,7 +15,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
 
 SIZE = 28
-# Pillow tells formats by content, and hands some (EPS) to other programs: only these are opened, whatever a file's name.
+# Pillow detects formats by content and passes some (EPS) to other programs: only these are opened, whatever the name.
 Image.init()
 FORMATS = tuple(name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF") if name in Image.OPEN)
 ENDINGS = frozenset(ending for ending, name in Image.registered_extensions().items() if name in FORMATS)
@@ -54,9 +54,9 @@ class UnreadableImage(UserError):
 
 @contextmanager
 def pixel_limit(max_pixels: int) -> Iterator[None]:
-    """Within it, `read_photo` refuses images of more pixels, instead of those beyond Pillow's own limit.
+    """Within it, `read_photo` refuses images of more pixels than this, instead of Pillow's own limit.
 
-    Pillow's limit belongs to the process, and is only a warning for images of up to twice its size.
+    Pillow's limit is global, and images of up to twice its size only cause a warning.
     """
     pillows, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
     try:
@@ -68,12 +68,12 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
 
 
 def read_photo(path: Path) -> Image.Image:
-    """Decode an image file to RGB, turned as its camera says, transparent parts white.
+    """Decode an image file to RGB, rotated as its EXIF data say, with transparent parts in white.
 
     Memory: up to 16 bytes per pixel.
 
     Raises:
-        UnreadableImage: it is missing, empty, truncated, too large (see `pixel_limit`), or something else.
+        UnreadableImage: it is missing, empty, truncated, too large (see `pixel_limit`), or no image.
     """
     try:
         with Image.open(regular_file(path), formats=FORMATS) as image:
@@ -135,7 +135,7 @@ def preprocess(photo: Image.Image) -> np.ndarray:
 
 
 def trim(photo: Image.Image) -> Image.Image:
-    """Cut off the edges that look like the corners; of a photo that is all of one colour nothing."""
+    """Crop edges that have the colour of the corners; a photo of a single colour stays as it is."""
     right, bottom = photo.width - 1, photo.height - 1
     corners = np.array([photo.getpixel(place) for place in ((0, 0), (0, bottom), (right, 0), (right, bottom))])
     background = np.median(corners, axis=0)

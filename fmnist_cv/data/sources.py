@@ -1,8 +1,8 @@
-"""Fashion-MNIST and its kin, found on disk or downloaded, and verified by checksum before anything reads them.
+"""MNIST-style data sets: found on disk or downloaded, and verified by checksum before they are read.
 
 The data sets share file names (`train-images-idx3-ubyte.gz` is Fashion-MNIST's and the digits' alike), so a
-file is known by its MD5 and by nothing else. The checksums of the `.gz` files and the mirrors are
-torchvision's; those of unpacked files were taken from files whose `.gz` matched.
+file is identified by its MD5 alone. The checksums of the `.gz` files and the mirrors are
+torchvision's; those of unpacked files were computed from files whose `.gz` matched.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def load_source(name: str, *, train: bool, root: str | Path | None = None, downl
         Images of shape (n, 1, 28, 28), uint8, and their labels.
 
     Raises:
-        DataNotFound: the files are nowhere and cannot be downloaded.
-        UserError: a file is truncated, corrupt, or belongs to another data set.
+        DataNotFound: the files are in none of the folders and cannot be downloaded.
+        UserError: a file is truncated, corrupt, or part of another data set.
     """
     source = SOURCES[name]
     files = source.train if train else source.test
@@ -137,7 +137,7 @@ def load_emnist(split: str, *, train: bool, root: str | Path | None = None, down
         train, root, download: as for `load_source`.
 
     Raises:
-        DataNotFound: the archive is nowhere and cannot be downloaded.
+        DataNotFound: the archive is in none of the folders and cannot be downloaded.
         UserError: there is no such split, or the archive is damaged.
     """
     if split not in tv.EMNIST.splits:
@@ -162,7 +162,7 @@ def search_roots(root: str | Path | None = None) -> list[Path]:
 
 
 def _candidates(source: Source, roots: list[Path], file: IdxFile) -> Iterator[Path]:
-    """Every path at which the file may lie, packed or unpacked, in the order in which they are tried."""
+    """Every path at which the file may be found, packed or unpacked, in the order in which they are tried."""
     for root in roots:
         for folder in (root / source.directory / "raw", root / source.slug, root / source.directory, root):
             yield folder / file.name
@@ -183,11 +183,11 @@ def _content(source: Source, file: IdxFile, root: str | Path | None, download: b
         expected = file.md5 if path.name == file.name else file.unpacked_md5
         if expected is None:
             refused.append(
-                f"{path} is unpacked, and only the checksum of {file.name} is known; put the .gz file beside it"
+                f"{path} is unpacked, and only the checksum of {file.name} is known; put the .gz file next to it"
             )
         elif (found := hashlib.md5(content, usedforsecurity=False).hexdigest()) != expected:
             refused.append(
-                f"{path} is not {source.directory}'s {file.name}{_truth_about(found)}: "
+                f"{path} is not {source.directory}'s {file.name}{_identify(found)}: "
                 f"its MD5 is {found}, expected {expected}"
             )
         else:
@@ -202,8 +202,8 @@ def _content(source: Source, file: IdxFile, root: str | Path | None, download: b
     return _download(source, roots, file)
 
 
-def _truth_about(md5: str) -> str:
-    """What a file with the wrong checksum is known to be, e.g. " (it belongs to MNIST)"."""
+def _identify(md5: str) -> str:
+    """What a file with the wrong checksum is, e.g. " (it is train-images-idx3-ubyte.gz of MNIST)"."""
     for source in SOURCES.values():
         for file in (*source.train, *source.test):
             if md5 in (file.md5, file.unpacked_md5):
@@ -221,7 +221,7 @@ def _download(source: Source, roots: list[Path], file: IdxFile) -> bytes:
         for url in file.urls:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                # beside its place until it is whole: the next run would take a broken download for the user's file
+                # into a temporary folder first: the next run would take an incomplete download for the user's file
                 with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as scratch:
                     download(url, scratch, filename=file.name, md5=file.md5)
                     os.replace(Path(scratch) / file.name, folder / file.name)

@@ -1,4 +1,4 @@
-"""Splits are data: made once with scikit-learn, checked, and saved with the fingerprint of the data they split."""
+"""Splits: made once with scikit-learn, checked, and saved with the fingerprint of the data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _HOLDOUT, _INNER, _SAMPLE = 1_000, 2_000, 3_000
 
 @dataclass(frozen=True)
 class Split:
-    """What one model trains on and is scored on, as sorted indices into the training images.
+    """The images that one model trains on and is scored on, as sorted indices into the training images.
 
     Attributes:
         train: images the gradient sees.
@@ -68,11 +68,11 @@ class SplitPlan:
 
     Attributes:
         n_splits: k, at least 2.
-        n_repeats: how often the k-fold is drawn anew.
-        stratify: keep the classes' shares in every part.
+        n_repeats: how often the k-fold is repeated, with other folds.
+        stratify: keep the proportions of the classes in every part.
         holdout: one split instead of k: a fraction (0.2), a count (5000), or the first n images ("first:5000").
         inner_holdout: fraction of each training part on which the epoch is chosen instead of on the fold.
-        seed: decides every draw.
+        seed: determines all random splits.
         train_size: train on a sample of this many images of each training part, for learning curves.
     """
 
@@ -107,7 +107,7 @@ class SplitPlan:
 
     @property
     def n_folds(self) -> int:
-        """How many models are trained in all."""
+        """How many models are trained in total."""
         return self.folds_per_repeat * self.n_repeats
 
     @property
@@ -127,7 +127,7 @@ class SplitPlan:
 
 
 def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> list[Split]:
-    """Draw all splits of a plan, in the order repeat 0 fold 0, repeat 0 fold 1, ...
+    """Make all splits of a plan, in the order repeat 0 fold 0, repeat 0 fold 1, ...
 
     Args:
         labels: int64 (n,), the class of each training image.
@@ -135,7 +135,7 @@ def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None)
         groups: int64 (n,); images of one group stay together in every split.
 
     Raises:
-        UserError: the data cannot be split so, e.g. a class with fewer images than folds.
+        UserError: the data cannot be split like this, e.g. a class with fewer images than folds.
     """
     labels = np.asarray(labels)
     outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups)
@@ -196,7 +196,7 @@ def _take_sample(split: Split, labels: Indices, plan: SplitPlan, groups: Indices
     if plan.train_size > len(split.train):
         raise UserError(f"cv.train_size is {plan.train_size}, but the training part has {len(split.train)} images")
     if groups is not None:
-        raise UserError("cv.train_size cannot be used with data that bring groups: whole groups miss the count")
+        raise UserError("cv.train_size cannot be used with grouped data: whole groups cannot meet an exact count")
     part = (_SAMPLE, split.repeat, split.fold)
     _, sample = _shuffled(split.train, plan.train_size, labels, plan, groups, part)
     return Split(sample, split.validation, split.inner, split.repeat, split.fold)
@@ -205,7 +205,7 @@ def _take_sample(split: Split, labels: Indices, plan: SplitPlan, groups: Indices
 def _shuffled(
     indices: Indices, n_held_out: int, labels: Indices, plan: SplitPlan, groups: Indices | None, part: tuple[int, ...]
 ) -> tuple[Indices, Indices]:
-    """(the rest, `n_held_out` of the indices): drawn at random, by class where the plan stratifies."""
+    """(the rest, `n_held_out` of the indices): a random split, stratified if the plan is."""
     random_state = derive_seed(plan.seed, *part)
     splitter: GroupShuffleSplit | StratifiedShuffleSplit | ShuffleSplit
     if groups is not None:
@@ -224,7 +224,7 @@ def _shuffled(
 
 
 def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> None:
-    """Refuse splits that overlap, leave images out, break groups, or are not stratified where they should be.
+    """Refuse splits that overlap, leave images out, split groups, or are not stratified although the plan is.
 
     Raises:
         UserError: the first thing found wrong, by repeat and fold.
@@ -255,7 +255,7 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         if groups is not None and any(
             np.intersect1d(groups[a], groups[b]).size for i, a in enumerate(parts) for b in parts[:i]
         ):
-            raise UserError(f"{where}: a group stands on both sides")
+            raise UserError(f"{where}: a group is on both sides")
         if (split.inner is None) != (plan.inner_holdout is None):
             raise UserError(f"{where}: it has {'no' if split.inner is None else 'an'} inner part, unlike the plan")
         held_out[split.repeat, split.validation] += 1

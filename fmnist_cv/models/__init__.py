@@ -1,4 +1,4 @@
-"""Networks: `ImageClassifier`, the base LightningModule, and its subclasses."""
+"""Networks: the base LightningModule `ImageClassifier` and its subclasses."""
 
 from fmnist_cv.models.classifier import ImageClassifier
 from fmnist_cv.models.convolutional import BatchNormCNN, ConvBlock, ConvolutionalNetwork, LeNet5

@@ -1,4 +1,4 @@
-"""`ImageClassifier`: what every network of this project shares. A network is a thin subclass with a `forward`."""
+"""`ImageClassifier`, the base class of all networks: a network is a thin subclass with a `forward`."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class ImageClassifier(L.LightningModule):
     the negative log-likelihood, so that no softmax is taken twice.
 
     Logs `train/loss`, `train/accuracy`, `val/loss`, `val/accuracy`, `test/loss` and `test/accuracy`, once per
-    epoch: logging in every step costs a small network 40 % of its speed.
+    epoch: logging in every step slows a small network down by 40 %.
 
     Args:
         n_classes: number of classes.
-        optimizer: makes the optimiser from the parameters; in YAML, a class_path and init_args.
-        lr_scheduler: makes the scheduler from the optimiser; in YAML, a class_path and init_args. Those of
-            `fmnist_cv.models.schedules` follow one another, and are as long as the training.
+        optimizer: creates the optimiser from the parameters; in YAML, a class_path and init_args.
+        lr_scheduler: creates the scheduler from the optimiser; in YAML, a class_path and init_args. Those of
+            `fmnist_cv.models.schedules` can be combined, and by default are as long as the training.
         lr_scheduler_interval: step the scheduler once per "epoch" or once per "step".
-        lr_scheduler_monitor: the metric that ReduceLROnPlateau looks at after each epoch; other schedulers do not.
+        lr_scheduler_monitor: the metric that ReduceLROnPlateau uses after each epoch; no other scheduler uses it.
         label_smoothing: weight of the uniform distribution in the training target, in [0, 1).
         class_weights: weight of each class in the training loss; "balanced" gives n / (n_classes * count), as in
             scikit-learn, counted on the training part. None for equal weights.
@@ -84,8 +84,8 @@ class ImageClassifier(L.LightningModule):
         self._totals: dict[str, EpochTotals] = {}
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the running hook on the module some 40 times a step, and nn.Module's check for parameters
-        # and submodules made that 7 % of a small network's training time.
+        # Lightning sets this attribute some 40 times per step, and nn.Module's check for parameters and submodules
+        # took 7 % of a small network's training time.
         if name == HOOK_NAME:
             object.__setattr__(self, name, value)
         else:
@@ -94,10 +94,10 @@ class ImageClassifier(L.LightningModule):
     # -- loss -----------------------------------------------------------------------------------------------
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The training loss without its L2 term: scalar, mean over the batch.
+        """The training loss without its L2 term, the mean over the batch: a scalar.
 
         Args:
-            outputs: (b, n_classes), what `forward` returned.
+            outputs: float (b, n_classes), returned by `forward`.
             labels: int64 (b,).
         """
         if not self.returns_log_probabilities:
@@ -110,7 +110,7 @@ class ImageClassifier(L.LightningModule):
         return (1 - self.label_smoothing) * likelihood + self.label_smoothing * uniform
 
     def l2_penalty(self) -> Tensor:
-        """The L2 term of the training loss: scalar.
+        """The L2 term of the training loss: a scalar.
 
         Raises:
             UserError: a pattern of `l2` matches no parameter.
@@ -123,10 +123,10 @@ class ImageClassifier(L.LightningModule):
         return total
 
     def load_start(self) -> None:
-        """Load the weights to start from, if there are any.
+        """Load the weights of `start_from`, if it is set.
 
         Raises:
-            UserError: the checkpoint cannot be read, or is another network's.
+            UserError: the checkpoint cannot be read, or is of another network.
         """
         if self.start_from is None:
             return
@@ -135,7 +135,7 @@ class ImageClassifier(L.LightningModule):
             weights = read_checkpoint(path, self.device)["state_dict"]
         except UserError as error:
             raise UserError(f"model.start_from: {error}") from None
-        except Exception as error:  # missing, damaged, or with objects in it, which are never unpickled
+        except Exception as error:  # missing, damaged, or with pickled objects, which are never loaded
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise UserError(f"model.start_from: cannot read the checkpoint {path} ({reason})") from None
         try:
@@ -147,10 +147,10 @@ class ImageClassifier(L.LightningModule):
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Take the weights to start from, count the classes for balanced ones, refuse L2 patterns that match nothing."""
+        """Load `start_from`, compute balanced class weights, refuse L2 patterns that match no parameter."""
         self.l2_penalty()
         if stage == "fit":
-            self.load_start()  # a resumed fold's own weights come later, and replace these
+            self.load_start()  # a resumed fold's own weights are loaded later and replace these
         if stage == "fit" and self.class_weights == "balanced":
             datamodule = getattr(self.trainer, "datamodule", None)
             if datamodule is None or not hasattr(datamodule, "class_counts"):
@@ -158,13 +158,13 @@ class ImageClassifier(L.LightningModule):
             self.loss_weights = self.balanced_weights(datamodule.class_counts()).to(self.device)
 
     def balanced_weights(self, counts: Tensor) -> Tensor:
-        """float32 (n_classes,): weights that make all classes count the same.
+        """float32 (n_classes,): loss weights inversely proportional to the classes' frequencies.
 
         Args:
             counts: int64 (n_classes,), images per class in the training part.
 
         Raises:
-            UserError: a class has none.
+            UserError: a class has no image.
         """
         if len(counts) != self.n_classes or not counts.all():
             raise UserError(f"class_weights 'balanced': the training part has {counts.tolist()} images per class")
@@ -200,11 +200,11 @@ class ImageClassifier(L.LightningModule):
         self._log_epoch("test")
 
     def configure_optimizers(self) -> Any:
-        """Make optimiser and scheduler.
+        """Create optimiser and scheduler.
 
         Raises:
-            UserError: the scheduler is to be as long as a training that has no end.
-            RuntimeError: the scheduler is to be as long as the training, and there is no Trainer.
+            UserError: the scheduler's length is left out, and only time limits the training.
+            RuntimeError: the scheduler's length is left out, and there is no Trainer.
         """
         optimizer, interval = self.optimizer(self.parameters()), self.lr_scheduler_interval
         if self.lr_scheduler is None:
@@ -227,7 +227,7 @@ class ImageClassifier(L.LightningModule):
         }
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        """Drop the gradients, as `optimizer.zero_grad()` does, without its record for torch's profiler in each step."""
+        """Drop the gradients as `optimizer.zero_grad()` does, without a profiler record in each step."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
@@ -244,33 +244,33 @@ class ImageClassifier(L.LightningModule):
         return loss
 
     def _log_epoch(self, stage: str) -> None:
-        if stage not in self._totals:  # a subclass with a step of its own
+        if stage not in self._totals:  # a subclass overrides the step
             return
         loss, accuracy = self._totals.pop(stage).means()
         self.log_dict({f"{stage}/loss": loss, f"{stage}/accuracy": accuracy, "step": float(self.current_epoch)})
 
 
 class EpochTotals:
-    """Sums over an epoch's images, added to in place: a small tensor kept per step would lie between the freed blocks
-    of that step's activations, and the heap would grow by half.
+    """Sums over an epoch's images, updated in place: a small tensor kept per step would fragment the heap between the
+    freed activations, and memory would grow by half.
 
     Args:
-        device: where the sums are kept.
+        device: of the sums.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._loss, self._right = torch.zeros(2, dtype=torch.float32, device=device).unbind()
+        self._loss, self._correct = torch.zeros(2, dtype=torch.float32, device=device).unbind()
         self._n = 0
 
-    def add(self, loss: Tensor, right: Tensor, n: int) -> None:
-        """Add a batch: its mean loss, its number of right answers, its images."""
+    def add(self, loss: Tensor, correct: Tensor, n: int) -> None:
+        """Add a batch: its mean loss (scalar), its number of correct predictions (scalar), its number of images."""
         self._loss.add_(loss, alpha=n)
-        self._right.add_(right)
+        self._correct.add_(correct)
         self._n += n
 
     def means(self) -> tuple[Tensor, Tensor]:
-        """Mean loss and accuracy, as scalars on the device."""
-        return self._loss / self._n, self._right / self._n
+        """Mean loss and accuracy: float32 scalars on the device."""
+        return self._loss / self._n, self._correct / self._n
 
 
 def _matching(pattern: str, names: Iterable[str]) -> list[str]:

@@ -96,7 +96,7 @@ class ConvBlock:
             bottom, as in Keras); "valid" pads nothing.
         pool: pooling over 2x2 pixels after the activation, or None.
         dropout: probability of dropping a unit at the block's end.
-        initialiser: how the kernel is drawn; None takes the network's.
+        initialiser: how the kernel is initialised; None uses the network's.
     """
 
     channels: int
@@ -120,7 +120,7 @@ class ConvolutionalNetwork(ImageClassifier):
         hidden: width of each hidden fully connected layer.
         activation: after each convolution and each hidden layer.
         batch_norm: normalise each convolution's output before the activation.
-        initialiser: how weights are drawn, see `layers.initialise`.
+        initialiser: how weights are initialised, see `layers.initialise`.
         in_channels: 1 for grey, 3 for colour.
         image_size: height and width of the images in pixels.
         input_padding: zeros put around the image, in pixels on each side.
@@ -204,7 +204,7 @@ class LeNet5(ConvolutionalNetwork):
         output: "rbf", see RBFOutput; "linear" for a softmax.
         gamma: width of the radial basis functions.
         clip: clip the radial basis functions' values as Keras does.
-        initialiser: how weights are drawn, see `layers.initialise`.
+        initialiser: how weights are initialised, see `layers.initialise`.
         in_channels: 1 for grey, 3 for colour.
         image_size: height and width of the images in pixels.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.

@@ -19,12 +19,12 @@ class DenseNetwork(ImageClassifier):
         activation: after each hidden layer.
         batch_norm: normalise each hidden layer's output before the activation.
         dropout: probability of dropping a unit, after each hidden layer's activation.
-        initialiser: how weights are drawn, see `layers.initialise`.
+        initialiser: how weights are initialised, see `layers.initialise`.
         in_features: channels * height * width of the images.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
 
     Raises:
-        UserError: a width below 1, or a dropout that is no probability.
+        UserError: a width below 1, or a dropout that is not a probability.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class DenseNetwork(ImageClassifier):
 
 
 class LinearClassifier(DenseNetwork):
-    """Multinomial logistic regression on the pixels: the baseline that any network must beat.
+    """Multinomial logistic regression on the pixels: a baseline for all networks.
 
     Args:
         in_features: channels * height * width of the images.

@@ -1,4 +1,4 @@
-"""Layers and initialisations that PyTorch does not have, or has slower."""
+"""Layers and initialisations that PyTorch lacks, or for which it has a slower implementation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Initialiser = Literal["torch", "glorot_uniform", "he_normal", "unit_normal", "sm
 
 
 def check_size(key: str, *sizes: int, least: int = 1) -> None:
-    """Refuse widths, counts and sizes in pixels that no network can have: torch makes layers of width 0.
+    """Refuse widths, counts and sizes in pixels that are too small: torch would create layers of width 0.
 
     Raises:
         UserError: one of the sizes is smaller than the least.
@@ -27,7 +27,7 @@ def check_size(key: str, *sizes: int, least: int = 1) -> None:
 
 
 def check_dropout(key: str, probability: float) -> None:
-    """Refuse what is no probability.
+    """Refuse values that are not probabilities.
 
     Raises:
         UserError: it is not in [0, 1].
@@ -37,12 +37,12 @@ def check_dropout(key: str, probability: float) -> None:
 
 
 def initialise(layer: nn.Linear | nn.Conv2d, how: Initialiser) -> None:
-    """Draw a layer's weights; biases become zero, except for "torch", which leaves the layer as PyTorch made it.
+    """Initialise a layer's weights and set its biases to zero; "torch" leaves PyTorch's own initialisation.
 
     Args:
-        layer: changed in place.
+        layer: modified in place.
         how: "glorot_uniform", Keras's default for kernels (Glorot and Bengio 2010, eq. 16); "he_normal", a normal
-            distribution cut off at two standard deviations, with variance 2 / fan_in after the cut, as Keras has it
+            distribution truncated at two standard deviations, with variance 2 / fan_in after that, as in Keras
             (He et al. 2015, section 2.2); "unit_normal" and "small_normal", of standard deviation 1 and 0.01.
     """
     match how:
@@ -51,7 +51,7 @@ def initialise(layer: nn.Linear | nn.Conv2d, how: Initialiser) -> None:
         case "glorot_uniform":
             nn.init.xavier_uniform_(layer.weight)
         case "he_normal":
-            # a standard normal distribution cut off at 2 has the standard deviation 0.8796
+            # the standard deviation of a standard normal distribution truncated at 2 is 0.8796
             std = math.sqrt(2 / layer.weight[0].numel()) / 0.87962566103423978
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
         case "unit_normal":
@@ -63,9 +63,9 @@ def initialise(layer: nn.Linear | nn.Conv2d, how: Initialiser) -> None:
 
 
 class Dropout(nn.Dropout):
-    """Dropout that draws uniform numbers on the CPU, where torch's own draws Bernoulli ones, three times as slowly.
+    """Dropout from uniform random numbers on the CPU, three times as fast as torch's own from Bernoulli ones.
 
-    The same distribution, from other random numbers; on any other device it is torch's own.
+    The distribution is the same, the random numbers differ; on any other device this is torch's dropout.
 
     Args:
         p: probability of dropping a unit.
@@ -84,13 +84,13 @@ class RBFOutput(nn.Module):
     """Output layer of radial basis functions, as logits: -gamma * ||x - mu||^2 for each class's centre mu.
 
     As a layer of a Keras model it returns exp(-gamma * ||x - mu||^2), which Keras's cross-entropy clips to
-    [1e-7, 1 - 1e-7] and then divides by its sum over the classes: a softmax over these logits, but for the clipping.
+    [1e-7, 1 - 1e-7] and then divides by its sum over the classes: a softmax over these logits, except for the clipping.
 
     Args:
         in_features: width of the input.
         n_classes: number of classes.
         gamma: the width of the functions.
-        clip: clip as Keras does, to logits in [log(1e-7), log(1 - 1e-7)]. A distance ||x - mu||^2 over 32 (for gamma
+        clip: clip as Keras does, to logits in [log(1e-7), log(1 - 1e-7)]; a distance ||x - mu||^2 above 32 (for gamma
             0.5) then has no gradient.
     """
 

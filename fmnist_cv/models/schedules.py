@@ -1,7 +1,7 @@
-"""Learning rate schedules for YAML: built of other schedules, and with lengths that follow from the training.
+"""Learning rate schedules for YAML: composed of other schedules, and by default as long as the training.
 
-A count of steps or epochs that is left out (null) lasts until the next milestone or the end of the training, in the
-folds and in the refit alike: `T_max` and `total_iters` of the schedules here, `total_steps` of torch's OneCycleLR.
+A number of steps or epochs that is left out (null) lasts until the next milestone or the end of the training, both in
+folds and in the refit: `T_max` and `total_iters` of the schedules here, `total_steps` of torch's OneCycleLR.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ LENGTHS = ("total_steps", "T_max", "total_iters")
 
 
 class SequentialSchedule(lr_scheduler.SequentialLR):
-    """torch's SequentialLR, which makes its schedulers itself, so that YAML can write it.
+    """torch's SequentialLR, which creates its schedulers itself, so that it can be written in YAML.
 
     Args:
         optimizer: the optimizer.
-        schedulers: each makes a scheduler from the optimizer; in YAML, each is a class_path and init_args.
-        milestones: when the second begins, the third and so on: an epoch or step, or a fraction of the training (0.1).
-        length: of all of them together; by default the training's.
+        schedulers: each creates a scheduler from the optimizer; in YAML, each is a class_path and init_args.
+        milestones: the start of the second scheduler, the third, etc.: an epoch or step, or a fraction of the training (0.1).
+        length: their total length; by default the training's.
 
     Raises:
-        UserError: milestones that do not rise, or too many or few of them.
+        UserError: milestones that are not increasing, or too many or few of them.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class SequentialSchedule(lr_scheduler.SequentialLR):
 
 
 class ChainedSchedule(lr_scheduler.ChainedScheduler):
-    """torch's ChainedScheduler, which makes its schedulers itself, so that YAML can write it.
+    """torch's ChainedScheduler, which creates its schedulers itself, so that it can be written in YAML.
 
     Args:
         optimizer: the optimizer.
-        schedulers: each makes a scheduler from the optimizer; in YAML, each is a class_path and init_args.
+        schedulers: each creates a scheduler from the optimizer; in YAML, each is a class_path and init_args.
         length: of a scheduler that leaves its own out; by default the training's.
     """
 
@@ -78,7 +78,7 @@ class CosineSchedule(lr_scheduler.CosineAnnealingLR):
     Args:
         optimizer: the optimizer.
         T_max: epochs or steps until `eta_min` is reached; null for the next milestone or the end of the training.
-        eta_min: the least learning rate.
+        eta_min: the smallest learning rate.
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int | None = None, eta_min: float = 0.0) -> None:
@@ -106,10 +106,10 @@ class LinearSchedule(lr_scheduler.LinearLR):
 
 
 def make_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, length: int | None = None) -> LRScheduler:
-    """Make a scheduler; a length that it leaves out (None) is `length`.
+    """Create a scheduler; a length that it leaves out (None) is replaced by `length`.
 
     Args:
-        make: makes it from the optimizer. What YAML writes is a `functools.partial`, whose arguments tell the length.
+        make: creates it from the optimizer; for a class named in YAML a `functools.partial` with its arguments.
         optimizer: the optimizer.
         length: epochs or steps.
     """
@@ -118,7 +118,7 @@ def make_scheduler(make: Callable[..., LRScheduler], optimizer: Optimizer, lengt
 
 
 def needs_length(make: Callable[..., LRScheduler]) -> bool:
-    """Whether a scheduler, or one that it is made of, leaves out a length or gives it in fractions."""
+    """Whether a scheduler, or a part of it, leaves out its length or gives it in fractions of the training."""
     given = getattr(make, "keywords", {})
     return (
         any(name != "length" for name in _left_out(make))
@@ -128,7 +128,7 @@ def needs_length(make: Callable[..., LRScheduler]) -> bool:
 
 
 def training_length(trainer: L.Trainer, interval: str) -> float:
-    """Epochs ("epoch") or steps of the optimizer ("step") of the training; infinite where only time limits it."""
+    """Epochs ("epoch") or steps of the optimizer ("step") of the training; infinite if only time limits it."""
     steps = trainer.estimated_stepping_batches
     if interval == "step" or math.isinf(steps):
         return steps
@@ -139,7 +139,7 @@ def training_length(trainer: L.Trainer, interval: str) -> float:
 
 def _left_out(make: Callable[..., LRScheduler]) -> list[str]:
     given = getattr(make, "keywords", {})
-    if given.get("epochs") is not None:  # OneCycleLR's other way to say it
+    if given.get("epochs") is not None:  # the other arguments for the length of OneCycleLR
         return []
     return [name for name in (*LENGTHS, "length") if name in given and given[name] is None]
 

@@ -102,11 +102,14 @@ class PerImage(nn.Module):
         ([kornia.RandomHorizontalFlip(), (v2.RandomResizedCrop(28),)], "RandomResizedCrop"),
     ],
 )
-def test_what_draws_once_per_batch_is_refused(
+def test_what_is_random_per_batch_is_refused(
     augmentation: Any, name: str, garments: tuple[torch.Tensor, torch.Tensor]
 ) -> None:
     states = torch.get_rng_state(), random.getstate()
-    with pytest.raises(UserError, match=f"torchvision's {name} draws once per batch.*kornia.augmentation"):
+    with pytest.raises(
+        UserError,
+        match=f"torchvision's {name} applies the same random change to all images of a batch; .*kornia.augmentation",
+    ):
         refuse_batchwise([Worn(), augmentation], garments[0])
     assert torch.equal(torch.get_rng_state(), states[0]) and random.getstate() == states[1]
 
@@ -132,5 +135,5 @@ def test_what_draws_nothing_or_for_each_image_is_not(
 def test_the_data_module_refuses_it_before_training() -> None:
     data = SyntheticDataModule(n_train=60, n_test=10, augment=[v2.RandomHorizontalFlip()])
     data.setup("test")  # a run that was made so can still be used
-    with pytest.raises(UserError, match="draws once per batch"):
+    with pytest.raises(UserError, match="applies the same random change to all images of a batch"):
         data.setup("fit")

@@ -99,7 +99,7 @@ def test_a_class_may_be_without_images() -> None:
         ((PIXELS, LABELS, [b"cat", "cat", "dog"]), "class_names must differ"),
         (
             (PIXELS, LABELS, None, np.array([1, np.nan, 2, np.nan, 2, 1])),
-            "groups are missing .* for 2 of 6 images, the first at index 1; .*one of its own",
+            "groups are missing .* for 2 of 6 images, the first at index 1; .*a group of its own",
         ),
         (
             (PIXELS, LABELS, None, ["a", None, "b", "b", "a", "a"]),

@@ -263,7 +263,7 @@ def test_groups_that_cannot_be_spread_over_the_folds_name_the_way_out() -> None:
 
 
 def test_the_first_n_are_refused_where_they_tear_a_group() -> None:
-    with pytest.raises(UserError, match="a group stands on both sides"):
+    with pytest.raises(UserError, match="a group is on both sides"):
         make_splits(np.arange(20) % 2, SplitPlan(holdout="first:5"), np.arange(20) // 4)
 
 

@@ -46,10 +46,7 @@ def main() -> None:
         "--peer-python", required=True, type=paths.argument, help="interpreter of the benchmark's environment"
     )
     options = parser.parse_args()
-    results: dict[str, Any] = {
-        "environment": describe_environment("cpu", torch.get_num_threads(), "32-true"),
-        "systems": {},
-    }
+    systems: dict[str, dict[str, float]] = {}
     for system, (config, overrides) in SYSTEMS.items():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "ours.npz"
@@ -57,10 +54,11 @@ def main() -> None:
             np.savez(path, allow_pickle=False, **arrays)
             command = [options.peer_python.absolute(), HERE / "in_keras.py", system, path]
             found = json.loads(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
-        results["systems"][system] = found
+        systems[system] = found
         print(f"{system}: outputs differ by {found['outputs']:.1e}, gradients by {found['gradients']:.1e}")
+    results = {"environment": describe_environment("cpu", torch.get_num_threads(), "32-true"), "systems": systems}
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    worst = max(found[key] for found in results["systems"].values() for key in ("outputs", "gradients"))
+    worst = max(found[key] for found in systems.values() for key in ("outputs", "gradients"))
     if worst > TOLERANCE:
         raise SystemExit(f"a difference of {worst:.1e} is more than rounding")
 

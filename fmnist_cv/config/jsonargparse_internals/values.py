@@ -12,7 +12,7 @@ from fmnist_cv.config.jsonargparse_internals.lines import Line
 from fmnist_cv.utils.paths import shortened
 
 ARRAYS = ("ndarray", "Tensor")  # given from Python only
-NOT_SUGGESTED = "torchvision.transforms"  # refused as augmentation, since they draw once per batch
+NOT_SUGGESTED = "torchvision.transforms"  # refused as augmentation: they are random per batch
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
 _PLURALS = {"int": "whole numbers", "float": "numbers", "str": "texts"}
 
