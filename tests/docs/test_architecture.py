@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -85,3 +86,13 @@ def test_imports_run_downwards_only(room: str) -> None:
 
 def test_the_drawing_is_the_one_that_its_script_makes() -> None:
     assert (ROOT / "docs" / "images" / "architecture.svg").read_text(encoding="utf-8") == drawing_script().drawing()
+
+
+def test_every_module_that_is_named_exists() -> None:
+    page, notes = (
+        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"),
+        "\n".join(drawing_script().NOTES.values()),
+    )
+    names = re.findall(r"(?<![\w/*])(?:\w+/)*\w+\.py\b|\b\w+/\w+_internals\b", f"{page}\n{notes}")
+    assert len(set(names)) > 20
+    assert sorted({name for name in names if not (PACKAGE / name).exists()}) == []
