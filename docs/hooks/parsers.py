@@ -37,7 +37,7 @@ def commands_page() -> str:
     parts = [
         "# Commands\n\nThis page is generated from the parsers of the commands.\n\n"
         "Each command is started as `fmnist-cv <command>` or, which is the same, as `python -m fmnist_cv.<command>`. "
-        "`--help` explains it. `fit` and `tune` take "
+        "`--help` explains it; `fit --help all` includes the options of Lightning's `Trainer`. `fit` and `tune` take "
         "`--config FILE`, where every key of the YAML file is an option and the other way round, and "
         "`--print_config`, which prints the resulting configuration and exits. An unknown option is refused, with "
         "the nearest known one.\n\n"
