@@ -28,9 +28,9 @@ def wilson_text(interval: Interval) -> str:
 
 def fold_table(results: RunSummary) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: of each fold name, epochs, validation and, with a test set, test accuracy of last and best epoch."""
-    columns = ["fold", "epochs", "validation, last epoch", "validation, best epoch"]
+    columns = ["fold", "epochs", "validation, last", "validation, best"]
     if results["test"] is not None:
-        columns += ["test, last epoch", "test, best epoch"]
+        columns += ["test, last", "test, best"]
     rows = []
     for fold in results["folds"]:
         last, best = fold["last"], fold["best"]
@@ -130,7 +130,7 @@ def markdown_report(results: RunSummary) -> str:
     """The text of report.md."""
     title = for_markdown(f"{results['experiment']} / {results['run']}")
     lines = [f"# {title}", "", *(f"- {for_markdown(line)}" for line in summary_lines(results)), ""]
-    lines += ["## Folds (accuracy in %)", "", *markdown(*fold_table(results)), ""]
+    lines += ["## Folds (accuracy in % after the last and the best epoch)", "", *markdown(*fold_table(results)), ""]
     title = "Out of fold: each training image predicted by the model that did not train on it"
     lines += [f"## {title}", "", *report_lines(results["out_of_fold_report"])]
     if results["test_report"] is not None:

@@ -1,4 +1,4 @@
-"""Line charts as coordinates that the page's template draws as SVG."""
+"""Charts as coordinates, which the page's template draws as SVG."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ BINS = 15  # as torchmetrics' calibration error in the results
 
 @dataclass
 class Chart:
-    """Marks on a plane; y grows upwards in the data and downwards in the drawing.
+    """A chart with two axes; y grows upwards in the data and downwards in the drawing.
 
     Attributes:
         title: above the chart.
-        summary: what it shows, for those who do not see it.
+        summary: description for screen readers.
         x, y: lowest and highest value of each axis.
-        x_title, y_title: what the axes are.
-        width, height: of the drawing, in its own units.
-        left: room for the vertical axis.
-        y_ticks: values and their texts; by default chosen.
-        marks: what is drawn, in order: tag of the SVG element, and its attributes.
+        x_title, y_title: titles of the axes.
+        width, height: of the drawing, in SVG units.
+        left: space for the vertical axis.
+        y_ticks: values and their labels; by default automatic.
+        marks: SVG elements in drawing order: tag and attributes.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Chart:
         )
 
     def ticks(self, axis: str) -> list[tuple[float, str]]:
-        """(place in the drawing, text) of an axis' ticks."""
+        """(position in the drawing, label) of an axis' ticks."""
         low, high = self.x if axis == "x" else self.y
         if axis == "y" and self.y_ticks is not None:
             return [(self.py(value), text) for value, text in self.y_ticks]
@@ -86,11 +86,11 @@ class Chart:
 
 
 def learning_curves(histories: list[list[dict[str, float]]], held_out: str) -> list[Chart]:
-    """Loss and accuracy by epoch: each fold thin, their mean thick, with the band from the lowest to the highest.
+    """Loss and accuracy by epoch: each fold as a thin line, their mean as a thick line, their range as a band.
 
     Args:
-        histories: of each fold, the metrics of each epoch.
-        held_out: what val/... was measured on.
+        histories: for each fold, the metrics of each epoch.
+        held_out: name of the images that val/... was measured on.
     """
     charts = []
     for metric, unit, factor in (("accuracy", "accuracy, %", 100.0), ("loss", "loss, nats per image", 1.0)):
@@ -112,7 +112,7 @@ def learning_curves(histories: list[list[dict[str, float]]], held_out: str) -> l
             x=(1, n_epochs) if n_epochs > 1 else (0.5, 1.5),
             y=(float(values.min()) - margin, float(values.max()) + margin),
         )
-        told = []
+        described = []
         for part, folds in curves.items():
             table = np.full((len(folds), n_epochs), np.nan)
             for row, fold in zip(table, folds, strict=True):
@@ -130,14 +130,16 @@ def learning_curves(histories: list[list[dict[str, float]]], held_out: str) -> l
             chart.line(epochs, mean, part)
             chart.dot(epochs[-1], mean[-1], part, r=3)
             name = "training images" if part == "train" else held_out
-            told.append(f"{name} from {mean[0]:.3g} after epoch {epochs[0]} to {mean[-1]:.3g} after epoch {epochs[-1]}")
-        chart.summary = f"{metric.capitalize()} by epoch, mean of the folds: {'; '.join(told)}"
+            described.append(
+                f"{name} from {mean[0]:.3g} after epoch {epochs[0]} to {mean[-1]:.3g} after epoch {epochs[-1]}"
+            )
+        chart.summary = f"{metric.capitalize()} by epoch, mean of the folds: {'; '.join(described)}"
         charts.append(chart)
     return charts
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, title: str, error: float) -> Chart:
-    """Share of right answers by confidence, in bins of equal width with their Wilson intervals; below, the images' shares.
+    """Reliability diagram: accuracy by confidence in bins of equal width, with Wilson intervals and the images' counts.
 
     Args:
         probabilities: float (n, n_classes).
@@ -145,14 +147,14 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, title: str, error
         title: above the chart.
         error: expected calibration error, 0 to 1.
     """
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     chart = Chart(
         title=title,
         summary=f"{title}: expected calibration error {100 * error:.1f} points",
         x=(0, 100),
         y=(0, 100),
         x_title="confidence, %",
-        y_title="right, %",
+        y_title="accuracy, %",
         width=380,
         height=330,
     )
@@ -167,10 +169,10 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, title: str, error
     points = []
     for b in np.flatnonzero(counts).tolist():
         here = place == b
-        x, y = 100 * float(confidence[here].mean()), 100 * float(right[here].mean())
-        low, high = wilson_interval(int(right[here].sum()), int(counts[b]))
+        x, y = 100 * float(confidence[here].mean()), 100 * float(correct[here].mean())
+        low, high = wilson_interval(int(correct[here].sum()), int(counts[b]))
         chart.line((x, x), (100 * low, 100 * high), "whisker")
-        points.append((x, y, f"confidence {x:.1f} %, right {y:.1f} % of {counts[b]:,}"))
+        points.append((x, y, f"confidence {x:.1f} %, accuracy {y:.1f} % of {counts[b]:,} images"))
     chart.line([x for x, _, _ in points], [y for _, y, _ in points], "val")
     for x, y, what in points:
         chart.dot(x, y, "val", what)
@@ -183,7 +185,7 @@ def fold_spread(
     intervals: Sequence[Interval],
     mean_interval: tuple[float, float, float] | None,
 ) -> Chart:
-    """Each fold's score with its interval, above each other, and the band of the mean's interval.
+    """Each fold's accuracy with its interval, one below the other, and the interval of the mean as a band.
 
     Args:
         names, accuracies: of each fold.

@@ -1,4 +1,4 @@
-"""Training images worth a second look: likely label errors, near-duplicates, outliers."""
+"""Training images to review: likely label errors, near-duplicates, outliers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from fmnist_cv.utils.optional import require
 
 # In ten well-known test sets at least 3.3 % of the labels are wrong on average, 6 % in ImageNet's, and people confirmed 51 %
 # of what confident learning had flagged there (Northcutt, Athalye and Mueller, "Pervasive label errors in test sets
-# destabilize machine learning benchmarks", NeurIPS 2021, abstract). A model that is wrong three times as often as labels
-# usually are is taken to be mostly itself at fault; that bound is our choice.
+# destabilize machine learning benchmarks", NeurIPS 2021, abstract). Where a model is wrong three times as often as labels
+# usually are, most disagreements are attributed to the model; that bound is our choice.
 TRUSTED_ERROR = 0.1
 
 OUTLIER_SHARE, FEWEST_OUTLIERS = 0.001, 10
@@ -24,19 +24,19 @@ OUTLIER_SHARE, FEWEST_OUTLIERS = 0.001, 10
 LABEL_ERROR, NEAR_DUPLICATE, OUTLIER, LEFT_OUT = "label_error", "near_duplicate", "outlier", "left_out"
 
 
-Tell = Callable[[str, float], None]
+Progress = Callable[[str, float], None]  # called with the current step, and the share of the work that is done
 
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """What was found; places of images are counted in the run's training images, the most suspicious first.
+    """What was found; images are given by their index in the run's training images, the most suspicious first.
 
     Attributes:
-        errors: int64 (m,), images whose label is likely wrong.
-        quality: float64 (n,), label quality: the probability given to the label; NaN where never held out.
+        errors: int64 (m,), images with a likely label error.
+        quality: float64 (n,), label quality: the probability given to the label; NaN if never held out.
         duplicates: groups of near-duplicates.
-        outliers: int64 (m,), images least typical of any class.
-        typicality: float64 (n,), 0 to 1; NaN where never held out.
+        outliers: int64 (m,), images that are least typical of any class.
+        typicality: float64 (n,), 0 to 1; NaN if never held out.
     """
 
     errors: np.ndarray
@@ -46,37 +46,35 @@ class LabelIssues:
     typicality: np.ndarray
 
     def trust(self, accuracy: float) -> tuple[str, bool]:
-        """How sure the model is that finds the label errors, in a sentence; and whether it is too weak to be believed.
+        """A sentence on how reliable the model is that found the label errors, and whether it is too weak to rely on.
 
         Args:
             accuracy: out of fold, 0 to 1.
         """
         n = int(np.isfinite(self.quality).sum())
-        wrong = f"Out of fold, the model is wrong on {100 * (1 - accuracy):.1f} % of the {n:,} images"
-        listed = (
-            f"it contradicts {len(self.errors):,} labels ({100 * len(self.errors) / max(n, 1):.1f} %) with confidence"
-        )
+        wrong = f"Out of fold, the model misclassifies {100 * (1 - accuracy):.1f} % of the {n:,} images"
+        listed = f"it confidently contradicts {len(self.errors):,} labels ({100 * len(self.errors) / max(n, 1):.1f} %)"
         if not len(self.errors) or 1 - accuracy <= TRUSTED_ERROR:
             return f"{wrong}; {listed}.", False
         return (
-            f"{wrong}, far more often than labels usually are (3.3 % in ten well-known test sets): most of the {len(self.errors):,} "
-            "likely label errors may be its own mistakes; train it better before its findings are believed."
+            f"{wrong}, far more than the usual share of label errors (3.3 % in ten common test sets): most of the "
+            f"{len(self.errors):,} likely label errors may be mistakes of the model; improve it before relying on them."
         ), True
 
     def table(self, images: Images, predicted: np.ndarray, left_out: np.ndarray) -> pd.DataFrame:
-        """A row per finding, as label_issues.csv has it.
+        """The rows of label_issues.csv, one per finding.
 
-        `index` is the image's number in the whole data set, as `data.leave_out` counts: images that the run itself left out
-        have rows of the kind left_out, so that a new run that leaves out all that is listed leaves out both. A group of
-        near-duplicates has a row for each image but its first, which is named by `other`.
+        `index` is the image's index in the whole data set, as `data.leave_out` counts. Images that the run itself left out
+        have rows of the kind left_out, so that a new run can leave out both. A group of near-duplicates has a row for each
+        image except its first, which is given by `other`.
 
         Args:
             images: the run's training images.
-            predicted: int64 (n,), -1 where never held out.
-            left_out: int64 (k,), what the run left out, as places in the whole data set.
+            predicted: int64 (n,), -1 if never held out.
+            left_out: int64 (k,), the images that the run left out, as indices into the whole data set.
         """
         numbers = numbers_in_whole_set(len(images), left_out)
-        names = np.array([*images.class_names, ""], dtype=object)  # the last is -1's
+        names = np.array([*images.class_names, ""], dtype=object)  # the last one is for -1
         labels = images.labels.cpu().numpy()
 
         def rows(kind: str, found: np.ndarray, score: np.ndarray, other: np.ndarray | None = None) -> pd.DataFrame:
@@ -105,12 +103,14 @@ class LabelIssues:
 
 
 def numbers_in_whole_set(n: int, left_out: np.ndarray) -> np.ndarray:
-    """int64 (n,): the places, in the whole data set, of the n images that are not left out."""
+    """int64 (n,): the indices, in the whole data set, of the n images that are not left out."""
     return np.delete(np.arange(n + len(left_out)), left_out)
 
 
-def find_label_issues(images: Images, probabilities: np.ndarray, tell: Tell = lambda what, share: None) -> LabelIssues:
-    """Look for them.
+def find_label_issues(
+    images: Images, probabilities: np.ndarray, progress: Progress = lambda step, share: None
+) -> LabelIssues:
+    """Find likely label errors, near-duplicates and outliers.
 
     Label errors: confident learning on out-of-fold probabilities (Northcutt, Jiang and Chuang, "Confident learning", JAIR
     70, 2021), by cleanlab with its defaults, ranked by self-confidence. Outliers: the 0.1 % of the images, at least 10,
@@ -119,8 +119,8 @@ def find_label_issues(images: Images, probabilities: np.ndarray, tell: Tell = la
 
     Args:
         images: the run's training images.
-        probabilities: float32 (n, n_classes), out of fold; NaN where never held out.
-        tell: is called with what is looked for, and the share that is done.
+        probabilities: float32 (n, n_classes), out of fold; NaN if never held out.
+        progress: called with the current step, and the share that is done.
 
     Raises:
         UserError: cleanlab is not installed.
@@ -130,15 +130,15 @@ def find_label_issues(images: Images, probabilities: np.ndarray, tell: Tell = la
     from cleanlab.outlier import OutOfDistribution
     from cleanlab.rank import get_label_quality_scores
 
-    tell("near-duplicates", 0)
-    duplicates = find_near_duplicates(images.images.cpu(), lambda share: tell("near-duplicates", 0.8 * share))
-    tell("label errors and outliers", 0.8)
+    progress("near-duplicates", 0)
+    duplicates = find_near_duplicates(images.images.cpu(), lambda share: progress("near-duplicates", 0.8 * share))
+    progress("label errors and outliers", 0.8)
     held_out = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     labels, known = images.labels.cpu().numpy()[held_out], probabilities[held_out]
     quality, typicality = np.full((2, len(images)), np.nan)
     errors = outliers = np.empty(0, dtype=np.int64)
-    if len(np.unique(labels)) > 1:  # with one class, there is no other that an image could belong to
-        with warnings.catch_warnings():  # of a class with one image, which is never named
+    if len(np.unique(labels)) > 1:  # with one class there is no other label
+        with warnings.catch_warnings():  # for a class with one image, which is never flagged
             warnings.filterwarnings("ignore", "May not flag all label issues")
             ranked = find_label_errors(labels, known, return_indices_ranked_by="self_confidence", n_jobs=1)
         errors = held_out[np.asarray(ranked, dtype=np.int64)]

@@ -1,36 +1,34 @@
-"""One finished run as one HTML file that needs no network."""
+"""The report of a finished run as a single HTML file that needs no network."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
 import torch
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.tables import fold_table, interval_of, percent, untrained_lines
-from fmnist_cv.data import Images
 from fmnist_cv.engine.run_folder import RunFolder, locked, replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.current import NAME, inputs
-from fmnist_cv.reporting.label_issues import LabelIssues, Tell, find_label_issues, numbers_in_whole_set
+from fmnist_cv.reporting.label_issues import LabelIssues, Progress, find_label_issues, numbers_in_whole_set
+from fmnist_cv.reporting.page_data import ScoredImages, packed, scored_images, script_data
 from fmnist_cv.reporting.predictions import PredictionTable, mean_over_repeats
 from fmnist_cv.utils.user_text import for_csv, print_line
 
 LIMIT = 4_900_000  # bytes of the page
-MOST_SHOWN = 12_000  # rows of predictions, before their pictures are measured
-LIKELIEST = 10  # classes whose probabilities are shown of an image
+MOST_SHOWN = 12_000  # rows of predictions to begin with, before the size of their pictures is known
 
-# how many of each finding are on the page; label_issues.csv has them all
+# how many of each kind are on the page; label_issues.csv has all
 MISTAKES, ERRORS, OUTLIERS, GROUPS, GROUP_SIZE = 36, 36, 24, 24, 6
 
 HERE = Path(__file__).parent
@@ -41,26 +39,25 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
 
     Args:
         result: the run.
-        console: where it is shown what is being done; None shows nothing.
+        console: where progress is shown; None shows nothing.
 
     Returns:
-        Where report.html lies.
+        The path of report.html.
 
     Raises:
-        UserError: the run's images cannot be read any more or have changed, its files are damaged, or its folder cannot be
-            written.
+        UserError: the run's images are missing or have changed, its files are damaged, or its folder cannot be written.
     """
     run = RunFolder(result.path)
-    with _told(console) as now:
-        now("reading the images", 0)
+    with _shown_on(console) as progress:
+        progress("reading the images", 0)
         made_of = inputs(result)
         train = result.data.train_images
-        parts = _parts(result)
+        parts = scored_images(result)
         mean = mean_over_repeats(result.out_of_fold())
-        issues = find_label_issues(train, mean, lambda what, share: now(what, 0.1 + 0.8 * share))
+        issues = find_label_issues(train, mean, lambda step, share: progress(step, 0.1 + 0.8 * share))
         predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
         table = issues.table(train, predicted, result.data.left_out)
-        now("drawing the page", 0.9)
+        progress("drawing the page", 0.9)
         text = _page(result, parts, issues, mean, predicted, made_of)
     try:
         with locked(run.path / ".summary.lock", wait=True, what="the summary"):
@@ -75,83 +72,15 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
 
 
 @contextmanager
-def _told(console: Console | None) -> Iterator[Tell]:
-    """A bar with the time left, which disappears at the end; without a terminal, nothing."""
+def _shown_on(console: Console | None) -> Iterator[Progress]:
+    """A progress bar with the time left, removed at the end; without a terminal, nothing."""
     if console is None or not console.is_terminal:
-        yield lambda what, share: None
+        yield lambda step, share: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("report", total=1.0)
-        yield lambda what, share: progress.update(task, description=f"report: {what}", completed=share)
-
-
-# -- predictions --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ScoredImages:
-    """Images and what was predicted for them.
-
-    Attributes:
-        images: the set that they are of.
-        predictions: by image and class.
-        probabilities: float (m, n_classes), one row per prediction: of each image in each repeat.
-        labels: int64 (m,), of these rows.
-    """
-
-    images: Images
-    predictions: PredictionTable
-    probabilities: np.ndarray
-    labels: np.ndarray
-
-
-def _parts(result: CrossValidationResult) -> dict[str, ScoredImages]:
-    """The training images, out of fold, and the test set where there is one, by the soft vote of the folds' models."""
-    train, out_of_fold = result.data.train_images, result.out_of_fold()
-    repeat, image = np.nonzero(~np.isnan(out_of_fold[..., 0]))
-    pooled = PredictionTable.of(out_of_fold, result.labels)
-    parts = {"out_of_fold": ScoredImages(train, pooled, out_of_fold[repeat, image], result.labels[image])}
-    test, probabilities = result.test_images, result.test_probabilities()
-    if test is not None and probabilities is not None:
-        vote = probabilities.mean(0, dtype=np.float64)
-        labels = test.labels.cpu().numpy()
-        parts["test"] = ScoredImages(test, PredictionTable.of(vote[None], labels), vote, labels)
-    for name, part in parts.items():
-        counted = np.zeros((len(train.class_names),) * 2, dtype=np.int64)
-        np.add.at(counted, (part.predictions.label, part.predictions.predicted), part.predictions.votes)
-        if counted.tolist() != result.reports[name]["confusion_matrix"]:
-            raise UserError(
-                f"the predictions of run {result.path} do not add up to the confusion matrix in its "
-                "results.json: its files, or its test images, have been changed"
-            )
-    return parts
-
-
-def _packed(predictions: PredictionTable, tiles: np.ndarray, numbers: np.ndarray) -> dict[str, Any]:
-    """Predictions as the page's script reads them; probabilities in steps of 1/255, of the likeliest classes."""
-    probabilities = np.nan_to_num(predictions.probabilities)
-    classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :LIKELIEST]
-    absent = (classes != predictions.label[:, None]).all(1)
-    classes[absent, -1] = predictions.label[absent]
-    steps = np.rint(255 * np.take_along_axis(probabilities, classes, 1)).astype(np.uint8)
-    n_classes = probabilities.shape[1]
-    return {
-        "label": predictions.label.tolist(),
-        "predicted": predictions.predicted.tolist(),
-        "votes": predictions.votes.tolist(),
-        "number": numbers.tolist(),
-        "tile": tiles.tolist(),
-        "classes": _base64(classes.astype("<u1" if n_classes <= 256 else "<u2")),
-        "probabilities": _base64(steps),
-    }
-
-
-def _base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
-
-
-# -- the page -----------------------------------------------------------------------------------------------
+    with rich_progress.Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("report", total=1.0)
+        yield lambda step, share: bar.update(task, description=f"report: {step}", completed=share)
 
 
 def _page(
@@ -162,7 +91,7 @@ def _page(
     predicted: np.ndarray,
     made_of: str,
 ) -> str:
-    """The page's text, with pictures as good and as many as its size allows."""
+    """The page's text, with as many pictures in as high a quality as its size limit allows."""
     shown = {name: part.predictions.shown() for name, part in parts.items()}
     train = parts["out_of_fold"].images
     findings = _findings(issues, train.labels.cpu().numpy())
@@ -188,21 +117,21 @@ def _page(
         kept = {name: part.thinned(int(share * len(part)), MISTAKES) for name, part in shown.items()}
         pictured = np.unique(np.concatenate([kept["out_of_fold"].image, suspects]))
         tiles = sprites.thumbnails(train.images[torch.from_numpy(pictured)].cpu())
-        packed = {
-            "out_of_fold": _packed(
+        packed_parts = {
+            "out_of_fold": packed(
                 kept["out_of_fold"],
                 np.searchsorted(pictured, kept["out_of_fold"].image),
                 numbers[kept["out_of_fold"].image],
             ),
-            "suspects": _packed(of_suspects, np.searchsorted(pictured, suspects), numbers[suspects]),
+            "suspects": packed(of_suspects, np.searchsorted(pictured, suspects), numbers[suspects]),
         }
         if test := kept.get("test"):
-            packed["test"] = _packed(test, len(tiles) + np.arange(len(test)), test.image)
+            packed_parts["test"] = packed(test, len(tiles) + np.arange(len(test)), test.image)
             of_test = parts["test"].images.images[torch.from_numpy(test.image)].cpu()
             tiles = torch.cat([tiles, sprites.thumbnails(of_test)])
         context["mistakes"] = np.flatnonzero(kept["out_of_fold"].wrong)[:MISTAKES].tolist()
         context["kept"] = {name: (int(part.wrong.sum()), int(shown[name].wrong.sum())) for name, part in kept.items()}
-        context["data"] = _data(result, packed, tiles)
+        context["data"] = script_data(result, packed_parts, tiles)
         fixed = len(template.render(context, sheets=sprites.Sheets([], None)).encode())
         sheets = sprites.pack_within(tiles, LIMIT - fixed)
         if fixed + sheets.size <= LIMIT or share < 1e-3:
@@ -219,35 +148,8 @@ def _template() -> jinja2.Template:
     return environment.get_template("report.html.jinja")
 
 
-def _data(result: CrossValidationResult, packed: dict[str, Any], tiles: torch.Tensor) -> dict[str, Any]:
-    """What the page's script reads."""
-    for name, report in result.reports.items():
-        packed[name]["matrix"] = report["confusion_matrix"]
-    n_repeats = result.summary["cv"]["n_repeats"]
-    if n_repeats == 1:
-        fold = np.full(len(result.labels), -1)
-        for i, split in enumerate(result.splits):
-            fold[split.validation] = i
-        numbers = numbers_in_whole_set(len(fold), result.data.left_out)
-        for part in (packed["out_of_fold"], packed["suspects"]):
-            part["fold"] = fold[np.searchsorted(numbers, part["number"])].tolist()
-    return {
-        "names": result.summary["data"]["class_names"],
-        "folds": [fold["name"] for fold in result.summary["folds"]],
-        "repeats": n_repeats,
-        "likeliest": min(LIKELIEST, len(result.summary["data"]["class_names"])),
-        "tile": {
-            "height": tiles.shape[2],
-            "width": tiles.shape[3],
-            "columns": sprites.COLUMNS,
-            "per_sheet": sprites.COLUMNS * sprites.ROWS,
-        },
-        "parts": packed,
-    }
-
-
 def _findings(issues: LabelIssues, labels: np.ndarray) -> dict[str, list[np.ndarray]]:
-    """The findings on the page, as groups of images; groups of copies whose labels differ come first."""
+    """The label issues on the page, as groups of images; near-duplicates with different labels come first."""
     groups = sorted(issues.duplicates.groups, key=lambda group: len(set(labels[group])) == 1)
     return {
         "errors": [issues.errors[:ERRORS]],
@@ -257,7 +159,7 @@ def _findings(issues: LabelIssues, labels: np.ndarray) -> dict[str, list[np.ndar
 
 
 def _context(result: CrossValidationResult, parts: dict[str, ScoredImages], issues: LabelIssues) -> dict[str, Any]:
-    """What the template tells that does not depend on how many pictures fit."""
+    """The template's variables that do not depend on how many pictures fit."""
     summary = result.summary
     columns, rows = fold_table(summary)
     headline = summary["headline"]
@@ -291,14 +193,14 @@ def _context(result: CrossValidationResult, parts: dict[str, ScoredImages], issu
 
 
 def _recall_of_folds(result: CrossValidationResult) -> list[tuple[float, float] | None]:
-    """Of each class, lowest and highest recall among the folds that hold images of it out; None where none does."""
+    """For each class, lowest and highest recall among the folds that hold out images of it; None where none does."""
     n_classes, out_of_fold = len(result.summary["data"]["class_names"]), result.out_of_fold()
     recalls = []
     for split in result.splits:
         labels = result.labels[split.validation]
-        right = out_of_fold[split.repeat, split.validation].argmax(1) == labels
+        correct = out_of_fold[split.repeat, split.validation].argmax(1) == labels
         support = np.bincount(labels, minlength=n_classes)
         with np.errstate(invalid="ignore"):
-            recalls.append(np.bincount(labels[right], minlength=n_classes) / support)
+            recalls.append(np.bincount(labels[correct], minlength=n_classes) / support)
     by_class = [[float(r) for r in column if not np.isnan(r)] for column in np.transpose(recalls)]
     return [(min(folds), max(folds)) if folds else None for folds in by_class]

@@ -60,7 +60,7 @@
   const described = (part, i) => {
     const label = names[part.label[i]];
     if (part.predicted[i] < 0) return `${label}, never held out`;
-    return part.label[i] === part.predicted[i] ? `${label}, predicted rightly` : `${label}, taken for ${names[part.predicted[i]]}`;
+    return part.label[i] === part.predicted[i] ? `${label}, classified correctly` : `${label}, classified as ${names[part.predicted[i]]}`;
   };
 
   const tile = (part, i) => {
@@ -74,7 +74,7 @@
 
   const showDetail = (part, i) => {
     const held = part === parts.test ? "" : part.fold && part.fold[i] >= 0 ? `, held out in ${data.folds[part.fold[i]]}`
-      : data.repeats > 1 && part !== parts.suspects ? `, so in ${part.votes[i]} of ${data.repeats} repeats` : "";
+      : data.repeats > 1 && part !== parts.suspects ? `, in ${part.votes[i]} of ${data.repeats} repeats` : "";
     document.getElementById("detail-title").textContent = described(part, i);
     document.getElementById("detail-body").replaceChildren(
       make("p", { class: "dim" }, `${part === parts.test ? "Test" : "Training"} image ${part.number[i]}, counted from 0${held}`),
@@ -106,7 +106,7 @@
       const rate = (100 * rates[r][c]).toFixed(1);
       const button = make("button", { type: "button", tabindex: -1, "aria-pressed": false,
         class: `${r === c ? "right" : "wrong"} ${n ? "" : "none"}`,
-        "aria-label": `${names[r]} ${r === c ? "predicted rightly" : `taken for ${names[c]}`}: ${n}, ${rate} %` },
+        "aria-label": `${names[r]} ${r === c ? "classified correctly" : `classified as ${names[c]}`}: ${n}, ${rate} %` },
         n === 0 ? "·" : chosen.unit === "count" ? String(n) : rate);
       button.style.setProperty("--share", share);
       Object.assign(button.dataset, { row: r, column: c });
@@ -130,13 +130,13 @@
     const part = parts[chosen.part], n = part.matrix[row][column], all = part.matrix[row].reduce((a, b) => a + b, 0);
     const here = [...part.label.keys()].filter((i) => part.label[i] === row && part.predicted[i] === column);
     const votes = here.reduce((sum, i) => sum + part.votes[i], 0);
-    const what = row === column ? `${names[row]}, predicted rightly` : `${names[row]}, taken for ${names[column]}`;
+    const what = row === column ? `${names[row]}, classified correctly` : `${names[row]}, classified as ${names[column]}`;
     document.getElementById("cell-title").textContent =
       `${what}: ${count(n, data.repeats > 1 && chosen.part === "out_of_fold" ? "prediction" : "image")}`;
-    const shown = row === column ? `${here.length} of them, drawn at random` : votes < n ? `the ${here.length} most confident of them`
+    const shown = row === column ? `random sample of ${here.length}` : votes < n ? `the ${here.length} most confident`
       : votes > here.length ? `of ${count(here.length, "image")}` : "";
     document.getElementById("cell-note").textContent = n === 0 ? "" : [`${((100 * n) / all).toFixed(1)} % of ${names[row]}`,
-      shown, "the most confident first"].filter(Boolean).join("; ");
+      shown, "most confident first"].filter(Boolean).join("; ");
     const gallery = document.querySelector("#cell .gallery"), more = document.getElementById("more");
     gallery.replaceChildren();
     const addPage = () => {

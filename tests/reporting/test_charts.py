@@ -43,9 +43,9 @@ def test_reliability_bins_are_those_of_the_calibration_error() -> None:
     chart = reliability(np.stack([confidence, 1 - confidence], 1), labels, "Out of fold", 0.12)
     told = [dot["title"] for dot in marks(chart, "dot val")]
     assert told == [
-        "confidence 60.0 %, right 50.0 % of 2",
-        "confidence 61.0 %, right 100.0 % of 1",
-        "confidence 100.0 %, right 100.0 % of 1",
+        "confidence 60.0 %, accuracy 50.0 % of 2 images",
+        "confidence 61.0 %, accuracy 100.0 % of 1 images",
+        "confidence 100.0 %, accuracy 100.0 % of 1 images",
     ]
     assert len(marks(chart, "line whisker")) == len(marks(chart, "box count")) == 3
 

@@ -76,7 +76,7 @@ def test_a_run_without_a_report_gets_it_when_it_is_resumed_with_one(
     run, config = Path(tiny["log_dir"]) / "tiny" / "run", f"--config={tmp_path / 'tiny.yaml'}"
     assert fit.main([config, "--run", "run"]) == 0
     assert (run / "report.md").is_file() and not (run / "report.html").exists()
-    assert f"No report, as asked; to build it: python -m fmnist_cv.report {run}" in capsys.readouterr().out
+    assert f"No report, as requested; to build it: python -m fmnist_cv.report {run}" in capsys.readouterr().out
     config_of_old = yaml.safe_load((run / "config.yaml").read_text())
     assert config_of_old.pop("report") is False
     (run / "config.yaml").write_text(yaml.safe_dump(config_of_old))  # as an older version wrote it

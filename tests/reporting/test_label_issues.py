@@ -169,5 +169,5 @@ def test_findings_of_a_model_that_is_often_wrong_are_not_to_be_believed(
     nothing = np.empty(0, dtype=np.int64)
     issues = LabelIssues(np.arange(n_errors), np.linspace(0, 1, 400), duplicates, nothing, np.ones(400))
     sentence, is_weak = issues.trust(accuracy)
-    assert is_weak == weak and ("may be its own mistakes" in sentence) == weak
-    assert f"wrong on {100 * (1 - accuracy):.1f} % of the 400 images" in sentence
+    assert is_weak == weak and ("may be mistakes of the model" in sentence) == weak
+    assert f"misclassifies {100 * (1 - accuracy):.1f} % of the 400 images" in sentence

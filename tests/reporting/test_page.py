@@ -106,7 +106,7 @@ def test_a_class_that_a_fold_has_no_training_image_of_is_told(make_run: MakeRun,
         *map(str, [summary_lines(result.summary)]),
     ):
         assert sentence in shown.replace("\\_", "_")
-    assert "may be its own mistakes" in check(result)[0]  # noise: the model guesses
+    assert "may be mistakes of the model" in check(result)[0]  # noise: the model guesses
 
 
 @pytest.mark.parametrize("n_splits", [2, 3])
@@ -174,7 +174,9 @@ def test_the_page_stays_under_its_limit_and_says_what_is_missing(
     monkeypatch.setattr(page, "LIMIT", whole - 25_000)
     text = write_report(run).read_text()
     assert len(text.encode()) <= whole - 25_000
-    assert re.search(r"Out of fold: [\d,]+ of [\d,]+ mistakes are here, evenly from all cells", text)
+    assert re.search(
+        r"Out of fold: [\d,]+ of [\d,]+ misclassified images are included, the most confident ones of each cell", text
+    )
     assert "compressed (WebP, quality 50)" in text
 
 
@@ -208,7 +210,7 @@ def test_a_holdout_without_a_test_set(make_run: MakeRun, noise: Noise) -> None:
     for place in (text, (result.path / "report.md").read_text(), console.file.getvalue()):
         assert "validation, best" in place and "test, last" not in place and "test, best" not in place
     assert "no test set" in text and "the other 40 have no out-of-fold prediction" in text
-    assert "One fold says nothing" in text and "test" not in data["parts"]
+    assert "One fold gives no estimate" in text and "test" not in data["parts"]
     assert max(data["parts"]["out_of_fold"]["number"]) < 20
     suspects = data["parts"]["suspects"]
     assert suspects["predicted"][suspects["number"].index(59)] == -1
@@ -226,7 +228,7 @@ def test_colours_many_classes_and_large_images(make_run: MakeRun, noise: Noise) 
     )
     text, data = check(result)
     assert data["tile"] | {"height": 21, "width": 32} == data["tile"] and "scaled to 32 × 21 px" in text
-    assert data["likeliest"] == 10 and "of the 10 likeliest classes" in text
+    assert data["likeliest"] == 10 and "for the 10 most probable classes" in text
     part = data["parts"]["out_of_fold"]
     classes = np.frombuffer(base64.b64decode(part["classes"]), np.uint8).reshape(-1, 10)
     assert (classes == np.array(part["label"])[:, None]).any(1).all()
@@ -270,7 +272,7 @@ def test_the_command_builds_the_same_report_anew(garments: CrossValidationResult
     ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (ended.returncode, ended.stderr) == (0, "")
     trust, *files = ended.stdout.splitlines()
-    assert "may be its own mistakes" in trust  # after an epoch or two
+    assert "may be mistakes of the model" in trust  # after an epoch or two
     assert files == [f"Report:        {run}/report.html", f"Label issues:  {run}/label_issues.csv"]
     assert {name: (run / name).read_bytes() for name in before} == before
     assert set(pd.read_csv(run / "label_issues.csv")["kind"]) <= {"label_error", "near_duplicate", "outlier"}

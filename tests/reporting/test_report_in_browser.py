@@ -120,7 +120,10 @@ def test_a_click_on_a_cell_shows_its_images_with_probabilities(browser: Any, gar
         images = np.flatnonzero((labels == row) & (predicted == column))
         assert cell(browser, row, column).get_attribute("aria-pressed") == "true"
         title = find(browser, "#cell-title").text
-        assert title == f"{names[row]}, taken for {names[column]}: {len(images)} image{'s' if len(images) != 1 else ''}"
+        assert (
+            title
+            == f"{names[row]}, classified as {names[column]}: {len(images)} image{'s' if len(images) != 1 else ''}"
+        )
         tiles = show_all(browser)
         numbers = sorted(int(tile.get_attribute("aria-label").split(":")[0].removeprefix("Image ")) for tile in tiles)
         assert numbers == images.tolist()
@@ -161,7 +164,7 @@ def test_the_diagonal_shows_a_sample(browser: Any, garments: CrossValidationResu
     most = int(right.argmax())
     cell(browser, most, most).click()
     assert len(show_all(browser)) == min(24, right[most])
-    assert "drawn at random" in find(browser, "#cell-note").text
+    assert "random sample" in find(browser, "#cell-note").text
 
 
 def test_everything_can_be_done_by_keyboard(browser: Any, garments: CrossValidationResult) -> None:
@@ -190,7 +193,7 @@ def test_everything_can_be_done_by_keyboard(browser: Any, garments: CrossValidat
     assert browser.execute_script("return getComputedStyle(arguments[0]).outlineStyle", at) == "solid"
     press(Keys.ENTER)
     names = garments.summary["data"]["class_names"]
-    assert find(browser, "#cell-title").text.startswith(f"{names[row]}, taken for {names[column]}")
+    assert find(browser, "#cell-title").text.startswith(f"{names[row]}, classified as {names[column]}")
     at = press(Keys.TAB)
     assert at == find_all(browser, "#cell .tile")[0]
     press(Keys.ENTER)
@@ -204,7 +207,7 @@ def test_everything_can_be_done_by_keyboard(browser: Any, garments: CrossValidat
 
 def test_findings_are_shown(browser: Any, garments: CrossValidationResult) -> None:
     confident = [tile.get_attribute("aria-label") for tile in find_all(browser, "#mistakes .tile")]
-    assert confident and all("taken for" in label for label in confident)
+    assert confident and all("classified as" in label for label in confident)
     out_of_fold = garments.out_of_fold()[0]
     wrong = np.flatnonzero(out_of_fold.argmax(1) != garments.labels)
     surest = wrong[out_of_fold[wrong].max(1).argmax()]

@@ -183,7 +183,7 @@ def test_without_its_images_or_its_checkpoint_nothing_is_written(run: Path) -> N
     result = CrossValidationResult.load(run)
     checkpoint = run / result.summary["best_fold"]["checkpoint"]
     checkpoint.unlink()
-    with pytest.raises(UserError, match=r"last.ckpt is not there"):
+    with pytest.raises(UserError, match=r"last.ckpt is missing"):
         write_tensorboard(result)
     config = (run / "config.yaml").read_text()
     start = config.index("data:\n")
