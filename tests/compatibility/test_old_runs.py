@@ -8,18 +8,22 @@ trial. Uninterrupted, that version gave the accuracies below.
 from __future__ import annotations
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
+import optuna
 import pytest
 
 from fmnist_cv.analysis.compared_runs import compare_runs
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.inference import evaluate_run
-from fmnist_cv.search.records import CompletedTrial
+from fmnist_cv.search.journal import open_journal
+from fmnist_cv.search.records import CompletedTrial, completed_trials, ranked, read_summary, read_table
 from fmnist_cv.search.tuning import tune
 
+OLD_STUDY = Path(__file__).parents[2] / "experiments" / "search" / "sharifi-cnn-tpe"  # "given_up" instead of "pruned"
 ARCHIVE = Path(__file__).with_name("made_at_14b8546.tar.gz")
 FINISHED = [6 / 30, 8 / 30, 7 / 30]
 INTERRUPTED = [8 / 30, 10 / 30, 9 / 30]
@@ -80,3 +84,20 @@ def test_an_interrupted_study_goes_on_with_the_same_draws(old: Path) -> None:
     }
     assert list(scores) == pytest.approx(list(TRIALS))
     assert list(scores.values()) == [pytest.approx(folds) for folds in TRIALS.values()]
+
+
+def test_pruned_trials_of_an_old_study_are_read(tmp_path: Path) -> None:
+    journal = tmp_path / "study.journal"
+    shutil.copyfile(OLD_STUDY / "study.journal", journal)
+    assert '"given_up":"after folds"' in journal.read_text(encoding="utf-8")
+    study = optuna.load_study(study_name=OLD_STUDY.name, storage=open_journal(journal))
+    trials, summary, table = (
+        completed_trials(study.get_trials()),
+        read_summary(OLD_STUDY / "search.json"),
+        read_table(OLD_STUDY / "trials.csv"),
+    )
+    n_pruned = sum(trial.pruned == "after folds" for trial in trials)
+    assert n_pruned == summary["trials"]["pruned_after_folds"] == table["pruned"].notna().sum() == 11
+    best_first = ranked(trials)
+    assert len(best_first) == len(trials) - n_pruned and best_first[0].number == summary["winner"]["trial"]
+    assert best_first[0].fold_scores == summary["winner"]["folds"]
