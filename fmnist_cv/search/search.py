@@ -50,14 +50,18 @@ class Search:
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.name = settings.name
+        self.space = read_space(settings.space.content)
+        self._check_settings()
         # read once: edits while the search runs must not affect later trials
         self._config = read_config(settings.experiment)
-        if settings.name == Experiment.parse([f"--config={self._config}"]).name:
-            raise UserError(f"name is '{settings.name}', which is the experiment's: their runs would share a folder")
-        self.space = read_space(settings.space.content)
         self.base = self.experiment({})
+        if settings.name == yaml.safe_load(self._config).get("name"):
+            raise UserError(f"name is '{settings.name}', which is the experiment's: their runs would share a folder")
         self.folder = self.base.log_dir / self.name
-        self._check()
+        self._check_base()
+        self._check_rules()
+        self._check_space()
+        self._check_afterwards()
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Search:
@@ -164,12 +168,13 @@ class Search:
 
     # -- checks ---------------------------------------------------------------------------------------------
 
-    def _check(self) -> None:
-        settings = self.settings
+    def _check_settings(self) -> None:
+        """Check what does not depend on the experiment, which takes longer to parse."""
+        settings, confirm = self.settings, self.confirm
         check_name(settings.name, "name")  # from which longer names are made, of the winner and the outer folds
-        for what, seed in (("seed", settings.seed), ("confirm.seed", self.fresh_seed)):
+        for what, seed in (("seed", settings.seed), ("confirm.seed", confirm.seed or 0)):
             if not 0 <= seed <= LARGEST_SEED:
-                raise UserError(f"{what} is {shortened(str(seed))}; it is a number from 0 to {LARGEST_SEED}")
+                raise UserError(f"{what} is {shortened(str(seed))}; it must be from 0 to {LARGEST_SEED}")
         if settings.trials is None and not self.is_grid:
             raise UserError("trials is not set; give the number of trials to complete, e.g. --trials 30")
         if settings.trials is not None and settings.trials < 1:
@@ -189,24 +194,26 @@ class Search:
         for key in ("name", "log_dir", "cv.workers"):
             if key in settings.overrides.content:
                 raise UserError(f"overrides.{key} cannot be set: the search sets it itself")
+        if confirm.top < 0 or confirm.n_repeats < 1:
+            raise UserError(
+                f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at least 0 and 1"
+            )
+        if settings.nested is not None and settings.nested < 2:
+            raise UserError(f"nested is {settings.nested}; it must be at least 2")
+
+    def _check_base(self) -> None:
+        """Check the settings against the experiment."""
         if self.base.cv.fold is not None:
             raise UserError(
                 f"cv.fold is {self.base.cv.fold} in the experiment or the overrides, but a trial runs all folds; "
                 "set overrides.cv.fold to null"
             )
-        self._check_rules()
-        if (confirm := self.confirm).top < 0 or confirm.n_repeats < 1:
-            raise UserError(
-                f"confirm.top is {confirm.top} and confirm.n_repeats {confirm.n_repeats}; they must be at least 0 and 1"
-            )
         if self.fresh_seed == self.base.seed:
-            raise UserError(f"confirm.seed is {confirm.seed}, the seed of the search, whose splits it would repeat")
-        if settings.nested is not None and settings.nested < 2:
-            raise UserError(f"nested is {settings.nested}; it must be at least 2")
-        if settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
+            raise UserError(
+                f"confirm.seed is {self.confirm.seed}, the seed of the search, whose splits it would repeat"
+            )
+        if self.settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
             raise UserError("nested cannot be combined with data.leave_out, which it uses to remove each outer fold")
-        self._check_space()
-        self._check_afterwards()
 
     def _check_rules(self) -> None:
         pruning, rule, n = self.settings.pruning, self.settings.epoch_rule, self.n_folds

@@ -15,7 +15,7 @@ from fmnist_cv.search.tuning import as_search, tune
 
 def test_outer_folds_are_unseen_by_the_searches_inside_them(searched: dict[str, Any]) -> None:
     space = {"model.dropout": {"float": [0.0, 0.5]}}
-    search = searched | {"space": space, "trials": 2, "nested": 2}
+    search = searched | {"space": space, "trials": 2, "nested": 2, "overrides": {"cv.n_splits": 2}}
     result = tune(search, workers=2)
     nested = result.summary["nested"]
     left_out = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fmnist_cv.search.space import suggest
 from fmnist_cv.search.tuning import as_search
 
 PRUNING = {"p_threshold": 0.3}
+DROPOUT = {"model.dropout": {"float": [0.0, 0.5]}}
 
 
 @pytest.mark.parametrize(
@@ -50,9 +53,9 @@ PRUNING = {"p_threshold": 0.3}
         ({"epoch_rule": {"min_trials": 4}, "overrides": {"trainer.max_epochs": 3}}, "epoch_rule.min_trials is 4"),
         ({"confirm": {"top": -1}}, "confirm.top is -1"),
         ({"confirm": {"seed": 0}}, "confirm.seed is 0, the seed of the search"),
-        ({"confirm": {"n_splits": 1000}}, "confirm: "),
+        ({"confirm": {"n_splits": 1000}, "space": DROPOUT}, "confirm: "),
         ({"nested": 1}, "nested is 1"),
-        ({"nested": 1000}, "nested: "),
+        ({"nested": 1000, "space": DROPOUT}, "nested: "),
         ({"trails": 3}, "trails"),
         ({"name": "a/b"}, "name is 'a/b'"),
     ],
@@ -85,7 +88,7 @@ def test_values_reach_the_experiment(searched: dict[str, Any]) -> None:
 
 
 def test_an_experiment_that_is_edited_meanwhile_stays_as_it_was(searched: dict[str, Any]) -> None:
-    search = as_search(searched)
+    search = as_search(searched | {"space": DROPOUT})
     before = search.experiment({}).to_yaml()
     path = Path(searched["experiment"])
     path.write_text(path.read_text().replace("max_epochs: 1", "max_epochs: 7"))
@@ -107,7 +110,9 @@ def test_draws_depend_on_seed_and_trial_alone(searched: dict[str, Any]) -> None:
     first = drawn(search, 6)
     assert drawn(search, 6) == first  # in another process, or after a restart
     assert len({str(values) for values in first}) == 6  # no trial repeats another
-    assert drawn(as_search(searched | {"sampler": "RandomSampler", "seed": 1}), 6) != first
+    other = copy.copy(search)
+    other.settings = replace(search.settings, seed=1)
+    assert drawn(other, 6) != first
 
 
 def test_a_grid_visits_each_point_once(searched: dict[str, Any]) -> None:

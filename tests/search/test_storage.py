@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import signal
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.search import storage
-from fmnist_cv.search.journal import cut_torn_line
+from fmnist_cv.search.journal import _Journal, cut_torn_line
 from fmnist_cv.search.ownership import TrialOwnership, requeue_interrupted
 from fmnist_cv.search.records import INTERRUPTED, OWNER, Owner
 from fmnist_cv.search.storage import StudyStorage
@@ -83,22 +82,22 @@ def test_a_complete_journal_is_unchanged(journal: bytes, tmp_path: Path) -> None
 def test_a_trial_is_orphaned_when_its_process_dies(tmp_path: Path) -> None:
     path = tmp_path / "study.journal"
     store = journal_ownership(path)
-    code = (
-        "from fmnist_cv.search.storage import StudyStorage; from fmnist_cv.search.ownership import TrialOwnership; "
-        f"import json; o = TrialOwnership(StudyStorage({str(path)!r}, 1)); print(json.dumps(o.me), flush=True); input()"
-    )
-    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert other.stdout is not None
-    owner = json.loads(other.stdout.readline())
+    reader, writer = os.pipe()
+    if (other := os.fork()) == 0:
+        os.write(writer, json.dumps(journal_ownership(path).me).encode())
+        time.sleep(60)
+        os._exit(0)
+    owner = json.loads(os.read(reader, 10_000))
     mine, theirs = running_trial(store.me), running_trial(owner)
     assert store.is_mine(mine) and not store.is_orphaned(mine)
     assert not store.is_mine(theirs) and not store.is_orphaned(theirs)
-    other.kill()  # not waited for: a zombie is dead, too
+    os.kill(other, signal.SIGKILL)  # not waited for: a zombie is dead, too
     deadline = time.monotonic() + 10
     while not store.is_orphaned(theirs) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert store.is_orphaned(theirs)
-    other.communicate()
+    os.waitpid(other, 0)
+    os.close(reader), os.close(writer)
     store.close()
     again = journal_ownership(path)
     assert again.is_orphaned(mine)  # its owner was closed
@@ -165,11 +164,10 @@ def test_a_torn_line_is_cut_off_while_others_go_on_writing(tmp_path: Path) -> No
 
 def test_a_dead_process_holds_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    code = (
-        "from fmnist_cv.search.journal import _Journal; from pathlib import Path; import os; "
-        "_Journal(Path('logs.journal'))._line_lock.acquire(); os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", code])
+    if (child := os.fork()) == 0:
+        _Journal(Path("logs.journal"))._line_lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
     began = time.monotonic()
     study = journal_study(Path("logs.journal"))
     study.tell(ask(study), 0.1)

@@ -23,6 +23,7 @@ import yaml
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
+from fmnist_cv import fit
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.trials import MAX_DEATHS
 from fmnist_cv.tune import main
@@ -42,14 +43,6 @@ def start(searched: Search, folder: Path, *arguments: object) -> subprocess.Pope
         )
     finally:
         signal.signal(signal.SIGINT, hear)
-
-
-def run(searched: Search, folder: Path, *arguments: object, status: int = 0) -> tuple[str, str]:
-    process = start(searched, folder, *arguments)
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == status, out + err
-    assert "Traceback" not in err
-    return out, err
 
 
 def folds_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -92,9 +85,14 @@ def opened(where: str) -> optuna.Study:
     return optuna.load_study(study_name="study", storage=StudyStorage(where, workers=1).storage)
 
 
-def test_the_command_prints_and_writes_its_results(searched: Search, tmp_path: Path) -> None:
+def test_the_command_prints_and_writes_its_results(
+    searched: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     searched |= {"trials": 2, "confirm": {"top": 1, "n_splits": 2, "n_repeats": 1}}
-    out, _ = run(searched, tmp_path, "--workers", 2)
+    monkeypatch.setenv("COLUMNS", "200")
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(searched))
+    assert main([f"--config={tmp_path / 'search.yaml'}", "--workers=2"]) == 0
+    out = capsys.readouterr().out
     assert "2 of 2 completed, 0 of them pruned" in out and "best 0." in out
     assert "(winner)" in out and "baseline" in out and "Winner minus baseline" in out
     folder = tmp_path / "logs" / "study"
@@ -114,15 +112,8 @@ def test_the_command_prints_and_writes_its_results(searched: Search, tmp_path: P
         assert warning.encode() in b"".join(path.read_bytes() for path in trial.iterdir())
     winner = (folder / "winner.yaml").read_text()
     assert winner.startswith(f"# {warning}\n")
-    again = subprocess.run(
-        [sys.executable, "-m", "fmnist_cv.fit", "--config", str(folder / "winner.yaml"), "--print_config"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert (
-        again.returncode == 0 and f"dropout: {yaml.safe_load(winner)['model']['init_args']['dropout']}" in again.stdout
-    )
+    assert fit.main(["--config", str(folder / "winner.yaml"), "--print_config"]) == 0
+    assert f"dropout: {yaml.safe_load(winner)['model']['init_args']['dropout']}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -144,7 +135,8 @@ def test_a_user_error_ends_with_status_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "search.yaml").write_text(yaml.safe_dump(searched))
+    space = {"model.dropout": {"float": [0.0, 0.5]}}  # smaller, so that it is checked faster
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(searched | {"space": space}))
     assert main(["--config=search.yaml", *arguments]) == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and reason in err and "Traceback" not in err
@@ -162,7 +154,7 @@ def test_ctrl_c_stops_everything_and_the_command_resumes(searched: Search, tmp_p
     assert "interrupted; the same command goes on" in err and "Traceback" not in err
     before = opened(str(journal)).get_trials()
     assert {t.state for t in before} <= {TrialState.FAIL, TrialState.COMPLETE}
-    run(searched, tmp_path, "--workers", 2, "--trials", 3)
+    assert main([f"--config={tmp_path / 'search.yaml'}", "--workers=2", "--trials=3"]) == 0
     check_every_trial_finished_once(opened(str(journal)), 3)
 
 
