@@ -84,7 +84,8 @@ def test_a_trial_is_orphaned_when_its_process_dies(tmp_path: Path) -> None:
     store = journal_ownership(path)
     reader, writer = os.pipe()
     if (other := os.fork()) == 0:
-        os.write(writer, json.dumps(journal_ownership(path).me).encode())
+        running = journal_ownership(path)
+        os.write(writer, json.dumps(running.me).encode())
         time.sleep(60)
         os._exit(0)
     owner = json.loads(os.read(reader, 10_000))
