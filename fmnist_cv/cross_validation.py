@@ -1,4 +1,4 @@
-"""All folds of an experiment: prepare or find the run, run what is missing, and gather the results."""
+"""All folds of an experiment: create or find the run, train the missing folds, and gather the results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from fmnist_cv.config.options import as_arguments
 from fmnist_cv.data import Split
 from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob, Loaded
+from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.preparation import PreparedRun, prepare_run
 from fmnist_cv.engine.processes import reason_against_processes, warm_up
 from fmnist_cv.engine.progress import FoldDisplay
-from fmnist_cv.engine.run_folder import FoldFolder, locked
+from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.engine.workers import default_workers, run_jobs
 from fmnist_cv.engine.writable import explain_disk_errors, is_writable
 from fmnist_cv.errors import UserError
@@ -31,11 +32,11 @@ from fmnist_cv.utils.user_text import print_line
 
 
 class FoldsFailed(Exception):
-    """Some folds did not finish; the others did, and a resumed run tries again.
+    """Some folds failed; the others are finished, and resuming the run retries those that failed.
 
     Attributes:
         run: the run's folder.
-        failures: for each fold that failed, the reason and the traceback ("" where there is none to show).
+        failures: the reason and the traceback ("" if there is none to show) of each fold that failed.
     """
 
     def __init__(self, run: Path, failures: dict[str, tuple[str, str]]) -> None:
@@ -44,7 +45,7 @@ class FoldsFailed(Exception):
 
 
 class FoldsMissing(Exception):
-    """The fold asked for is done, but others of the run are not, so that there is no summary yet."""
+    """The requested fold is finished, but others of the run are not, so there is no summary yet."""
 
     def __init__(self, run: Path, missing: list[str]) -> None:
         self.run, self.missing = run, missing
@@ -63,28 +64,28 @@ def cross_validate(
 ) -> CrossValidationResult:
     """Cross-validate one experiment, as `python -m fmnist_cv.fit` does.
 
-    Several folds side by side run in processes of their own, which import the calling script: guard its top level
-    with `if __name__ == "__main__":`. Where that cannot be (a class defined in a notebook, a script from standard input, a
+    Parallel folds run in processes of their own, which import the calling script: guard its top level with
+    `if __name__ == "__main__":`. Where that is impossible (a class defined in a notebook, a script from standard input, a
     daemonic process), folds run one after another in this process, and cv.workers above 1 is refused.
 
     Args:
-        config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment; may be left out
-            where the sections say all.
+        config: a YAML file or the name of one in configs/, its content as a mapping, or an Experiment; optional if
+            `sections` are complete.
         overrides: values of dotted keys, e.g. {"cv.n_splits": 10, "trainer.max_epochs": 3}.
         run: name of the run; by default the time.
-        resume: go on with this run: its name, its path, or "last".
-        refit: then train a final model on all training images, for the folds' median best epoch.
-        console: where progress is shown; None shows nothing.
-        sections: whole sections in the place of the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}.
+        resume: the run to resume: its name, its path, or "last".
+        refit: finally train a model on all training images, for the median of the folds' best epochs.
+        console: where to show progress; None shows nothing.
+        sections: whole sections that replace the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}.
             Plain values, never objects: each fold builds its own.
 
     Returns:
         Per-fold scores, out-of-fold probabilities, and a pandas table.
 
     Raises:
-        UserError: the experiment, the data or the run cannot be used as asked.
-        FoldsFailed: a fold did not finish.
-        FoldsMissing: with cv.fold, when other folds are still to be run.
+        UserError: the experiment, the data or the run cannot be used.
+        FoldsFailed: a fold failed.
+        FoldsMissing: with cv.fold, if other folds are not finished.
     """
     experiment = as_experiment({} if config is None else config, {**sections, **(overrides or {})})
     experiment = _one_worker_where_needed(experiment, console)
@@ -98,7 +99,7 @@ def cross_validate(
     if not is_writable(folder.path):
         if unfinished or (refit and not folder.refit.finished):
             raise UserError(
-                f"run {folder.path} is unfinished, and its folder cannot be written; copy it to where it can, "
+                f"run {folder.path} is unfinished, and its folder cannot be written; copy it to a writable place, "
                 "and resume there"
             )
         return CrossValidationResult.load(folder.path)
@@ -106,7 +107,7 @@ def cross_validate(
         if kept.finished:
             kept.check_checkpoints()
     _run([fold_job(prepared, i) for i in unfinished], prepared, console)
-    then = f", and go on with --resume {folder.path.name}: all folds are kept"
+    then = f", and continue with --resume {folder.path.name}: all folds are kept"
     with (
         explain_disk_errors(folder.path, then),
         locked(folder.path / ".summary.lock", wait=True, what="the summary"),
@@ -123,7 +124,7 @@ def cross_validate(
 def as_experiment(
     config: str | Path | Mapping[str, Any] | Experiment, overrides: Mapping[str, Any] | None = None
 ) -> Experiment:
-    """An Experiment from a file's name, a mapping, or itself, with values of dotted keys replaced."""
+    """The Experiment of a file name, a mapping or an Experiment, with values of dotted keys replaced."""
     options = as_arguments(overrides or {})
     if isinstance(config, str | Path):
         return Experiment.parse([f"--config={config}", *options])
@@ -134,19 +135,19 @@ def as_experiment(
 
 
 def _one_worker_where_needed(experiment: Experiment, console: Console | None) -> Experiment:
-    """The experiment, with one worker where no other process can run its folds.
+    """The experiment, with one worker if no other process can run its folds.
 
     Raises:
-        UserError: no other process can, though several workers were asked for.
+        UserError: no other process can, but several workers are requested.
     """
     n_folds = experiment.plan.n_folds if experiment.cv.fold is None else 1
-    asked = experiment.cv.workers
-    if (asked or default_workers(n_folds, experiment.devices())) == 1 or not (
+    requested = experiment.cv.workers
+    if (requested or default_workers(n_folds, experiment.devices())) == 1 or not (
         why := reason_against_processes(experiment)
     ):
         return experiment
-    if asked is not None:
-        raise UserError(f"cv.workers is {asked}, but {why}; use --cv.workers 1")
+    if requested is not None:
+        raise UserError(f"cv.workers is {requested}, but {why}; use --cv.workers 1")
     if console is not None:
         print_line(console, f"one fold after another (cv.workers 1): {why}", style="yellow")
     return experiment.replaced(cv__workers=1)
@@ -216,7 +217,7 @@ def _run(jobs: list[FoldJob], prepared: PreparedRun, console: Console | None) ->
             if shown is not None:
                 shown.handle(job.name, event)
 
-        alone = prepared.experiment.cv.fold is not None  # the others are other commands' to run
+        alone = prepared.experiment.cv.fold is not None  # other commands run the other folds
         run_jobs(jobs, prepared.experiment.cv.workers, devices, handle, wait_for_others=not alone)
     if failures:
         raise FoldsFailed(prepared.run.path, failures)

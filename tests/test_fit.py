@@ -402,7 +402,7 @@ def test_a_runs_name_is_used_once(main: Main, quick: dict[str, Any], tmp_path: P
     before = {path: path.lstat().st_mtime_ns for path in files_under(tmp_path / "logs")}
     status, _, err = main("--config", config, "--run", "first")
     assert status == USER_ERROR
-    assert "exists; go on with it with --resume first" in err
+    assert "exists; resume it with --resume first" in err
     assert {path: path.lstat().st_mtime_ns for path in files_under(tmp_path / "logs")} == before
 
 

@@ -15,8 +15,9 @@ from experiments.replication.rows import Row
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.cross_validation import fold_folders
+from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.preparation import PreparedRun
-from fmnist_cv.engine.run_folder import locked, replace_file
+from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.errors import UserError
 

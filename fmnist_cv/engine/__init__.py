@@ -1,1 +1,1 @@
-"""Train one fold, and all folds of a run: callbacks, workers, the run's folder, progress."""
+"""The engine: trains and scores one fold (`fold`, `fold_scoring`), and runs the folds of a run (`workers`, `run_folder`)."""

@@ -1,4 +1,4 @@
-"""What watches one fold while Lightning trains it: seeds, curves, validation, checkpoints, progress."""
+"""The callbacks of a fold: seeds, training metrics, validation, checkpoints, progress events."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class ReseedEachEpoch(Callback):
 
 
 class WatchTraining(Callback):
-    """Collect the training loss, stop at one that is not finite, and tell how far the epoch is.
+    """Collect the training loss, fail on one that is not finite, and emit progress events.
 
-    Works for any module whose training step returns a loss. For one that is no ImageClassifier it also logs
-    `train/loss` and, from the outputs of its forward, `train/accuracy`.
+    Works for any module whose training step returns a loss. For a module that is not an ImageClassifier, it also logs
+    `train/loss` and, from the outputs of `forward`, `train/accuracy`.
 
     Args:
         notify: takes progress events.
     """
 
-    check_every = 64  # steps; reading a loss makes a GPU wait, so it is not read in each
+    check_every = 64  # steps; reading a loss synchronises with the GPU
     notify_every_s = 0.25
 
     def __init__(self, notify: Notify) -> None:
@@ -62,7 +62,7 @@ class WatchTraining(Callback):
         self._totals: EpochTotals | None = None
         self._outputs: Tensor | None = None
         self._hook: Any = None
-        self._told_at = 0.0
+        self._notified_at = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not isinstance(pl_module, ImageClassifier):
@@ -91,12 +91,12 @@ class WatchTraining(Callback):
             if self._steps % self.check_every == 0:
                 self._check_finite(trainer, self.check_every)
             if self._totals is not None:
-                # Lightning hands over the loss divided by the number of batches that share an optimiser step
+                # Lightning passes the loss divided by the number of batches that share an optimizer step
                 shared = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
                 self._add_to_totals(loss.detach() * shared, batch[1])
         now = time.monotonic()
-        if now - self._told_at > self.notify_every_s:
-            self._told_at = now
+        if now - self._notified_at > self.notify_every_s:
+            self._notified_at = now
             self._notify(StepEnded(trainer.current_epoch, batch_idx + 1))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -129,9 +129,9 @@ class WatchTraining(Callback):
 
 
 class ScoreEachEpoch(Callback):
-    """After each epoch, score the images that choose the epoch: logs `val/loss` and `val/accuracy`.
+    """After each epoch, score the images that choose the epoch, and log `val/loss` and `val/accuracy`.
 
-    The engine's own pass, so that a module need not log anything.
+    The engine makes this pass itself, so a module need not log anything.
     """
 
     def __init__(self) -> None:
@@ -170,15 +170,15 @@ class ScoreEachEpoch(Callback):
 
 
 class KeepCheckpoints(Checkpoint):
-    """Keep the last and the best epoch's checkpoint, whole at every instant, and the history of all metrics.
+    """Keep the checkpoints of the last and the best epoch, each written atomically, and the history of all metrics.
 
-    A `Checkpoint`, and the last of them, so that Lightning calls it after all other callbacks: what early stopping
-    decided is saved, too, and the learning rate that the next epoch begins with.
+    It is a `Checkpoint`, and the last of them, so that Lightning calls it after all other callbacks: the checkpoint then
+    includes what early stopping decided, and the learning rate of the next epoch.
 
     Args:
         last: where the last epoch's checkpoint goes.
         best: where the best epoch's goes.
-        monitor: the metric that decides; None makes every epoch the best so far, for a model that holds nothing out.
+        monitor: the metric that decides; None makes every epoch the best so far, for a refit.
         mode: "max" or "min".
         notify: takes progress events.
     """
@@ -188,22 +188,22 @@ class KeepCheckpoints(Checkpoint):
         self.history: list[dict[str, float]] = []
         self.best_epoch = -1
         self.stopped = False  # training is over
-        self._should_stop = False  # asked for, though min_epochs may still keep it going
-        self._modes: dict[str, list[str]] | None = None  # of the module's parts; not in older checkpoints
-        self._lr: dict[str, float] = {}  # empty where nothing has a learning rate
+        self._should_stop = False  # requested, but min_epochs may prevent it
+        self._modes: dict[str, list[str]] | None = None  # of the submodules; missing in older checkpoints
+        self._lr: dict[str, float] = {}  # empty if no optimizer has a learning rate
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Go last: Lightning has appended the callbacks that the module itself configures."""
+        """Move to the end: Lightning has appended the callbacks that the module itself configures."""
         others = [callback for callback in trainer.callbacks if callback is not self]  # type: ignore[attr-defined]
         check_callbacks(others)
-        if self.monitor is None:  # nothing is held out that these could monitor
+        if self.monitor is None:  # a refit holds out no images that these could monitor
             others = [callback for callback in others if not isinstance(callback, EarlyStopping | Checkpoint)]
         trainer.callbacks = [*others, self]  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         check_optimizers(trainer, pl_module, is_refit=self.monitor is None)
         trainer.should_stop = self._should_stop
-        if self.history:  # metrics stay until they are logged again, which may be epochs later; checkpoints lack them
+        if self.history:  # metrics persist until they are logged again, but checkpoints do not contain them
             metrics = {name: torch.tensor(value) for name, value in self.history[-1].items()}
             trainer.callback_metrics.update(metrics)
         if self._modes is not None:
@@ -211,9 +211,9 @@ class KeepCheckpoints(Checkpoint):
         self.log_history(trainer)
 
     def log_history(self, trainer: L.Trainer) -> None:
-        """Give loggers again what a killed process had saved but not yet flushed.
+        """Log the history again, since a killed process may not have flushed all of it.
 
-        TensorBoard lays equal points on each other; CSVLogger begins its file anew in a folder that is there.
+        TensorBoard draws equal points on top of each other; CSVLogger overwrites its file in an existing folder.
         """
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger | CSVLogger):
@@ -222,7 +222,7 @@ class KeepCheckpoints(Checkpoint):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
-        self._lr = {"lr": float(groups[0]["lr"])} if groups and "lr" in groups[0] else {}  # before the scheduler's step
+        self._lr = {"lr": float(groups[0]["lr"])} if groups and "lr" in groups[0] else {}  # before the scheduler steps
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "step"}
@@ -255,11 +255,11 @@ class KeepCheckpoints(Checkpoint):
 
     def _save(self, trainer: L.Trainer, better: bool) -> None:
         beside = self.last.with_name(".last.ckpt.new")
-        trainer.save_checkpoint(beside)  # whole and on the disk, see AtomicCheckpointIO
+        trainer.save_checkpoint(beside)  # atomically, see AtomicCheckpointIO
         if len(self.history) == 1:
             self._check_loadable(beside)
         if better:
-            # the best goes first: killed in between, the epoch is repeated and saved the same
+            # the best one first: if killed in between, the epoch is repeated and saved identically
             best_beside = self.best.with_name(".best.ckpt.tmp")
             best_beside.unlink(missing_ok=True)
             try:
@@ -271,13 +271,13 @@ class KeepCheckpoints(Checkpoint):
 
     @staticmethod
     def _check_loadable(file: Path | BinaryIO) -> None:
-        """Refuse, after the first epoch and not after the last, what could never be loaded again."""
+        """Refuse a checkpoint that could never be loaded, after the first epoch instead of after the last."""
         try:
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise UserError(
                 "the checkpoint holds objects that are not plain values, so that it could not be loaded safely: "
-                f"{str(error).splitlines()[0]} Look at the model's on_save_checkpoint, the callbacks' state and "
+                f"{str(error).splitlines()[0]} Check the model's on_save_checkpoint, the callbacks' state and "
                 "save_hyperparameters of model and data"
             ) from None
 

@@ -1,4 +1,4 @@
-"""A run's files, read back and checked: one that is damaged is named, with the way out."""
+"""Reads and checks a run's files; a damaged file is reported with its path, the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ Shape = tuple[int | None, ...]  # None: any size
 
 
 class Damaged(UserError):
-    """A file of a run is missing, or is not what was written."""
+    """A file of a run is missing, or differs from what was written."""
 
-    def __init__(self, path: Path, reason: object, way_out: str) -> None:
-        super().__init__(f"cannot read {path}: {reason}; {way_out}")
+    def __init__(self, path: Path, reason: object, remedy: str) -> None:
+        super().__init__(f"cannot read {path}: {reason}; {remedy}")
 
 
 def digest(content: Mapping[str, object]) -> str:
-    """Of what a JSON file holds; it is kept there under the key "digest"."""
+    """The digest of a JSON file's content; the file contains it under the key "digest"."""
     return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
-def read_json(path: Path, needed: Types, way_out: str) -> dict[str, Any]:
-    """What one of a run's JSON files holds, without its digest; a file of an older version has none.
+def read_json(path: Path, needed: Types, remedy: str) -> dict[str, Any]:
+    """Read one of a run's JSON files, without its digest; files of older versions have none.
 
     Args:
         path: the file.
-        needed: keys that must be there, with the types of their values.
-        way_out: ends the message of what is raised.
+        needed: required keys, with the types of their values.
+        remedy: ends the error message.
 
     Raises:
-        Damaged: the file is missing, damaged or holds something else.
+        Damaged: the file is missing, damaged or has other content.
     """
     try:
         content = json.loads(regular_file(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, UserError) as error:
-        raise Damaged(path, getattr(error, "strerror", None) or error, way_out) from None
+        raise Damaged(path, getattr(error, "strerror", None) or error, remedy) from None
     if not isinstance(content, dict):
-        raise Damaged(path, "it holds no JSON object", way_out)
+        raise Damaged(path, "it contains no JSON object", remedy)
     if "digest" in content and content.pop("digest") != digest(content):
-        raise Damaged(path, "its content does not match its digest, so it was damaged or edited", way_out)
+        raise Damaged(path, "its content does not match its digest, so it was damaged or edited", remedy)
     if wrong := wrong_keys(content, needed):
-        raise Damaged(path, f"it lacks, or has of another type: {', '.join(wrong)}", way_out)
+        raise Damaged(path, f"missing or of the wrong type: {', '.join(wrong)}", remedy)
     return content
 
 
@@ -59,27 +59,27 @@ def wrong_keys(content: dict[str, Any], needed: Types) -> list[str]:
     return [key for key, kind in needed.items() if key not in content or not isinstance(content[key], kind)]
 
 
-def read_arrays(path: Path, needed: Mapping[str, Shape], way_out: str) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, needed: Mapping[str, Shape], remedy: str) -> dict[str, np.ndarray]:
     """All arrays of a run's `.npz` file, which has a CRC-32 of each.
 
     Args:
         path: the file.
-        needed: arrays of numbers that must be there, with their shapes.
-        way_out: ends the message of what is raised.
+        needed: required arrays of numbers, with their shapes.
+        remedy: ends the error message.
 
     Raises:
-        Damaged: the file is missing, damaged or holds something else.
+        Damaged: the file is missing, damaged or has other content.
     """
     try:
         with np.load(regular_file(path), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except Exception as error:  # a damaged file raises half a dozen kinds
-        raise Damaged(path, getattr(error, "strerror", None) or error, way_out) from None
+        raise Damaged(path, getattr(error, "strerror", None) or error, remedy) from None
     for name, shape in needed.items():
         if name not in arrays:
-            raise Damaged(path, f"it holds no {name}", way_out)
+            raise Damaged(path, f"it contains no {name}", remedy)
         found = arrays[name]
         fits = found.ndim == len(shape) and all(want in (None, n) for want, n in zip(shape, found.shape, strict=True))
         if not fits or found.dtype.kind not in "iuf":
-            raise Damaged(path, f"{name} is {found.dtype} of shape {found.shape}", way_out)
+            raise Damaged(path, f"{name} is {found.dtype} of shape {found.shape}", remedy)
     return arrays

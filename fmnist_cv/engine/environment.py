@@ -10,7 +10,7 @@ from typing import TypedDict
 
 
 class Environment(TypedDict):
-    """What a run was made with; `commit` is None for an installed package."""
+    """The software and device of a run; `commit` is None for an installed package."""
 
     device: str
     threads_per_fold: int
@@ -34,7 +34,7 @@ def describe_environment(device: str, threads: int, precision: str) -> Environme
 
 
 def _commit() -> str | None:
-    """The commit of the package's checkout, marked where it was changed; None for an installed package."""
+    """The commit of the package's checkout, with "-dirty" if it was modified; None for an installed package."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""One fold: train a fresh model on the training part, then score what was held out, then the test set once."""
+"""Trains one fold with a new model, then scores the held-out images and, once, the test set."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ from fmnist_cv.engine.events import (
     WarningIssued,
 )
 from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
+from fmnist_cv.engine.locks import Locked, locked
 from fmnist_cv.engine.loggers import make_loggers, name_loggers
 from fmnist_cv.engine.restoring import explain_restore_errors, watch_restoring
-from fmnist_cv.engine.run_folder import FoldFolder, Locked, locked
+from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.engine.trainer import NoProfiler, make_trainer, quiet_lightning
 from fmnist_cv.engine.writable import explain_disk_errors
 from fmnist_cv.errors import CannotWrite, NonFinite, UserError
@@ -199,10 +200,10 @@ def fit(
     timer: ScoreEachEpoch,
     notify: Notify,
 ) -> None:
-    """Train from scratch or from the last checkpoint, unless the training was over when that was saved."""
+    """Train from scratch or from the last checkpoint, unless training was complete when that was saved."""
     resumes = folder.last_checkpoint.is_file()
     if resumes:
-        # Asked before fitting: after a stop that was decided and saved, Lightning would train one more epoch.
+        # Checked before fitting: after a stop that was decided and saved, Lightning would train one more epoch.
         checkpoint = load_checkpoint(folder.last_checkpoint)
         with explain_restore_errors(folder):
             keeper.load_state_dict(checkpoint["callbacks"][keeper.state_key])
@@ -221,13 +222,13 @@ def fit(
         for logger in trainer.loggers:
             logger.finalize("success")
     if not keeper.history:
-        raise UserError("not one epoch was trained; raise trainer.max_epochs, max_steps or max_time")
+        raise UserError("no epoch was trained; increase trainer.max_epochs, max_steps or max_time")
 
 
 def fold_trainer(
     job: FoldJob, folder: FoldFolder, parts: FoldParts, callbacks: list[Callback], loggers: list[Logger]
 ) -> L.Trainer:
-    """The fold's Trainer: the experiment's options, and what the engine sets itself."""
+    """The fold's Trainer: the experiment's options, and those that the engine sets."""
     options = {key: value for key, value in parts.trainer.items() if key not in ("callbacks", "logger")}
     options |= {
         "accelerator": job.accelerator,
@@ -235,34 +236,34 @@ def fold_trainer(
         "precision": job.precision,
         "callbacks": callbacks,
         "logger": loggers,
-        "plugins": [*_their_plugins(parts), AtomicCheckpointIO(folder.path)],
+        "plugins": [*_user_plugins(parts), AtomicCheckpointIO(folder.path)],
         "default_root_dir": folder.path,
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "num_sanity_val_steps": 0,
     }
     if not _validates_itself(parts.model):
-        options["limit_val_batches"] = 0  # the engine's own pass is the validation
+        options["limit_val_batches"] = 0  # the engine validates itself
     if options.get("log_every_n_steps") is None:
-        options["log_every_n_steps"] = 1_000_000  # once per epoch; more often costs a small network its speed
+        options["log_every_n_steps"] = 1_000_000  # once per epoch; more often slows small networks down
     if options.get("profiler") is None:
         options["profiler"] = NoProfiler()
     return make_trainer(**options)
 
 
-def _their_plugins(parts: FoldParts) -> list[Any]:
+def _user_plugins(parts: FoldParts) -> list[Any]:
     theirs = parts.trainer.get("plugins") or []
     theirs = theirs if isinstance(theirs, list) else [theirs]
     if own := next((plugin for plugin in theirs if isinstance(plugin, CheckpointIO)), None):
         raise UserError(
             f"trainer.plugins holds {type(own).__name__}, but a fold's checkpoints are written and read by the "
-            "engine alone, so that they are whole at every instant; leave it out"
+            "engine alone, which writes them atomically; leave it out"
         )
     return theirs
 
 
 def _validates_itself(model: L.LightningModule) -> bool:
-    """Whether the module brings a validation step of its own, whose logs its user wants to see."""
+    """Whether the module has a validation step of its own, whose logs the user wants."""
     return type(model).validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step)
 
 

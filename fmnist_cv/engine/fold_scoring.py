@@ -1,4 +1,4 @@
-"""A trained fold's scores: last and best epoch on the held-out images and, once each, on the test set."""
+"""Scores a trained fold: last and best epoch on the held-out images and, once each, on the test set."""
 
 from __future__ import annotations
 
@@ -129,13 +129,13 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Load a fold's checkpoint to the CPU; see `read_checkpoint`.
 
     Raises:
-        UserError: the file is damaged or holds anything else than tensors and plain values.
+        UserError: the file is damaged or contains anything other than tensors and plain values.
     """
     try:
         checkpoint: dict[str, Any] = read_checkpoint(path)
         return checkpoint
     except Exception as error:
         raise UserError(
-            f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged, or holds more than tensors and "
-            f"plain values, which is never loaded; {FoldFolder(path.parent).retrain_hint}"
+            f"cannot read the checkpoint {path} ({type(error).__name__}): it is damaged, or contains more than tensors "
+            f"and plain values, which is never loaded; {FoldFolder(path.parent).retrain_hint}"
         ) from None

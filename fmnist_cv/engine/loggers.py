@@ -1,4 +1,4 @@
-"""A fold's loggers: TensorBoard, and those that a user adds, which are told which fold they log."""
+"""A fold's loggers: TensorBoard, and those that the user configures, named after the fold."""
 
 from __future__ import annotations
 
@@ -13,45 +13,47 @@ from fmnist_cv.config.class_paths import load_class
 from fmnist_cv.engine import tensorboard
 
 
-def make_loggers(folder: Path, asked: Any) -> list[Logger]:
-    """TensorBoard and those that the experiment adds; none for `trainer.logger: false`.
+def make_loggers(folder: Path, requested: Any) -> list[Logger]:
+    """TensorBoard and the loggers that the experiment adds; none for `trainer.logger: false`.
 
     Args:
         folder: the fold's.
-        asked: the experiment's trainer.logger, its loggers made.
+        requested: the experiment's trainer.logger, with its loggers instantiated.
     """
-    if asked is False:
+    if requested is False:
         return []
-    added = [] if asked in (None, True) else asked if isinstance(asked, list) else [asked]
+    added = [] if requested in (None, True) else requested if isinstance(requested, list) else [requested]
     return [tensorboard.make_logger(folder), *added]
 
 
 def name_loggers(config: str, folder: Path) -> str:
-    """An experiment's YAML in which loggers that leave it open are told to log this fold of this run.
+    """An experiment's YAML in which loggers without a name or version get those of this fold.
 
-    Each fold has a process of its own, where a CSVLogger would look for the next free `version_0`, and WandbLogger would
-    invent a name. What a logger is called by (`version`, `name`, `run_name`, where their default is None) becomes
-    `<experiment>-<run>-<fold>`, so that a resumed fold goes on in the same place; a version that is given, and would be
-    the same for all folds, gets the fold's name at its end.
+    Each fold has a process of its own, where a CSVLogger would search for the next free `version_0`, and WandbLogger
+    would invent a name. A logger's identifiers (`version`, `name`, `run_name`, if their default is None) become
+    `<experiment>-<run>-<fold>`, so that a resumed fold continues in the same place; a given version, which would be the
+    same for all folds, gets the fold's name as a suffix.
 
     Args:
         config: the resolved experiment.
         folder: the fold's.
     """
     settings = yaml.safe_load(config)
-    asked = settings["trainer"].get("logger")
-    loggers = [logger for logger in (asked if isinstance(asked, list) else [asked]) if isinstance(logger, dict)]
+    configured = settings["trainer"].get("logger")
+    loggers = [
+        logger for logger in (configured if isinstance(configured, list) else [configured]) if isinstance(logger, dict)
+    ]
     if not loggers:
         return config
-    whole = "-".join([*folder.parts[-3:-1], folder.name])
+    full_name = "-".join([*folder.parts[-3:-1], folder.name])
     for logger in loggers:
         given = logger.setdefault("init_args", {})
         for name, parameter in inspect.signature(load_class(logger["class_path"])).parameters.items():
-            if name == "version" and given.get("id") is not None:  # WandbLogger's other name for it
+            if name == "version" and given.get("id") is not None:  # WandbLogger's synonym
                 continue
             if name in ("version", "name", "run_name") and parameter.default is None:
                 if given.get(name) is None:
-                    given[name] = whole
+                    given[name] = full_name
                 elif name == "version":
                     given[name] = f"{given[name]}-{folder.name}"
     return yaml.safe_dump(settings, sort_keys=False)

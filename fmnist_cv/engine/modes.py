@@ -1,4 +1,4 @@
-"""Which parts of a module are frozen: a state that a training may change, and that a state_dict does not hold."""
+"""Which parts of a module are frozen: training may change this state, and a state_dict does not contain it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def modes_of(module: nn.Module) -> dict[str, list[str]]:
-    """Names of parameters without gradients, of parts in evaluation mode, and of norms that keep no statistics."""
+    """Names of parameters without gradients, of submodules in evaluation mode, and of norms without running statistics."""
     parts = dict(module.named_modules())
     return {
         "frozen": [name for name, parameter in module.named_parameters() if not parameter.requires_grad],
@@ -16,7 +16,7 @@ def modes_of(module: nn.Module) -> dict[str, list[str]]:
 
 
 def set_modes(module: nn.Module, modes: dict[str, list[str]]) -> None:
-    """Freeze and unfreeze the module's parts as they were when `modes_of` looked at them."""
+    """Restore the modes that `modes_of` returned."""
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in modes["frozen"])
     for name, part in module.named_modules():

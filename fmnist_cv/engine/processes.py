@@ -1,4 +1,4 @@
-"""Starts processes: forked from a server that has torch imported, or spawned; and says where none can be started."""
+"""Starts the processes of folds: forked from a server that has imported torch, or spawned."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.identity import flatten
 from fmnist_cv.errors import UserError
 
-# Forking from a server that has torch imported starts a fold in milliseconds; where there is no fork, spawn.
+# Forking from a server that has imported torch starts a fold in milliseconds; without fork, spawn.
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-STARTS = 3  # of a process whose server dies meanwhile
-LONGEST_PLACE = 60  # bytes; the path of a socket in it may have 104 on macOS, 108 on Linux
+MAX_STARTS = 3  # of a process whose server dies meanwhile
+MAX_FOLDER_BYTES = 60  # a socket's path below it may have 104 bytes on macOS, 108 on Linux
 PREFIX = "fmnist_cv-"
 
 
 def warm_up() -> None:
-    """Start importing what folds need in the server process, while this one still reads and checks the experiment.
+    """Start importing what folds need in the server process, while this process reads and checks the experiment.
 
     Raises:
-        UserError: a fold's process is importing the calling script, which starts everything again.
+        UserError: a fold's process is importing the calling script, which would start everything again.
     """
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise UserError(
@@ -48,33 +48,35 @@ def warm_up() -> None:
 
 
 def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name: str) -> BaseProcess:
-    """Start a process; a server that dies just then is started again.
+    """Start a process; if its server dies meanwhile, start both again.
 
     Raises:
         UserError: it dies each time.
     """
     context: Any = multiprocessing.get_context(METHOD)
-    for _ in range(STARTS):
+    for _ in range(MAX_STARTS):
         if METHOD == "forkserver":
             _make_room_for_sockets()
         process: BaseProcess = context.Process(target=target, args=arguments, name=name)
-        with suppress(EOFError, ConnectionError, FileNotFoundError):  # the server's, killed before or after it answered
+        with suppress(
+            EOFError, ConnectionError, FileNotFoundError
+        ):  # the server was killed before or after it answered
             process.start()
             return process
     raise UserError(
-        f"no process can be started for {name}: the server that forks it was killed {STARTS} times (out of "
-        "memory?); use --cv.workers 1, which needs none"
+        f"no process can be started for {name}: the server that forks it was killed {MAX_STARTS} times (out of "
+        "memory?); use --cv.workers 1, which needs no other process"
     )
 
 
 def reason_against_processes(experiment: Experiment) -> str | None:
-    """Why folds of this experiment cannot run in processes of their own; None where they can."""
+    """The reason why folds of this experiment cannot run in processes of their own; None if they can."""
     if multiprocessing.current_process().daemon:
-        return "this process is daemonic (a worker of a pool, say), which may not start others"
+        return "this process is daemonic (e.g. a worker of a pool), which may not start others"
     main = sys.modules["__main__"]
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if spec is None and file is not None and not os.path.isfile(file):
-        return f"the running script, {file}, is no file that other processes could import"
+        return f"the running script, {file}, is not a file that other processes could import"
     values = flatten(yaml.safe_load(experiment.to_yaml()))
     theirs = next((value for _, value in values if isinstance(value, str) and value.startswith("__main__.")), None)
     if theirs is not None and spec is None and file is None:
@@ -82,14 +84,14 @@ def reason_against_processes(experiment: Experiment) -> str | None:
     return None
 
 
-# -- where the server's socket lies -------------------------------------------------------------------------
+# -- the folder of the server's socket -------------------------------------------------------------------------
 
 
 def _make_room_for_sockets() -> None:
-    """Give multiprocessing a folder for its sockets, where their paths are short enough, instead of its own.
+    """Give multiprocessing a folder for its sockets in which their paths are short enough.
 
-    It is locked as long as this process lives, so that the next one can remove what a killed one left; the server, which
-    outlives a killed command by a moment, removes it, too.
+    It is locked while this process lives, so that a later one can remove the folders of killed processes; the server,
+    which outlives a killed command by a moment, removes it as well.
     """
     settings = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     if os.path.isdir(settings.get("tempdir") or ""):
@@ -99,28 +101,28 @@ def _make_room_for_sockets() -> None:
         if (descriptor := _lock(left)) is not None:
             shutil.rmtree(left, ignore_errors=True)
             os.close(descriptor)
-    _lock(new)  # before it has the name by which others look for it
+    _lock(new)  # before it gets the name that other processes search for
     folder = new.rename(new.with_name(new.name.removeprefix(".")))
     settings["tempdir"] = str(folder)
     util.Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=-100)  # as multiprocessing does with its own
 
 
 def _new_folder() -> Path:
-    """Where temporary files go, unless that is full or its path too long."""
-    with suppress(FileNotFoundError):  # no temporary folder can be written
+    """A new folder among the temporary files, or elsewhere if that is full or its path too long."""
+    with suppress(FileNotFoundError):  # no temporary folder is writable
         for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
-            if len(os.fsencode(place)) <= LONGEST_PLACE:
+            if len(os.fsencode(place)) <= MAX_FOLDER_BYTES:
                 with suppress(OSError):
                     return Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=place))
     raise UserError(
         "processes for folds need a folder for sockets, but the temporary folder and /tmp cannot be written, or "
-        f"their paths have more than {LONGEST_PLACE} characters; set TMPDIR to another, or use --cv.workers 1, "
-        "which needs none"
+        f"their paths have more than {MAX_FOLDER_BYTES} characters; set TMPDIR to another, or use --cv.workers 1, "
+        "which needs no other process"
     )
 
 
 def _lock(folder: Path) -> int | None:
-    """Lock a folder until this process ends, or the descriptor is closed; None if another one has locked it."""
+    """Lock a folder until this process ends or the descriptor is closed; None if another process has locked it."""
     import fcntl
 
     try:
@@ -136,7 +138,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _remove_sockets_with_the_server(server: int = os.getpid()) -> None:
-    """Runs at the end of every process that imports this, and does something in the server that did so alone."""
+    """Runs at the exit of every process that imports this module; has an effect only in the server."""
     if "multiprocessing.forkserver" in sys.modules and os.getpid() == server:
         from multiprocessing import forkserver
 

@@ -1,4 +1,4 @@
-"""One display for all folds: live bars on a terminal, a line per epoch elsewhere."""
+"""Progress of all folds: live bars on a terminal, a line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from fmnist_cv.utils.user_text import print_line
 
 
 class LiveDisplay:
-    """Lines with a bar each on a terminal, and plain lines elsewhere.
+    """Progress bars on a terminal, and plain lines elsewhere.
 
     Args:
         console: where to print; None prints nothing.
-        columns: what stands in each line; by default its description, its bar, its note, and the time it has taken.
+        columns: the columns of each bar; by default description, bar, note and elapsed time.
     """
 
     def __init__(self, console: Console | None, *columns: ProgressColumn) -> None:
@@ -63,7 +63,7 @@ class LiveDisplay:
             self._progress.stop()
 
     def _begin(self) -> None:
-        """Show what there is to show before anything happens."""
+        """Show the initial state."""
 
     def _print(self, text: str) -> None:
         if self._console is not None:
@@ -71,7 +71,7 @@ class LiveDisplay:
 
 
 class FoldDisplay(LiveDisplay):
-    """Shows how far each fold is, its latest scores, and the time left.
+    """Shows the progress of each fold, its latest scores, and the remaining time.
 
     Args:
         names: the folds, in order.
@@ -171,7 +171,7 @@ class FoldDisplay(LiveDisplay):
 
 
 def time_left(seconds: float, done: float, left: float) -> str:
-    """What to say of the time left, when `done` of the work took so many seconds and `left` of it is still to do."""
+    """The remaining time in words, if `done` of the work took so many seconds and `left` of it remains."""
     if done <= 0 or left <= 0:
         return ""
     seconds *= left / done

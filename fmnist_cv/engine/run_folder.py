@@ -1,20 +1,17 @@
-"""A run on disk. `RunFolder` alone knows its file names; files are replaced whole, never rewritten in place."""
+"""A run on disk. `RunFolder` alone knows its file names; files are replaced atomically, never rewritten in place."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
-from rich.console import Console
 
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
@@ -22,15 +19,14 @@ from fmnist_cv.engine.checked_files import Damaged, Shape, digest, read_arrays, 
 from fmnist_cv.engine.run_records import FOLD_METRICS, RUN_RECORD, FoldMetrics, RunRecord
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.checkpoints import check_records
-from fmnist_cv.utils.user_text import print_line
 
 if TYPE_CHECKING:
     from fmnist_cv.config.experiment import Experiment
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file beside `path`, bring it to the disk, and put it in the place of `path` in one step."""
-    beside = path.with_name(f".{path.name}.tmp")  # its lock's holder alone writes it; a leftover is overwritten
+    """Write a temporary file in the folder of `path`, flush it to disk, and replace `path` with it atomically."""
+    beside = path.with_name(f".{path.name}.tmp")  # only the lock's holder writes it; a leftover is overwritten
     try:
         beside.unlink(missing_ok=True)  # a leftover that is a link would be written through
         with open(beside, "wb") as file:
@@ -39,9 +35,9 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        with suppress(OSError):  # half a file on a full disk
+        with suppress(OSError):  # an incomplete file on a full disk
             beside.unlink()
-        error.filename = str(path)  # a write that fails names no file
+        error.filename = str(path)  # the error of a failed write has no path
         raise
 
 
@@ -85,7 +81,7 @@ class FoldFolder:
 
     @property
     def metrics(self) -> Path:
-        """Written last: a fold is finished when this file is there."""
+        """Written last: a fold is finished if this file exists."""
         return self.path / "metrics.json"
 
     @property
@@ -97,16 +93,15 @@ class FoldFolder:
         return self.path.with_name(f".{self.name}.lock")
 
     def make(self) -> None:
-        """Make the folder in its run.
+        """Create the folder in its run.
 
         Raises:
-            UserError: the fold would be written elsewhere.
+            UserError: it is a symbolic link, so the fold would be written elsewhere.
             FileNotFoundError: the run is gone.
         """
         if self.path.is_symlink():
             raise UserError(
-                f"{self.path} is a symbolic link, but folds are written inside their run only; put a folder in "
-                "its place"
+                f"{self.path} is a symbolic link, but folds are only written inside their run; replace it with a folder"
             )
         self.path.mkdir(exist_ok=True)
 
@@ -124,16 +119,16 @@ class FoldFolder:
         write_json(self.metrics, metrics, with_digest=True)
 
     def read_probabilities(self, needed: Mapping[str, Shape] | None = None) -> dict[str, np.ndarray]:
-        """The arrays of the fold's probabilities.npz, those that are needed with these shapes.
+        """Read the fold's probabilities.npz, and check the shapes of the needed arrays.
 
         Raises:
             Damaged: it is missing or damaged.
         """
-        way_out = f"delete {self.metrics} and resume the run, which {_SCORES_AGAIN}"
-        return read_arrays(self.probabilities, needed or {}, way_out)
+        remedy = f"delete {self.metrics} and resume the run, which {_SCORES_AGAIN}"
+        return read_arrays(self.probabilities, needed or {}, remedy)
 
     def check_checkpoints(self) -> None:
-        """Read the checkpoints that are there: a search deletes those of a trial that was beaten, and so may a user.
+        """Check the existing checkpoints; a search deletes those of its worse trials, and users may do so, too.
 
         Raises:
             Damaged: one has changed since it was written.
@@ -148,8 +143,8 @@ class FoldFolder:
 
     @property
     def retrain_hint(self) -> str:
-        """The way out of a damaged checkpoint."""
-        return f"delete the folder {self.path} and resume the run, which trains this fold anew"
+        """The remedy for a damaged checkpoint."""
+        return f"delete the folder {self.path} and resume the run, which trains this fold again"
 
 
 @dataclass(frozen=True)
@@ -169,7 +164,7 @@ class RunFolder:
 
     @property
     def run_info(self) -> Path:
-        """What the run's folds share and may not change: threads per fold, precision, data fingerprint."""
+        """What the folds share and must not change: threads per fold, precision, data fingerprint."""
         return self.path / "run.json"
 
     @property
@@ -196,12 +191,12 @@ class RunFolder:
 
     @property
     def label_issues(self) -> Path:
-        """Training images worth a second look; a file for data.leave_out."""
+        """Training images that may be mislabelled; usable as data.leave_out."""
         return self.path / "label_issues.csv"
 
     @property
     def best_checkpoint(self) -> Path:
-        """Link to the best fold's checkpoint, or a copy where there are no links."""
+        """Link to the best fold's checkpoint, or a copy where links are not supported."""
         return self.path / "best.ckpt"
 
     @property
@@ -225,11 +220,11 @@ class RunFolder:
         write_json(self.run_info, info, with_digest=True)
 
     def read_experiment(self) -> Experiment:
-        """What ran.
+        """Parse the run's config.yaml.
 
         Raises:
-            UserError: config.yaml is missing or damaged, is no longer what the run was made with, or names classes that
-                cannot be found.
+            UserError: it is missing or damaged, was edited after the run started, or names classes that cannot be
+                found.
         """
         from fmnist_cv.config.experiment import Experiment  # here, since it needs torch and Lightning
 
@@ -238,12 +233,12 @@ class RunFolder:
         except UserError as error:
             raise UserError(f"{error}; {RESTORE}") from None
         settings = identity(load_yaml(text))
-        for key, value in identity(self.read_run_info().get("settings", {})).items():  # an older version kept none
+        for key, value in identity(self.read_run_info().get("settings", {})).items():  # missing in older versions
             if repr(settings.get(key)) != repr(value):
                 raise Damaged(
                     self.config,
-                    f"{key} is {settings.get(key)!r}, but the run was made with {value!r}",
-                    f"put that back, or {RESTORE}",
+                    f"{key} is {settings.get(key)!r}, but the run was started with {value!r}",
+                    f"restore that value, or {RESTORE}",
                 )
         try:
             return Experiment.from_yaml(text)
@@ -251,62 +246,27 @@ class RunFolder:
             raise UserError(f"run {self.path} cannot be built from its config.yaml: {error}") from None
 
     def link_best(self, checkpoint: Path) -> None:
-        """Point the run's best checkpoint at a fold's, in one step; where there are no symbolic links, by a copy."""
+        """Link the run's best checkpoint to a fold's, atomically; where links are not supported, copy it."""
         beside = self.path / ".best.tmp"
         beside.unlink(missing_ok=True)
         try:
             beside.symlink_to(checkpoint.relative_to(self.path))
-        except (OSError, NotImplementedError):  # exFAT, SMB, Drive; Windows without the right to make links
+        except (
+            OSError,
+            NotImplementedError,
+        ):  # exFAT, SMB, Google Drive; Windows without the privilege to create links
             shutil.copyfile(checkpoint, beside)
         os.replace(beside, self.best_checkpoint)
 
 
-class Locked(UserError):
-    """Another process holds the lock."""
-
-
-def is_locked(path: Path) -> bool:
-    """Whether another process holds a lock file."""
-    try:
-        with locked(path, wait=False, what=str(path)):
-            return False
-    except Locked:
-        return True
-
-
-@contextmanager
-def locked(path: Path, *, wait: bool, what: str, console: Console | None = None) -> Iterator[None]:
-    """Hold a lock file; the system lets go of it when its holder dies, however it dies. A wait is told on the console.
-
-    Raises:
-        Locked: another process holds it, and `wait` is false.
-        FileNotFoundError: the folder is gone.
-    """
-    if not path.parent.is_dir():  # the lock would make it anew
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    try:
-        lock = FileLock(path, timeout=0)
-        lock.acquire()
-    except Timeout:
-        if not wait:
-            raise Locked(f"{what} is being worked on by another process (it holds {path})") from None
-        if console is not None:
-            print_line(console, f"{what} is being worked on by another process; waiting")
-        lock.acquire(timeout=-1)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def inside(run: Path, folder: Path) -> Path:
-    """The folder, which belongs into the run's and is about to be written.
+    """Check that a folder that is about to be written is inside the run's, and return it.
 
     Raises:
         UserError: a symbolic link leads out of the run.
     """
     if not (target := folder.resolve()).is_relative_to(run.resolve()):
         raise UserError(
-            f"{folder} leads out of the run, to {target}; put a folder in the link's place, or give another with --out"
+            f"{folder} leads out of the run, to {target}; replace the link with a folder, or choose another with --out"
         )
     return folder

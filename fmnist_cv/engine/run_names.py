@@ -1,4 +1,4 @@
-"""The runs of an experiment by their names: made and found."""
+"""Creates and finds the runs of an experiment by name."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from fmnist_cv.utils.paths import user_path
 
 
 def default_run_names(suffix: str = "") -> Iterator[str]:
-    """The local time, and the same with _2, _3 ... for runs that other commands start in the same second."""
+    """The local time, then the same with _2, _3, ... for runs that other commands start in the same second."""
     now = datetime.datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     return (f"{now}{'' if number == 1 else f'_{number}'}{suffix}" for number in count(1))
 
 
 def create_run(log_dir: Path, experiment: str, names: Iterable[str], fill: Callable[[Path], None]) -> RunFolder:
-    """Make a run's folder with its first files, all or nothing.
+    """Create a run's folder with its first files, atomically.
 
     Args:
         log_dir: folder of all experiments' runs.
         experiment: name of the experiment.
-        names: of the run; the first that is free is taken.
-        fill: writes the first files into the folder it is given.
+        names: of the run; the first free one is used.
+        fill: writes the first files into the given folder.
 
     Raises:
         UserError: a run of each name exists.
@@ -62,24 +62,24 @@ def create_run(log_dir: Path, experiment: str, names: Iterable[str], fill: Calla
         if incomplete is not None and incomplete.exists():
             shutil.rmtree(incomplete, ignore_errors=True)
     if incomplete is not None:
-        raise UserError(f"run {path} was made by another process just now; join it with --resume {path.name}")
+        raise UserError(f"another process has just created run {path}; join it with --resume {path.name}")
     if not RunFolder(path).config.is_file():
         raise UserError(not_a_run(path))
-    raise UserError(f"run {path} exists; go on with it with --resume {path.name}, or choose another name with --run")
+    raise UserError(f"run {path} exists; resume it with --resume {path.name}, or choose another name with --run")
 
 
 def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
-    """The run called `name` of an experiment; "last" is the one made most recently, and a path is taken as it is.
+    """The run called `name` of an experiment; "last" is the most recent one, and a path is used as is.
 
     Raises:
         UserError: there is no such run.
     """
     parent = log_dir / experiment
     runs = [RunFolder(path) for path in parent.glob("[!.]*")]
-    runs = sorted((run for run in runs if run.config.is_file() and run.run_info.is_file()), key=_made_at)
+    runs = sorted((run for run in runs if run.config.is_file() and run.run_info.is_file()), key=_created_at)
     if name == "last":
         if not runs:
-            raise UserError(f"there is no run to resume under {parent}; leave out --resume to start one")
+            raise UserError(f"there is no run to resume under {parent}; omit --resume to start one")
         return runs[-1]
     given = user_path(name, "--resume")
     for path in (parent / given, given):
@@ -91,17 +91,17 @@ def find_run(log_dir: Path, experiment: str, name: str) -> RunFolder:
     raise UserError(f"there is no run '{name}' under {parent} (runs there: {known})")
 
 
-def _made_at(run: RunFolder) -> str:
+def _created_at(run: RunFolder) -> str:
     try:
         return run.read_run_info()["created"]
-    except Damaged:  # told when this very run is read; it must not stand in another's way
+    except Damaged:  # reported when this run itself is read; other runs must stay usable
         changed = datetime.datetime.fromtimestamp(run.run_info.stat().st_mtime, datetime.UTC)
         return changed.isoformat()
 
 
 def not_a_run(path: Path) -> str:
-    """Of a folder that stands where a run would."""
+    """The error message for a folder in the place of a run."""
     return (
-        f"{path} is there, but is no run: it has no config.yaml (it was deleted while it ran, or copied in part); delete it "
+        f"{path} exists, but is not a run: it has no config.yaml (deleted while it ran, or copied incompletely); delete it "
         "or choose another name with --run, or restore config.yaml from a copy"
     )

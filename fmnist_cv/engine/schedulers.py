@@ -22,15 +22,15 @@ LEFT_OUT = (
 
 
 def check_optimizers(trainer: L.Trainer, module: L.LightningModule, is_refit: bool) -> None:
-    """Refuse what trains nothing, and schedules that would fail or go wrong later in the training.
+    """Refuse optimizers that train nothing, and schedules that would fail or misbehave later in the training.
 
     Args:
         trainer: about to train.
         module: what it trains.
-        is_refit: nothing is held out.
+        is_refit: no images are held out.
 
     Raises:
-        UserError: what, why, and what to write instead.
+        UserError: with the reason and what to write instead.
     """
     n_trainable = sum(parameter.requires_grad for parameter in module.parameters())
     if n_trainable and not any(optimizer.param_groups for optimizer in trainer.optimizers):
@@ -46,7 +46,7 @@ def check_optimizers(trainer: L.Trainer, module: L.LightningModule, is_refit: bo
             continue
         planned = training_length(trainer, config.interval)
         if is_refit and config.interval == "step" and trainer.max_steps != -1:
-            planned = math.inf  # limited by the folds' epochs, which are not known yet
+            planned = math.inf  # limited by the folds' best epochs, which are not known yet
         _check_length(config, planned, is_refit)
 
 
@@ -55,7 +55,7 @@ def _check_monitor(config: LRSchedulerConfig, is_refit: bool) -> None:
     if monitor in OWN_METRICS:
         if config.interval == "step":
             raise UserError(
-                f"{name} monitors '{monitor}' in each step, but that is known after an epoch only; "
+                f"{name} monitors '{monitor}' in each step, but that is only known after an epoch; "
                 'give it the interval "epoch"'
             )
         best = "min" if monitor.endswith("loss") else "max"
@@ -86,7 +86,7 @@ def _check_length(config: LRSchedulerConfig, planned: float, is_refit: bool) -> 
 
 
 def _parts(scheduler: Any, begins: int = 0, ends: float = math.inf) -> Iterator[tuple[Any, int, float]]:
-    """A scheduler, or those that it is made of, and when each begins and ends."""
+    """A scheduler, or those that it consists of, with the first and last step of each."""
     if isinstance(scheduler, lr_scheduler.SequentialLR):
         for part in scheduler._schedulers:
             if isinstance(part, lr_scheduler.SequentialLR | lr_scheduler.ChainedScheduler):  # fails at the milestone
@@ -105,11 +105,11 @@ def _parts(scheduler: Any, begins: int = 0, ends: float = math.inf) -> Iterator[
 
 
 def _length(scheduler: Any) -> tuple[str, int | None, bool]:
-    """(argument, length or None for a schedule without an end, whether it fails when it is stepped beyond)."""
+    """(argument, length or None for a schedule without an end, whether stepping beyond it fails)."""
     match scheduler:
         case lr_scheduler.OneCycleLR():
             return "total_steps", scheduler.total_steps, True
-        case lr_scheduler.CosineAnnealingLR():  # it would rise again
+        case lr_scheduler.CosineAnnealingLR():  # the learning rate would rise again
             return "T_max", scheduler.T_max, False
         case lr_scheduler.PolynomialLR():
             return "total_iters", scheduler.total_iters, False

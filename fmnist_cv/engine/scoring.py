@@ -1,4 +1,4 @@
-"""Scoring: one pass of a model over images it was not trained on, and what torchmetrics says of the outcome."""
+"""Scores: predictions of a model for images it was not trained on, and the metrics of these predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from torchmetrics.functional.classification import (
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.errors import NonFinite
 
-# Rows of probabilities computed in bf16 sum to 1 within this; rows of logits do so by accident only.
+# Rows of probabilities computed in bf16 sum to 1 within this tolerance; rows of logits only by chance.
 _SUM_TOLERANCE = 0.02
 
 
@@ -34,14 +34,14 @@ def predict_log_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """One pass without gradients over batches of uint8 images.
 
-    The model may return logits, log-probabilities or probabilities; the last are recognised over the whole pass.
-    Its training mode is put back afterwards.
+    The model may return logits, log-probabilities or probabilities; the last are detected on all predictions together.
+    Its training mode is restored afterwards.
 
     Returns:
         Log-probabilities float32 (n, n_classes) and labels int64 (n,), both on the model's device.
 
     Raises:
-        NonFinite: a prediction is NaN, which would be counted as the first class.
+        NonFinite: a prediction is NaN, which would count as the first class.
     """
     was_training = {module: module.training for module in model.modules()}
     model.eval()
@@ -64,11 +64,11 @@ def predict_log_probabilities(
 
 
 def as_log_probabilities(outputs: Tensor) -> Tensor:
-    """Log-probabilities of what a network returned for n images.
+    """Convert the outputs of a network for n images to log-probabilities.
 
     Args:
         outputs: float (n, n_classes): logits, log-probabilities (on which log-softmax changes nothing), or
-            probabilities, told by `are_probabilities`.
+            probabilities, as detected by `are_probabilities`.
     """
     if are_probabilities(outputs):
         return normalised(outputs).clamp_min(torch.finfo(outputs.dtype).tiny).log()
@@ -76,17 +76,17 @@ def as_log_probabilities(outputs: Tensor) -> Tensor:
 
 
 def are_probabilities(outputs: Tensor) -> bool:
-    """Whether all rows of what a network returned, float (n, n_classes), are non-negative and sum to 1."""
+    """Whether all rows of a network's outputs, float (n, n_classes), are non-negative and sum to 1."""
     return bool((outputs >= 0).all() and ((outputs.sum(1) - 1).abs() < _SUM_TOLERANCE).all())
 
 
 def normalised(probabilities: Tensor) -> Tensor:
-    """Probabilities (n, n_classes) whose rows sum to 1: of one a hair above 1, calibration and likelihood are nonsense."""
+    """Probabilities (n, n_classes) whose rows sum to 1: values above 1 would invalidate calibration and likelihood."""
     return probabilities / probabilities.sum(1, keepdim=True)
 
 
 def loss_and_accuracy(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean negative log-likelihood and share of right answers, as scalars on the device."""
+    """Mean negative log-likelihood and accuracy, as scalars on the device."""
     accuracy = multiclass_accuracy(
         log_probabilities, labels, log_probabilities.shape[1], average="micro", validate_args=False
     )
@@ -117,7 +117,7 @@ class ClassificationReport(TypedDict):
 
 
 def classification_report(probabilities: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> ClassificationReport:
-    """torchmetrics' view of predictions.
+    """Classification metrics of predictions, by torchmetrics.
 
     Args:
         probabilities: float (n, n_classes).

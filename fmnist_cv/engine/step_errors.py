@@ -1,4 +1,4 @@
-"""Why a training step failed: which part of the experiment an exception came from, and which line of the user's."""
+"""Explains why a training step failed: the part of the experiment that raised, and the line of the user's code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LIBRARIES = (_PACKAGE, *(Path(sysconfig.get_path(name)) for name in ("stdlib", 
 
 
 def explain_step(error: Exception, model: str, data: str, parts: FoldParts) -> UserError:
-    """Which part failed, what it said, and the line of the user's own code.
+    """The part that failed, its error message, and the line of the user's code.
 
     Args:
-        error: what was raised.
-        model, data: what the experiment calls the parts.
+        error: the exception.
+        model, data: class paths of the parts.
         parts: the parts.
     """
     shape = parts.data.train_images.shape
@@ -39,7 +39,7 @@ def explain_step(error: Exception, model: str, data: str, parts: FoldParts) -> U
         file, owner = Path(frame.f_code.co_filename), frame.f_locals.get("self")
         if isinstance(owner, Callback) and not file.is_relative_to(_PACKAGE):
             where = f"trainer.callbacks: {type(owner).__name__}"
-        elif not file.is_relative_to(_LIGHTNING):  # whose hooks are methods of the module, too
+        elif not file.is_relative_to(_LIGHTNING):  # its hooks are methods of the module as well
             where = named.get(id(owner), where)
         if not any(file.is_relative_to(library) for library in _LIBRARIES):
             line = f" ({file}:{number})"
@@ -47,7 +47,7 @@ def explain_step(error: Exception, model: str, data: str, parts: FoldParts) -> U
 
 
 def _augmented_shape(data: KFoldDataModule) -> tuple[int, ...] | None:
-    """(channels, height, width) of augmented images; None where augmenting itself fails."""
+    """(channels, height, width) of augmented images; None if the augmentation itself fails."""
     images = data.scale(data.train_images.images[:2])
     try:
         for module in data.augment:
@@ -58,6 +58,6 @@ def _augmented_shape(data: KFoldDataModule) -> tuple[int, ...] | None:
 
 
 def text_of(error: Exception) -> str:
-    """The exception's type and text in one line; of Lightning's own complaints the text alone."""
+    """The exception's type and text in one line; of Lightning's own errors the text alone."""
     text = " ".join(str(error).split())[:400].rstrip(".")
     return text if isinstance(error, MisconfigurationException) else f"{type(error).__name__}: {text}"

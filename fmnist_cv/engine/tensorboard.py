@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a fold beside its curves: sample images, confusion matrix, hyperparameters and score."""
+"""What TensorBoard shows of a fold besides its curves: sample images, confusion matrix, hyperparameters and score."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trai
 
 
 def make_logger(folder: Path) -> TensorBoardLogger:
-    """A logger whose run is called after the fold's folder: `<experiment>/<run>/fold_0`."""
+    """A logger whose run is named after the fold's folder: `<experiment>/<run>/fold_0`."""
     return TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False)
 
 
 @contextmanager
 def quiet_writers() -> Iterator[None]:
-    """No traceback of a thread that cannot write events: whoever uses the writer next is given its error."""
+    """Suppress the traceback of a thread that cannot write events: the writer's next call raises the error."""
     shown = threading.excepthook
 
     def hook(error: threading.ExceptHookArgs) -> None:
@@ -69,8 +69,8 @@ def log_fold(
         logger: the fold's logger.
         experiment: what ran.
         data: the fold's data module.
-        probabilities: of the held-out fold after the last epoch.
-        metrics: the fold's metrics as they go to metrics.json.
+        probabilities: float32 (n_validation, n_classes), of the held-out images after the last epoch.
+        metrics: the fold's metrics.
         warn: takes a warning about a figure that could not be drawn; the others are still drawn.
     """
     writer, last_epoch = logger.experiment, metrics["epochs"] - 1
@@ -101,14 +101,14 @@ def note_synthetic(writer: SummaryWriter, data_name: str) -> None:
 
 
 def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], group: str) -> None:
-    """Write what HParams compares; folders of one group are a row there, with the means of their scalars.
+    """Write what the HParams page compares; folders of one group are one row, with the means of their scalars.
 
-    The writer's own add_hparams would say, too, which hyperparameters there are; TensorBoard takes that from one folder
-    for all, and the other networks' columns would be missing.
+    The writer's own add_hparams would also declare which hyperparameters exist; TensorBoard reads that declaration from
+    one folder for all, and the columns of other networks would be missing.
 
     Args:
         writer: of the folder.
-        hyperparameters: by name; what is neither number, bool nor text is written as text.
+        hyperparameters: by name; other values than numbers, bools and strings are written as strings.
         group: the row's name.
     """
     values = {
@@ -121,14 +121,14 @@ def log_hyperparameters(writer: SummaryWriter, hyperparameters: dict[str, Any], 
 
 
 def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int | None = None) -> None:
-    """Write a figure; letters of class names that matplotlib's font lacks are boxes in it, without a warning for each."""
+    """Write a figure, without a warning for each character of a class name that matplotlib's font lacks."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")
         writer.add_figure(tag, figure, step)
 
 
 def confusion_figure(report: ClassificationReport) -> Figure:
-    """The confusion matrix as shares of each true class, with the counts written in."""
+    """The confusion matrix as shares of each true class, annotated with counts."""
     size = min(2.5 + 0.55 * len(report["per_class"]), 14)
     figure = Figure(figsize=(size, size), layout="constrained")
     draw_confusion(figure.subplots(), report)
@@ -153,17 +153,20 @@ def draw_confusion(axes: Axes, report: ClassificationReport) -> None:
 
 
 def samples_figure(data: KFoldDataModule) -> Figure:
-    """The first training images, as they are stored, with their labels; of large ones every so many pixels."""
+    """The first training images as stored, with their labels; large images are subsampled."""
     indices = torch.from_numpy(data.split.train[:N_SAMPLES])
     images = data.train_images.images[indices].cpu().permute(0, 2, 3, 1).numpy()
     step = -(-max(images.shape[1:3]) // LARGEST_SAMPLE)
     images = images[:, ::step, ::step]
     labels = data.train_images.labels[indices].tolist()
     _, own_height, own_width, channels = images.shape
-    height, width = max(own_height, own_width // 4), max(own_width, own_height // 4)  # a place in the sheet is no strip
+    height, width = (
+        max(own_height, own_width // 4),
+        max(own_width, own_height // 4),
+    )  # limits the aspect ratio of a cell
     columns = 10
     rows = -(-len(images) // columns)
-    # one picture of all: an axes for each takes a second to draw, more than a small network's fold
+    # one image of all: drawing an axes for each takes a second, longer than training a small network
     gap, title = width // 14 + 1, height // 3 + 1
     sheet = np.full((rows * (title + height), columns * (width + gap), channels), 255, dtype=np.uint8)
     figure = Figure(figsize=(columns * 0.9, rows * 0.9 * (title + height) / (width + gap)))

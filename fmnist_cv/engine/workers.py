@@ -15,8 +15,9 @@ from typing import Any, Self
 
 from fmnist_cv.engine.events import Event, Failed, FailureKind, Finished, RunningElsewhere
 from fmnist_cv.engine.fold import FoldJob, run_fold
+from fmnist_cv.engine.locks import is_locked
 from fmnist_cv.engine.processes import start_process
-from fmnist_cv.engine.run_folder import FoldFolder, is_locked
+from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.runtime import Devices, cpu_cores
 from fmnist_cv.utils.streams import lasting_output
 

@@ -1,4 +1,4 @@
-"""Whether files can be written somewhere, asked before the work; and what is said where they could not be after it."""
+"""Checks that files can be written before the work starts, and explains disk errors afterwards."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fmnist_cv.errors import CannotWrite, UserError
 
 
 def check_writable(folder: Path, option: str = "--log_dir", what: str = "runs under ") -> None:
-    """Refuse a folder that cannot be written, before any work is done, leaving nothing behind.
+    """Refuse a folder that cannot be written, before any work is done; leaves no files behind.
 
     Args:
-        folder: it need not be there.
-        option: which names another.
-        what: is to be written there, for the message.
+        folder: it need not exist.
+        option: the option that chooses another, for the message.
+        what: what is to be written there, for the message.
 
     Raises:
-        UserError: it, or the folder that would hold it, cannot be written.
+        UserError: it, or the folder that would contain it, cannot be written.
     """
     existing = nearest_folder(folder)
     try:
@@ -42,17 +42,17 @@ def check_file_writable(path: Path, option: str) -> None:
     """Refuse a file that cannot be written or replaced, before any work is done.
 
     Raises:
-        UserError: there is a folder, a device or the like in its place, or its folder is missing or cannot be written.
+        UserError: it is a folder, a device or the like, or its folder is missing or cannot be written.
     """
     if path.exists() and not path.is_file():
-        raise UserError(f"cannot write {path}: it is no ordinary file; choose another with {option}")
+        raise UserError(f"cannot write {path}: it is not a regular file; choose another with {option}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}; choose another with {option}")
     check_writable(path.parent, option, "into ")
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, found out by making one; a full disk is not what is asked."""
+    """Whether files can be created in a folder, tested by creating one; a full disk counts as writable."""
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
@@ -60,7 +60,7 @@ def is_writable(folder: Path) -> bool:
         return error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-WAYS_OUT = {
+REMEDIES = {
     errno.ENOSPC: "free some space there",
     errno.EDQUOT: "free some of your quota there",
     errno.EROFS: "make it writable",
@@ -70,30 +70,30 @@ WAYS_OUT = {
 
 
 def disk_problem(error: OSError, folder: Path) -> str | None:
-    """What to say of an error about a file in this folder: path, reason, way out. None for one about anything else."""
+    """The message for an error about a file in this folder: path, reason, remedy. None for other errors."""
     path = error.filename
     if not isinstance(path, str | os.PathLike) or not Path(path).absolute().is_relative_to(folder.absolute()):
         return None
     if not folder.is_dir():
         return (
-            f"cannot write {path}: the folder {folder} was moved or deleted meanwhile; put it back, or start a new run"
+            f"cannot write {path}: the folder {folder} was moved or deleted meanwhile; restore it, or start a new run"
         )
-    way_out = WAYS_OUT.get(error.errno or 0)
-    if way_out is None:
-        return f"cannot read or write {path}: {error.strerror or error}; look after its disk"
-    return f"cannot write {path}: {error.strerror}; {way_out}"
+    remedy = REMEDIES.get(error.errno or 0)
+    if remedy is None:
+        return f"cannot read or write {path}: {error.strerror or error}; check its disk"
+    return f"cannot write {path}: {error.strerror}; {remedy}"
 
 
 @contextmanager
 def explain_disk_errors(folder: Path, then: str = "") -> Iterator[None]:
-    """Make one line of an error about a file in this folder.
+    """Turn an error about a file in this folder into a one-line CannotWrite.
 
     Args:
-        folder: a run's, say.
-        then: what to do when the disk can be written again.
+        folder: e.g. of a run.
+        then: what to do once the disk is writable again.
 
     Raises:
-        CannotWrite: with path, reason and way out.
+        CannotWrite: with path, reason and remedy.
     """
     try:
         yield

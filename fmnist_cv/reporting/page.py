@@ -16,7 +16,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.tables import fold_table, interval_of, percent, untrained_lines
-from fmnist_cv.engine.run_folder import RunFolder, locked, replace_file
+from fmnist_cv.engine.locks import locked
+from fmnist_cv.engine.run_folder import RunFolder, replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.current import NAME, inputs

@@ -16,8 +16,9 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import as_arguments
 from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.environment import describe_environment
+from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.processes import reason_against_processes, warm_up
-from fmnist_cv.engine.run_folder import locked, replace_file, write_json
+from fmnist_cv.engine.run_folder import replace_file, write_json
 from fmnist_cv.engine.workers import default_workers
 from fmnist_cv.engine.writable import check_writable, explain_disk_errors
 from fmnist_cv.errors import UserError

@@ -58,11 +58,11 @@ READERS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "fold_1/last.ckpt": (
         lambda run: FoldFolder(run / "fold_1").check_checkpoints(),
-        "delete the folder {run}/fold_1 and resume the run, which trains this fold anew",
+        "delete the folder {run}/fold_1 and resume the run, which trains this fold again",
     ),
     "fold_1/best.ckpt": (
         lambda run: FoldFolder(run / "fold_1").check_checkpoints(),
-        "delete the folder {run}/fold_1 and resume the run, which trains this fold anew",
+        "delete the folder {run}/fold_1 and resume the run, which trains this fold again",
     ),
     "results.json": (CrossValidationResult.load, "python -m fmnist_cv.fit --resume {run}"),
     "out_of_fold.npz": (
@@ -283,6 +283,6 @@ def test_a_setting_that_was_changed_in_the_runs_config_is_named(run: Path, capsy
     (run / "config.yaml").write_text(config.replace("dropout: 0.2", "dropout: 0.3"))
     assert fit.main(["--resume", str(run)]) == USER_ERROR
     assert (
-        f"cannot read {run / 'config.yaml'}: model.init_args.dropout is 0.3, but the run was made with 0.2; put that back"
+        f"cannot read {run / 'config.yaml'}: model.init_args.dropout is 0.3, but the run was started with 0.2; restore that value"
         in capsys.readouterr().err
     )

@@ -130,7 +130,7 @@ NOWHERE: dict[str, tuple[SimpleNamespace, bool, str | None]] = {
     "standard input": (
         SimpleNamespace(__spec__=None, __file__="<stdin>"),
         False,
-        "the running script, <stdin>, is no file",
+        "the running script, <stdin>, is not a file",
     ),
 }
 

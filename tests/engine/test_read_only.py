@@ -75,7 +75,7 @@ def test_a_finished_run_is_shown(read_only: Path, standard: Path, capsys: pytest
 def test_an_unfinished_run_says_so_before_it_trains(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.main(["--resume", str(read_only), "--refit"]) == USER_ERROR
     err = capsys.readouterr().err
-    assert f"run {read_only} is unfinished, and its folder cannot be written; copy it to where it can" in err
+    assert f"run {read_only} is unfinished, and its folder cannot be written; copy it to a writable place" in err
 
 
 def test_the_evaluation_goes_elsewhere_if_asked(read_only: Path, tmp_path: Path) -> None:

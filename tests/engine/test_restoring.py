@@ -95,7 +95,7 @@ def test_a_hollow_checkpoint_is_refused(
         assert fit.main(["--config", config, "--resume", "run"]) == FAILED
         err = capsys.readouterr().err
         assert f"fold_0 failed: the checkpoint {path} is not one of this fold" in err
-        assert f"delete the folder {run / 'fold_0'} and resume the run, which trains this fold anew\n" in err
+        assert f"delete the folder {run / 'fold_0'} and resume the run, which trains this fold again\n" in err
         assert "Traceback" not in err
     finally:
         path.write_bytes(whole)

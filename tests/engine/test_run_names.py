@@ -15,7 +15,8 @@ import pytest
 
 from fmnist_cv import cross_validate, fit
 from fmnist_cv.command_line import FAILED, USER_ERROR
-from fmnist_cv.engine.run_folder import FoldFolder, RunFolder, inside, locked, write_json
+from fmnist_cv.engine.locks import locked
+from fmnist_cv.engine.run_folder import FoldFolder, RunFolder, inside, write_json
 from fmnist_cv.engine.run_names import create_run, default_run_names, find_run
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.evaluation import default_folder
@@ -48,7 +49,7 @@ def test_runs_that_start_in_the_same_second_have_names_of_their_own(tmp_path: Pa
     assert time and names[1:] == [f"{time[1]}_2_SYNTHETIC", f"{time[1]}_3_SYNTHETIC"]
     assert [make(tmp_path, *names).name for _ in range(3)] == names
     assert find_run(tmp_path, "e", "last").name == names[2]
-    with pytest.raises(UserError, match="exists; go on with it with --resume"):
+    with pytest.raises(UserError, match="exists; resume it with --resume"):
         make(tmp_path, *names)
 
 
@@ -61,7 +62,7 @@ def test_a_name_that_another_command_takes_meanwhile_is_left_to_it(tmp_path: Pat
     assert create_run(tmp_path, "e", ["t", "t_2"], fill).name == "t_2"
     assert (tmp_path / "e" / "t_2" / "mine").exists() and not (tmp_path / "e" / "t" / "mine").exists()
     (tmp_path / "e" / "t").rename(tmp_path / "elsewhere")
-    with pytest.raises(UserError, match="was made by another process just now; join it with --resume t"):
+    with pytest.raises(UserError, match=r"another process has just created run .*t; join it with --resume t"):
         create_run(tmp_path, "e", ["t"], fill)
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["t", "t_2"]
 
@@ -86,7 +87,7 @@ def test_what_is_left_of_a_deleted_run_is_named_alike_by_run_and_resume(
     for arguments in (["--run", "left"], ["--resume", "left"], ["--resume", str(left)]):
         assert fit.main(["--config", config, *arguments]) == USER_ERROR
         messages.append(capsys.readouterr().err)
-    assert messages[0].startswith(f"error: {left} is there, but is no run: it has no config.yaml")
+    assert messages[0].startswith(f"error: {left} exists, but is not a run: it has no config.yaml")
     assert "delete it or choose another name with --run" in messages[0]
     assert messages[1:] == messages[:1] * 2
     assert fit.main(["--resume", str(left)]) == USER_ERROR
@@ -134,6 +135,6 @@ def test_what_belongs_into_a_run_is_not_written_through_a_link(tmp_path: Path) -
     assert inside(run, run / "exports" / "best") == run / "exports" / "best"
     (run / "evaluations").symlink_to(tmp_path)
     with pytest.raises(
-        UserError, match=r"evaluations/garments-test leads out of the run, to .*; put a folder in the link"
+        UserError, match=r"evaluations/garments-test leads out of the run, to .*; replace the link with a folder"
     ):
         default_folder(run, "garments", "test", "ensemble")

@@ -35,14 +35,14 @@ def augment(name: str, **arguments: Any) -> dict[str, Any]:
 WRONG_TRAINER: dict[str, tuple[dict[str, Any], str]] = {
     "max_time": ({"max_time": "soon"}, r"trainer\.max_time is 'soon'.*DD:HH:MM:SS"),
     "max_time unit": ({"max_time": {"weekends": 1}}, r"trainer\.max_time is \{'weekends': 1\}.*\"hours\": 2"),
-    "no time": ({"max_time": "00:00:00:00"}, r"trainer\.max_time is 00:00:00:00, in which not one step"),
+    "no time": ({"max_time": "00:00:00:00"}, r"trainer\.max_time is 00:00:00:00, in which no step is trained"),
     "max_steps": ({"max_steps": -7}, r"trainer\.max_steps is -7.*non-negative integer or -1"),
-    "no steps": ({"max_steps": 0}, r"trainer\.max_steps is 0, with which not one step is trained; give more"),
+    "no steps": ({"max_steps": 0}, r"trainer\.max_steps is 0, with which no step is trained; increase it"),
     "min_epochs": ({"min_epochs": -1}, r"trainer\.min_epochs is -1; it must be at least 0"),
     "min_steps": ({"min_steps": -1}, r"trainer\.min_steps is -1; it must be at least 0"),
     "no batches": (
         {"limit_train_batches": 0},
-        r"trainer\.limit_train_batches is 0, with which not one step is trained",
+        r"trainer\.limit_train_batches is 0, with which no step is trained",
     ),
     "batches": ({"limit_train_batches": -2}, r"trainer\.limit_train_batches is -2: .*in \[0\.0, 1\.0\] or an int"),
     "part of a batch": (

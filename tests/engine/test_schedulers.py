@@ -185,7 +185,7 @@ def test_the_steps_are_counted_as_they_will_be_taken(limits: dict[str, Any], is_
     [
         (ReduceLROnPlateau, {"monitor": "val/accuracy"}, False, "with the mode 'min'.*give it the mode 'max'"),
         (partial(ReduceLROnPlateau, mode="max"), {"monitor": "train/loss"}, False, "give it the mode 'min'"),
-        (ReduceLROnPlateau, {"monitor": "val/loss", "interval": "step"}, False, "known after an epoch only"),
+        (ReduceLROnPlateau, {"monitor": "val/loss", "interval": "step"}, False, "only known after an epoch"),
         (ReduceLROnPlateau, {"monitor": "val/loss"}, True, "the refit trains on all images.*monitor 'train/loss'"),
         (ReduceLROnPlateau, {"monitor": "val/f1"}, True, "monitors 'val/f1', but the refit"),
         (sequence([sequence([CONSTANT, CONSTANT], [2]), CONSTANT], [3]), {}, False, "SequentialLR cannot hold a Sequ"),

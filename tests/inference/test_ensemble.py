@@ -147,7 +147,7 @@ def test_an_object_in_a_checkpoint_is_never_unpickled(own_run: Path, tmp_path: P
     path, made = own_run / "fold_1" / "last.ckpt", tmp_path / "made"
     checkpoint = torch.load(path, weights_only=True)
     torch.save({**checkpoint, "extra": Malicious(made)}, path)
-    with pytest.raises(UserError, match=r"fold_1/last.ckpt .*holds more than tensors and plain values"):
+    with pytest.raises(UserError, match=r"fold_1/last.ckpt .*contains more than tensors and plain values"):
         load_ensemble(own_run)
     assert not made.exists()
     torch.load(path, weights_only=False)

@@ -58,5 +58,5 @@ def test_what_can_be_written_passes_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_device_is_not_replaced(tmp_path: Path) -> None:
     for path in (Path("/dev/null"), tmp_path):
-        with pytest.raises(UserError, match="it is no ordinary file; choose another with --out"):
+        with pytest.raises(UserError, match="it is not a regular file; choose another with --out"):
             check_file_writable(path, "--out")

@@ -250,7 +250,7 @@ def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationR
         write_report(CrossValidationResult.load(run))
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("n_test: 200", "n_test: 100"))
-    with pytest.raises(UserError, match="n_test is 100, but the run was made with 200"):
+    with pytest.raises(UserError, match="n_test is 100, but the run was started with 200"):
         write_report(CrossValidationResult.load(run))
     info = json.loads((run / "run.json").read_text())
     older = {key: value for key, value in info.items() if key not in ("settings", "digest")}

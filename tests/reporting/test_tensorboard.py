@@ -190,7 +190,7 @@ def test_without_its_images_or_its_checkpoint_nothing_is_written(run: Path) -> N
     other = "data:\n  class_path: fmnist_cv.data.FashionMNISTDataModule\n  init_args:\n    root: nowhere\n    download: false\n"
     end = config.index("\ntrainer:", start)
     (run / "config.yaml").write_text(config[:start] + other + config[end:])
-    with pytest.raises(UserError, match=r"data.class_path is .*FashionMNISTDataModule', but the run was made with"):
+    with pytest.raises(UserError, match=r"data.class_path is .*FashionMNISTDataModule', but the run was started with"):
         write_tensorboard(CrossValidationResult.load(run))
     info = json.loads((run / "run.json").read_text())
     del info["settings"], info["digest"]  # as in a run of an older version
