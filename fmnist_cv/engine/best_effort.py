@@ -34,7 +34,7 @@ def warn_on(console: Console | None) -> Warn:
 
 
 def guarded_loggers(loggers: Iterable[Logger], warn: Warn) -> list[Logger]:
-    """The loggers that start, changed so that a method of theirs that fails is reported once and disabled."""
+    """The loggers that start, changed so that a method that fails is reported once and then disabled."""
     started = []
     for logger in loggers:
         with best_effort(f"the log of {type(logger).__name__}", warn):

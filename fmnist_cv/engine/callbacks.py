@@ -254,20 +254,20 @@ class KeepCheckpoints(Checkpoint):
         return score > best if self.mode == "max" else score < best
 
     def _save(self, trainer: L.Trainer, better: bool) -> None:
-        beside = self.last.with_name(".last.ckpt.new")
-        trainer.save_checkpoint(beside)  # atomically, see AtomicCheckpointIO
+        temporary = self.last.with_name(".last.ckpt.new")
+        trainer.save_checkpoint(temporary)  # atomically, see AtomicCheckpointIO
         if len(self.history) == 1:
-            self._check_loadable(beside)
+            self._check_loadable(temporary)
         if better:
             # the best one first: if killed in between, the epoch is repeated and saved identically
-            best_beside = self.best.with_name(".best.ckpt.tmp")
-            best_beside.unlink(missing_ok=True)
+            new_best = self.best.with_name(".best.ckpt.tmp")
+            new_best.unlink(missing_ok=True)
             try:
-                os.link(beside, best_beside)
+                os.link(temporary, new_best)
             except OSError:  # a file system without hard links
-                shutil.copyfile(beside, best_beside)
-            os.replace(best_beside, self.best)
-        os.replace(beside, self.last)
+                shutil.copyfile(temporary, new_best)
+            os.replace(new_best, self.best)
+        os.replace(temporary, self.last)
 
     @staticmethod
     def _check_loadable(file: Path | BinaryIO) -> None:

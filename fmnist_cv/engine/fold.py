@@ -252,14 +252,14 @@ def fold_trainer(
 
 
 def _user_plugins(parts: FoldParts) -> list[Any]:
-    theirs = parts.trainer.get("plugins") or []
-    theirs = theirs if isinstance(theirs, list) else [theirs]
-    if own := next((plugin for plugin in theirs if isinstance(plugin, CheckpointIO)), None):
+    plugins = parts.trainer.get("plugins") or []
+    plugins = plugins if isinstance(plugins, list) else [plugins]
+    if own := next((plugin for plugin in plugins if isinstance(plugin, CheckpointIO)), None):
         raise UserError(
             f"trainer.plugins holds {type(own).__name__}, but a fold's checkpoints are written and read by the "
             "engine alone, which writes them atomically; leave it out"
         )
-    return theirs
+    return plugins
 
 
 def _validates_itself(model: L.LightningModule) -> bool:

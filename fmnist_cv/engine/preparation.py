@@ -89,7 +89,7 @@ def prepare_run(
         check_writable(experiment.log_dir)
     experiment, data, is_fallback = _find_data(experiment, console, same_data)
     train = data.train_images
-    # which fold and how many workers is for each command to say
+    # the fold and the number of workers are options of each command, not of the run
     config = experiment.replaced(cv__fold=None, cv__workers=None).to_yaml()
     if found is None:
         suffix = "_SYNTHETIC" if is_fallback else ""

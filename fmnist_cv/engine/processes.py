@@ -78,9 +78,9 @@ def reason_against_processes(experiment: Experiment) -> str | None:
     if spec is None and file is not None and not os.path.isfile(file):
         return f"the running script, {file}, is not a file that other processes could import"
     values = flatten(yaml.safe_load(experiment.to_yaml()))
-    theirs = next((value for _, value in values if isinstance(value, str) and value.startswith("__main__.")), None)
-    if theirs is not None and spec is None and file is None:
-        return f"{theirs.partition('.')[2]} is defined in a notebook or session, from which other processes cannot import it"
+    local_class = next((value for _, value in values if isinstance(value, str) and value.startswith("__main__.")), None)
+    if local_class is not None and spec is None and file is None:
+        return f"{local_class.partition('.')[2]} is defined in a notebook or session, from which other processes cannot import it"
     return None
 
 

@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a temporary file in the folder of `path`, flush it to disk, and replace `path` with it atomically."""
-    beside = path.with_name(f".{path.name}.tmp")  # only the lock's holder writes it; a leftover is overwritten
+    temporary = path.with_name(f".{path.name}.tmp")  # only the lock's holder writes it; a leftover is overwritten
     try:
-        beside.unlink(missing_ok=True)  # a leftover that is a link would be written through
-        with open(beside, "wb") as file:
+        temporary.unlink(missing_ok=True)  # a leftover that is a link would be written through
+        with open(temporary, "wb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except OSError as error:
         with suppress(OSError):  # an incomplete file on a full disk
-            beside.unlink()
+            temporary.unlink()
         error.filename = str(path)  # the error of a failed write has no path
         raise
 
@@ -247,16 +247,16 @@ class RunFolder:
 
     def link_best(self, checkpoint: Path) -> None:
         """Link the run's best checkpoint to a fold's, atomically; where links are not supported, copy it."""
-        beside = self.path / ".best.tmp"
-        beside.unlink(missing_ok=True)
+        temporary = self.path / ".best.tmp"
+        temporary.unlink(missing_ok=True)
         try:
-            beside.symlink_to(checkpoint.relative_to(self.path))
+            temporary.symlink_to(checkpoint.relative_to(self.path))
         except (
             OSError,
             NotImplementedError,
         ):  # exFAT, SMB, Google Drive; Windows without the privilege to create links
-            shutil.copyfile(checkpoint, beside)
-        os.replace(beside, self.best_checkpoint)
+            shutil.copyfile(checkpoint, temporary)
+        os.replace(temporary, self.best_checkpoint)
 
 
 def inside(run: Path, folder: Path) -> Path:

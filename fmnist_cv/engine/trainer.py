@@ -1,4 +1,4 @@
-"""Creates every Trainer: one process on one device, whatever the environment variables of a cluster say."""
+"""Creates every Trainer: one process on one device, regardless of a cluster's environment variables."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def _work(job: FoldJob, sender: Connection) -> None:
 
 
 def _end_with_parent() -> None:
-    """A fold must not outlive a killed command: it would go on writing into the run that is being resumed."""
+    """A fold must not outlive a killed command: it would continue to write into a run that is being resumed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,4 +1,4 @@
-"""What adorns a run's results never stands between them and the user."""
+"""An optional output that fails (a figure, a logger, a link) does not affect the results."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def no_links(*arguments: Any, **options: Any) -> None:
 
 
 @pytest.mark.parametrize("what", BROKEN)
-def test_whatever_adornment_breaks_the_results_are_there(
+def test_results_are_written_whichever_optional_output_fails(
     adorned: dict[str, Any], undisturbed: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def fails(*arguments: Any, **options: Any) -> Any:
@@ -114,7 +114,7 @@ def drawn(shape: tuple[int, int, int]) -> ArrayDataModule:
 @pytest.mark.parametrize(
     "shape", [(1, 1000, 8), (1, 8, 1000), (3, 700, 900), (1, 28, 28), (3, 1, 1), (1, 1, 500)], ids=str
 )
-def test_the_figure_of_samples_is_of_a_size_whatever_the_images(shape: tuple[int, int, int]) -> None:
+def test_the_samples_figure_has_a_bounded_size_for_all_image_shapes(shape: tuple[int, int, int]) -> None:
     figure = tensorboard.samples_figure(drawn(shape))
     width, height = figure.get_size_inches() * figure.dpi
     assert 300 < width < 2000 and 100 < height < 2000

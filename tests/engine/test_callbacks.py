@@ -31,7 +31,7 @@ def history(run: Path) -> list[dict[str, float]]:
     return read_json(run / "fold_0" / "metrics.json")["history"]
 
 
-def test_a_csv_logger_beside_tensorboard(one_fold: dict[str, Any], tmp_path: Path) -> None:
+def test_a_csv_logger_in_addition_to_tensorboard(one_fold: dict[str, Any], tmp_path: Path) -> None:
     one_fold["trainer"]["logger"] = {
         "class_path": "lightning.pytorch.loggers.CSVLogger",
         "init_args": {"save_dir": str(tmp_path), "name": "curves"},
@@ -48,7 +48,7 @@ def test_a_csv_logger_beside_tensorboard(one_fold: dict[str, Any], tmp_path: Pat
 
 
 def test_callbacks_from_the_config(one_fold: dict[str, Any]) -> None:
-    """They see the engine's metrics, and their checkpoints lie in the fold's folder."""
+    """They see the engine's metrics, and their checkpoints are in the fold's folder."""
     one_fold["trainer"] |= {
         "logger": True,
         "callbacks": [
@@ -73,7 +73,7 @@ def test_callbacks_from_the_config(one_fold: dict[str, Any]) -> None:
 
 
 def test_callbacks_that_the_module_configures(one_fold: dict[str, Any]) -> None:
-    """What they have done in an epoch is in its checkpoint, and the refit goes without those that need held-out images."""
+    """Their state after an epoch is in its checkpoint, and the refit omits those that need held-out images."""
     one_fold["model"] = {"class_path": "users_modules.ConfiguresCallbacks"}
     run = cross_validate(one_fold, refit=True).path
     states = torch.load(run / "fold_0" / "last.ckpt", weights_only=True)["callbacks"]
@@ -130,7 +130,7 @@ def test_the_history_holds_the_rate_that_the_epoch_was_trained_with(one_fold: di
     assert [metrics["lr"] for metrics in history(cross_validate(one_fold).path)] == pytest.approx([0.1, 0.01, 0.001])
 
 
-def test_fewer_batches_for_a_quick_try(one_fold: dict[str, Any]) -> None:
+def test_limited_train_batches(one_fold: dict[str, Any]) -> None:
     one_fold["trainer"] |= {"limit_train_batches": 2, "max_epochs": 2}
     result = cross_validate(one_fold)
     assert torch.load(result.path / "fold_0" / "last.ckpt", weights_only=True)["global_step"] == 4
@@ -169,7 +169,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(
     assert f"cannot read the checkpoint {checkpoint}" in err and "Traceback" not in err
 
 
-def test_checkpoints_hold_plain_values_alone(standard: Path) -> None:
+def test_checkpoints_contain_plain_values_only(standard: Path) -> None:
     for path in standard.rglob("*.ckpt"):
         checkpoint = torch.load(path, weights_only=True)
         assert checkpoint["SyntheticDataModule"]["scaling"] == {"shift": [0.0], "scale": [255.0]}

@@ -119,7 +119,7 @@ DAMAGES = (truncated, zeroed, emptied, missing, a_pipe, of_another_kind, with_ot
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_every_damage_of_every_file_is_named_with_the_way_out(run: Path, name: str) -> None:
+def test_every_damage_of_every_file_is_reported_with_a_remedy(run: Path, name: str) -> None:
     read, way_out = READERS[name]
     path, whole = run / name, (run / name).read_bytes()
     read(run)
@@ -251,7 +251,7 @@ def test_what_is_gathered_from_the_folds_is_gathered_again(run: Path, monkeypatc
 
 
 def test_checkpoints_may_be_deleted(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """As a search does with those of a trial that was beaten; only what needs them asks for them."""
+    """As a search does with those of worse trials; only commands that need them fail."""
     monkeypatch.setattr(fit, "build_report", lambda *arguments: None)
     for path in run.glob("*/*.ckpt"):
         path.unlink()

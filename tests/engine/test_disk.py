@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or gone while a run works: one line with path, reason and way out, and it goes on."""
+"""A disk that is full, read-only or gone during a run: one line with path, reason and remedy, and the run resumes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def failing(end: str, number: int) -> Iterator[None]:
     ("file", "number"),
     [*zip(["fold_0/last.ckpt", "fold_0/probabilities.npz", "fold_0/metrics.json"], REASONS, strict=True)],
 )
-def test_a_fold_whose_disk_fails_says_so_in_a_line_and_goes_on_later(
+def test_a_disk_error_fails_the_fold_in_one_line_and_the_fold_resumes_later(
     one_fold: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
     tmp_path: Path,
@@ -94,7 +94,7 @@ def test_a_summary_that_cannot_be_written_is_written_later(
     assert "epoch" not in capsys.readouterr().out.partition("accuracy in %")[0]
 
 
-def test_a_run_that_is_deleted_while_a_fold_trains_is_not_made_again(
+def test_a_run_that_is_deleted_while_a_fold_trains_is_not_recreated(
     one_fold: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
     tmp_path: Path,
@@ -117,7 +117,7 @@ def test_a_run_that_is_deleted_while_a_fold_trains_is_not_made_again(
     assert not run.exists()
 
 
-def test_a_whole_disk_that_is_full(tmp_path: Path) -> None:
+def test_a_full_disk(tmp_path: Path) -> None:
     """The system's own device for it."""
     with pytest.raises(OSError) as raised:
         replace_file(tmp_path / "file", lambda file: Path("/dev/full").write_bytes(b"x"))

@@ -87,7 +87,7 @@ def times_of_finished(run: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in run.glob("fold_*/metrics.json")}
 
 
-def test_a_run_killed_at_every_step_ends_as_one_left_alone(
+def test_a_run_killed_at_every_step_equals_an_uninterrupted_one(
     commands: Commands, network: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
     config, run = write_config(network), tmp_path / "logs" / "tiny" / "killed"
@@ -125,7 +125,7 @@ def test_a_run_killed_at_every_step_ends_as_one_left_alone(
 def test_an_early_stop_is_not_forgotten(
     commands: Commands, network: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
-    """Killed in an epoch, then after the stop was decided and saved; the curves in TensorBoard are whole, too."""
+    """Killed in an epoch, then after the stop was decided and saved; the curves in TensorBoard are complete as well."""
     network["selection"] = {"monitor": "val/loss", "mode": "min", "patience": 2}
     network["model"]["init_args"] |= {
         "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 1e-3}},
@@ -162,7 +162,7 @@ def test_an_early_stop_is_not_forgotten(
         assert points == {(epoch, metrics[tag]) for epoch, metrics in enumerate(history)}, f"{tag} lost points"
 
 
-def test_folds_side_by_side_die_with_their_command(
+def test_parallel_folds_die_with_their_command(
     commands: Commands, network: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
     """And neither the kill, nor processes of their own, nor the order in which folds run changes a bit of the result.
@@ -224,7 +224,7 @@ class _Killed(BaseException):
 
 
 @pytest.mark.parametrize("dies_after", [1, 2, 3])
-def test_a_stop_asked_for_before_min_epochs_is_not_forgotten(
+def test_a_stop_requested_before_min_epochs_is_not_forgotten(
     quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, dies_after: int
 ) -> None:
     """Patience runs out in epoch 1, `min_epochs` is 4: training ends there, resumed or not."""
@@ -271,7 +271,7 @@ def test_other_ways_to_train_resume_alike(
     ],
     ids=str,
 )
-def test_rates_reduced_on_a_plateau_survive_a_kill(
+def test_learning_rates_reduced_on_a_plateau_survive_a_kill(
     quick: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
     arguments: dict[str, Any],

@@ -1,4 +1,4 @@
-"""Loggers that a config adds: each fold's log is called after the fold, and a resumed fold goes on in it."""
+"""Loggers that a config adds: each log is named after its fold, and a resumed fold continues it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OwnLogger(Logger):
     ],
 )
 @pytest.mark.parametrize("several", [False, True])
-def test_what_is_left_open_is_called_after_the_fold(
+def test_unset_identifiers_of_loggers_become_the_folds_name(
     logger: str, given: dict[str, Any], told: dict[str, Any], several: bool
 ) -> None:
     entry = {"class_path": logger if "." in logger else f"{LOGGERS}.{logger}", "init_args": given}
@@ -51,12 +51,12 @@ def test_what_is_left_open_is_called_after_the_fold(
 
 
 @pytest.mark.parametrize("logger", [None, True, False])
-def test_without_loggers_the_config_stays(logger: bool | None) -> None:
+def test_without_loggers_the_config_is_unchanged(logger: bool | None) -> None:
     config = yaml.safe_dump({"trainer": {"logger": logger}})
     assert name_loggers(config, Path("logs/tiny/first/fold_1")) == config
 
 
-def test_curves_of_each_fold_are_told_apart_and_whole_after_a_failure(
+def test_each_fold_has_its_own_complete_curves_after_a_failure(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They lay in version_0 to version_2 in any order, and a resumed fold began another version with its last epochs."""

@@ -34,7 +34,7 @@ def kill_server() -> None:
 
 
 def dying_server(monkeypatch: pytest.MonkeyPatch, when: str, deaths: int) -> list[int]:
-    """It is killed just before or just after it is asked for a process."""
+    """It is killed just before or just after a process is requested."""
     done: list[int] = []
     send = reduction.sendfds
 
@@ -62,7 +62,7 @@ def test_a_server_that_is_killed_as_a_fold_starts_is_started_again(monkeypatch: 
     assert (process.exitcode, done) == (7, [1])
 
 
-def test_a_server_that_is_killed_each_time_is_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_killed_each_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     dying_server(monkeypatch, "before", deaths=9)
     with pytest.raises(UserError, match=r"no process can be started for fold_0: .* use --cv\.workers 1"):
         processes.start_process(os._exit, (7,), "fold_0")
@@ -100,7 +100,7 @@ def test_what_killed_commands_left_is_removed_and_what_others_use_is_not(
 
 
 @pytest.mark.parametrize("what", ["long", "missing", "none"])
-def test_a_temporary_folder_that_does_not_do_is_not_used(
+def test_an_unsuitable_temporary_folder_is_not_used(
     no_folder_yet: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The path of a socket has at most 104 characters on macOS, 108 on Linux."""
@@ -148,7 +148,7 @@ def test_where_folds_can_run_in_processes_of_their_own(
     assert found is None if why is None else why in str(found)
 
 
-def test_a_daemonic_process_runs_one_fold_after_another_and_says_why(
+def test_a_daemonic_process_runs_folds_sequentially_and_reports_the_reason(
     quick: dict[str, Any],
     tmp_path: Path,
     write_config: Callable[[dict[str, Any]], Path],
@@ -171,7 +171,7 @@ def test_a_daemonic_process_runs_one_fold_after_another_and_says_why(
         tune({"name": "s", "experiment": config, "space": {"model.dropout": {"float": [0.0, 0.5]}}, "trials": 1})
 
 
-def test_an_unguarded_script_is_told_so_instead_of_starting_everything_again(
+def test_an_unguarded_script_gets_an_error_instead_of_starting_everything_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A fold's process imports the script that was started."""

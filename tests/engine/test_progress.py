@@ -101,7 +101,7 @@ def test_a_model_without_curves_of_its_own(terminal: bool) -> None:
 
 
 def test_the_time_left_counts_what_was_done_before_a_resumption(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two folds of 4 epochs, one of them resumed at 2: after one epoch in 10 s there are 5 to go."""
+    """Two folds of 4 epochs, one of them resumed at 2: after one epoch in 10 s, 5 remain."""
     now = iter([100.0, 110.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now, 110.0))
     file = io.StringIO()

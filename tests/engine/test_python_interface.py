@@ -33,7 +33,7 @@ def test_python_and_the_command_agree(
     assert quick["trainer"]["max_epochs"] == 7  # what was given is left as it was
 
 
-def test_the_result_in_hand(standard: Path) -> None:
+def test_the_attributes_of_a_result(standard: Path) -> None:
     result, summary = CrossValidationResult.load(standard), read_json(standard / "results.json")
     accuracies = [fold["last"]["validation"]["accuracy"] for fold in summary["folds"]]
     assert list(result.accuracies) == accuracies
@@ -76,7 +76,7 @@ def test_nothing_is_printed_without_a_console(quick: dict[str, Any], capfd: pyte
     assert captured.out == "" and captured.err == ""
 
 
-def test_mistakes_raise_errors_to_catch(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_errors_raise_exceptions(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"did you mean 'trainer\.max_epochs'"):
         cross_validate({**quick, "trainner": {"max_epochs": 1}})
     with pytest.raises(UserError, match=r"trainer\.max_epochs"):
@@ -91,7 +91,7 @@ def test_mistakes_raise_errors_to_catch(quick: dict[str, Any], monkeypatch: pyte
     assert failed.value.run.name == "fails"
 
 
-def test_the_public_names_are_there() -> None:
+def test_public_names_exist() -> None:
     for name in fmnist_cv.__all__:
         assert getattr(fmnist_cv, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'crossvalidate'"):

@@ -1,4 +1,4 @@
-"""A finished run is shown from a folder that cannot be written; an unfinished one says so before it trains."""
+"""A finished run in a read-only folder is shown; an unfinished one is refused before training."""
 
 from __future__ import annotations
 
@@ -72,18 +72,18 @@ def test_a_finished_run_is_shown(read_only: Path, standard: Path, capsys: pytest
     assert state(read_only) == before
 
 
-def test_an_unfinished_run_says_so_before_it_trains(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_run_is_refused_before_training(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fit.main(["--resume", str(read_only), "--refit"]) == USER_ERROR
     err = capsys.readouterr().err
     assert f"run {read_only} is unfinished, and its folder cannot be written; copy it to a writable place" in err
 
 
-def test_the_evaluation_goes_elsewhere_if_asked(read_only: Path, tmp_path: Path) -> None:
+def test_the_evaluation_is_written_elsewhere_on_request(read_only: Path, tmp_path: Path) -> None:
     assert evaluate.main([str(read_only), "--out", str(tmp_path / "scores")]) == OK
     assert (tmp_path / "scores" / "evaluation.json").is_file()
 
 
-def test_a_folder_that_can_be_written_keeps_nothing_of_the_question(tmp_path: Path) -> None:
+def test_the_check_leaves_no_files_in_a_writable_folder(tmp_path: Path) -> None:
     assert is_writable(tmp_path) and not list(tmp_path.iterdir())
     assert is_writable(tmp_path / "missing")  # which is another mistake, with a message of its own
     os.mkdir(tmp_path / "there")

@@ -84,7 +84,7 @@ HOLLOW: list[Callable[[dict[str, Any]], Any]] = [
 
 
 @pytest.mark.parametrize("hollow", HOLLOW, ids=lambda change: getattr(change, "__name__", ""))
-def test_a_hollow_checkpoint_is_refused(
+def test_a_checkpoint_with_missing_or_wrong_states_is_refused(
     interrupted: tuple[str, Path], hollow: Callable[[dict[str, Any]], Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, run = interrupted
@@ -102,7 +102,7 @@ def test_a_hollow_checkpoint_is_refused(
 
 
 def test_a_flipped_bit_in_the_weights_is_refused(interrupted: tuple[str, Path], capsys: Any) -> None:
-    """torch loads it without a word, and training would go on from other weights."""
+    """torch loads it silently, and training would continue from other weights."""
     config, run = interrupted
     path = run / "fold_0" / "last.ckpt"
     whole = path.read_bytes()
@@ -118,7 +118,7 @@ def test_a_flipped_bit_in_the_weights_is_refused(interrupted: tuple[str, Path], 
         path.write_bytes(whole)
 
 
-def test_the_whole_one_is_taken(interrupted: tuple[str, Path], capsys: Any) -> None:
+def test_an_intact_checkpoint_is_restored(interrupted: tuple[str, Path], capsys: Any) -> None:
     config, _ = interrupted
     assert fit.main(["--config", config, "--resume", "run"]) == OK
     assert "resumes after epoch 1" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Runs are made and found by their names, whatever else lies beside them."""
+"""Runs are created and found by name, whatever other files are in the folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make(log_dir: Path, *names: str, created: str | None = None) -> RunFolder:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", bytes(50), b"[]", b'{"created": 3}', b"\xff"])
-def test_a_damaged_run_stands_in_no_others_way(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_run_does_not_affect_others(tmp_path: Path, content: bytes) -> None:
     good, other = make(tmp_path, "good", created="2020-01-01T00:00:00+00:00"), make(tmp_path, "other")
     other.run_info.write_bytes(content)
     assert find_run(tmp_path, "e", "good") == good
@@ -53,7 +53,7 @@ def test_runs_that_start_in_the_same_second_have_names_of_their_own(tmp_path: Pa
         make(tmp_path, *names)
 
 
-def test_a_name_that_another_command_takes_meanwhile_is_left_to_it(tmp_path: Path) -> None:
+def test_a_name_that_another_command_uses_meanwhile_is_refused(tmp_path: Path) -> None:
     def fill(path: Path) -> None:
         (path / "mine").touch()
         if not (tmp_path / "e" / "t").exists():
@@ -67,7 +67,7 @@ def test_a_name_that_another_command_takes_meanwhile_is_left_to_it(tmp_path: Pat
     assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["t", "t_2"]
 
 
-def test_commands_in_the_same_second_make_runs_of_their_own(
+def test_commands_in_the_same_second_create_separate_runs(
     quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fmnist_cv.engine.preparation.default_run_names", lambda suffix: iter(["now", "now_2"]))
@@ -77,7 +77,7 @@ def test_commands_in_the_same_second_make_runs_of_their_own(
     assert cross_validate({**quick, "seed": 1}, resume="last").path.name == "now_2"
 
 
-def test_what_is_left_of_a_deleted_run_is_named_alike_by_run_and_resume(
+def test_remains_of_a_deleted_run_give_the_same_message_for_run_and_resume(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path, capsys: Any
 ) -> None:
     left = tmp_path / "logs" / "tiny" / "left"
@@ -94,7 +94,7 @@ def test_what_is_left_of_a_deleted_run_is_named_alike_by_run_and_resume(
     assert f"config {left / 'config.yaml'} cannot be read as YAML: No such file" in capsys.readouterr().err
 
 
-def test_a_run_that_is_gone_is_not_made_again(tmp_path: Path) -> None:
+def test_a_deleted_run_is_not_recreated(tmp_path: Path) -> None:
     gone = tmp_path / "e" / "gone"
     with pytest.raises(FileNotFoundError):
         FoldFolder(gone / "fold_0").make()
@@ -129,7 +129,7 @@ def test_a_link_in_the_place_of_a_half_written_file_is_not_written_through(tmp_p
     assert (tmp_path / "precious").read_text() == "mine" and not (tmp_path / "results.json").is_symlink()
 
 
-def test_what_belongs_into_a_run_is_not_written_through_a_link(tmp_path: Path) -> None:
+def test_files_of_a_run_are_not_written_through_a_link(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "exports").mkdir(parents=True)
     assert inside(run, run / "exports" / "best") == run / "exports" / "best"

@@ -1,4 +1,4 @@
-"""What would fail in the first epoch is refused before there is a run, in one line that says where it is to be mended."""
+"""What would fail in the first epoch is refused before the run is created, in one line that names the option."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ VALIDATES_ITSELF: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def refused(config: dict[str, Any]) -> str:
-    """What is said, after checking that nothing was left behind."""
+    """The error message, after checking that no files were left behind."""
     with pytest.raises(UserError) as refusal:
         cross_validate(config)
     assert not Path(config["log_dir"]).exists()
@@ -141,7 +141,7 @@ def test_a_metric_that_nothing_logs(quick: dict[str, Any], options: dict[str, An
 
 
 @pytest.mark.parametrize("where", ["step", "epoch end", "validation", "optimizer"])
-def test_what_a_users_module_raises_is_told_with_its_line(quick: dict[str, Any], where: str) -> None:
+def test_an_exception_of_a_user_module_is_reported_with_its_line(quick: dict[str, Any], where: str) -> None:
     quick["model"] = {"class_path": "users_modules.FailsInTraining", "init_args": {"where": where}}
     line = next(i for i, text in enumerate(USERS_MODULES.read_text().splitlines(), 1) if "raise LookupError" in text)
     assert refused(quick) == (
@@ -252,7 +252,7 @@ def test_users_modules_pass(tiny: dict[str, Any], name: str) -> None:
     assert sorted(os.listdir(run.path)) == ["config.yaml", "run.json", "splits.npz"]  # no events of TensorBoard
 
 
-def test_a_callbacks_metric_may_be_monitored_and_its_file_goes(quick: dict[str, Any], tmp_path: Path) -> None:
+def test_a_callbacks_metric_may_be_monitored_and_its_file_is_removed(quick: dict[str, Any], tmp_path: Path) -> None:
     quick["model"] = {"class_path": "users_modules.Logits"}
     quick["selection"] = {"monitor": "f1"}
     quick["trainer"] |= callback("users_modules.LogsInACallback")
@@ -260,7 +260,7 @@ def test_a_callbacks_metric_may_be_monitored_and_its_file_goes(quick: dict[str, 
     assert sorted(os.listdir(run.path)) == ["config.yaml", "run.json", "splits.npz"]
 
 
-def test_folds_do_not_notice(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sanity_check_does_not_change_the_folds(quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     quick["data"]["init_args"]["scaling"] = "standardise"
     quick["cv"] |= {"inner_holdout": 0.2}
     checked = outcome(cross_validate(quick, run="checked").path)

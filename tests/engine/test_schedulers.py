@@ -1,4 +1,4 @@
-"""Optimizers and schedulers that go wrong later in a training are refused before it, whoever has made them."""
+"""Optimizers and schedulers that would fail later in the training are refused before it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Checks(L.Callback):
 
 
 def refusal(configure: Callable[[Any], Any], is_refit: bool = False, **options: Any) -> str | None:
-    """What is said of a module whose optimizers are configured so, None for nothing."""
+    """The error message for a module with these optimizers, or None."""
     trainer = L.Trainer(
         **{"max_epochs": EPOCHS, **options},
         accelerator="cpu",
@@ -143,13 +143,13 @@ SHORT_FOR_A_REFIT = {
 
 @pytest.mark.parametrize("name", FITTING)
 @pytest.mark.parametrize("is_refit", [False, True])
-def test_what_lasts_long_enough_is_trained_with(name: str, is_refit: bool) -> None:
+def test_schedules_that_are_long_enough_are_accepted(name: str, is_refit: bool) -> None:
     assert refusal(FITTING[name], is_refit) is None
 
 
 @pytest.mark.parametrize("name", TOO_SHORT)
 @pytest.mark.parametrize("is_refit", [False, True])
-def test_what_would_fail_at_its_end_is_refused(name: str, is_refit: bool) -> None:
+def test_schedules_that_end_too_early_are_refused(name: str, is_refit: bool) -> None:
     configure, reason = TOO_SHORT[name]
     message = refusal(configure, is_refit)
     assert message is not None and reason in message
@@ -192,7 +192,7 @@ def test_the_steps_are_counted_as_they_will_be_taken(limits: dict[str, Any], is_
         (sequence([CONSTANT, chain([CONSTANT])], [3]), {}, False, "SequentialLR cannot hold a ChainedScheduler"),
     ],
 )
-def test_contradictions_are_named(make: Any, options: dict[str, Any], is_refit: bool, reason: str) -> None:
+def test_contradictory_monitors_are_reported(make: Any, options: dict[str, Any], is_refit: bool, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         raise UserError(refusal(schedule(make, **options), is_refit) or "")
 
@@ -258,7 +258,7 @@ def in_steps(total: int | None) -> dict[str, Any]:
         ("users_modules.OnPlateau", True, "monitors 'val/loss', but the refit trains on all images"),
     ],
 )
-def test_it_is_refused_before_there_is_a_run(
+def test_a_schedule_is_refused_before_the_run_is_created(
     quick: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
     tmp_path: Path,
@@ -278,7 +278,7 @@ def test_it_is_refused_before_there_is_a_run(
     assert not (tmp_path / "logs").exists()
 
 
-def test_a_length_left_out_fits_the_folds_and_the_refit(quick: dict[str, Any]) -> None:
+def test_an_unset_length_fits_the_folds_and_the_refit(quick: dict[str, Any]) -> None:
     quick["model"]["init_args"] |= in_steps(None)
     run = cross_validate(quick, refit=True).path
     for name, steps in (("fold_0", 7), ("refit", 10)):

@@ -79,7 +79,7 @@ def test_brier_agrees_with_scikit_learn_for_two_classes() -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(1, 40), n_classes=st.integers(2, 12))
-def test_report_is_consistent_in_itself(seed: int, n: int, n_classes: int) -> None:
+def test_report_is_self_consistent(seed: int, n: int, n_classes: int) -> None:
     probabilities, labels = random_predictions(n, seed, n_classes)
     report = classification_report(probabilities, labels, tuple(map(str, range(n_classes))))
     matrix = np.array(report["confusion_matrix"])
@@ -105,7 +105,7 @@ def test_probabilities_of_low_precision_are_recognised(dtype: torch.dtype) -> No
     torch.testing.assert_close(as_log_probabilities(probabilities).exp(), expected)
 
 
-def test_probabilities_a_hair_above_one_are_divided_by_their_sum() -> None:
+def test_probabilities_slightly_above_one_are_divided_by_their_sum() -> None:
     labels = torch.arange(100) % 2
     probabilities = (100.0 * torch.eye(2)[labels]).softmax(1) + 1e-6
     report = classification_report(probabilities, labels, ("a", "b"))
@@ -145,7 +145,7 @@ def data() -> SyntheticDataModule:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_prediction_puts_the_training_mode_back(data: SyntheticDataModule, training: bool) -> None:
+def test_prediction_restores_the_training_mode(data: SyntheticDataModule, training: bool) -> None:
     model = PartlyFrozen().train(training)
     modes = {name: module.training for name, module in model.named_modules()}
     statistics = model.features[5].running_mean.clone()

@@ -25,7 +25,7 @@ with filelock.FileLock(sys.argv[1]):
 """
 
 
-def test_folds_in_any_order_make_the_run_that_runs_them_all(
+def test_folds_run_alone_in_any_order_give_the_same_run(
     quick: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
     tmp_path: Path,
@@ -55,7 +55,7 @@ def test_missing_folds_are_run_by_resuming(quick: dict[str, Any]) -> None:
     assert outcome(result.path) == outcome(cross_validate(quick, run="whole").path)
 
 
-def test_a_fold_that_another_process_works_on_is_left_to_it(
+def test_a_fold_that_another_process_works_on_fails(
     quick: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
     tmp_path: Path,
@@ -141,7 +141,7 @@ def test_folds_of_another_config_do_not_join_the_run(
     assert "trainer.max_epochs (3 in the run, 2 here)" in capsys.readouterr().err
 
 
-def test_a_run_begun_with_one_fold_goes_on_with_all_from_its_own_config(
+def test_a_run_started_with_one_fold_resumes_with_all_from_its_own_config(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], tmp_path: Path
 ) -> None:
     """What the run saved is the experiment, not which fold that command ran."""

@@ -1,4 +1,4 @@
-"""A fold is one process on one device, whatever the environment says and whatever signals a queue sends."""
+"""A fold is one process on one device, whatever the environment variables and the signals of a queue."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_users_plugins_are_kept_and_cluster_environments_refused() -> None:
         make_trainer(accelerator="cpu", logger=False, plugins=[SLURMEnvironment()])
 
 
-def test_a_checkpoint_that_a_queue_asked_for_is_not_trained_on(
+def test_a_checkpoint_that_a_queue_requested_is_not_resumed_from(
     quick: dict[str, Any], set_environment: Callable[[dict[str, str]], None]
 ) -> None:
     """Lightning would load hpc_ckpt_1.ckpt from the fold's folder, in a SLURM job, before all else."""

@@ -125,7 +125,7 @@ def test_the_step_is_right_in_a_long_epoch(
     assert f"the training loss became nan in epoch 1, step {step} (" in capsys.readouterr().err
 
 
-def test_a_huge_learning_rate_is_told_as_such(
+def test_a_diverging_training_suggests_a_lower_learning_rate(
     quick: dict[str, Any], write_config: Callable[[dict[str, Any]], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     quick["model"]["init_args"]["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 1e30}}
@@ -160,7 +160,7 @@ def test_an_interrupt_ends_the_command_and_is_resumed(
 
 
 class FakeChild:
-    """Stands for a fold's process; the event that ends it is there at once."""
+    """Replaces a fold's process; its last event is available at once."""
 
     running = 0
     most_at_once = 0
@@ -191,7 +191,7 @@ class FakeChild:
     cores=st.integers(1, 8),
     gpus=st.integers(0, 3),
 )
-def test_each_fold_runs_once_and_no_more_at_a_time_than_asked_for(
+def test_each_fold_runs_once_and_no_more_at_a_time_than_requested(
     monkeypatch: pytest.MonkeyPatch, n_folds: int, asked: int | None, cores: int, gpus: int
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
@@ -233,10 +233,10 @@ def test_each_fold_runs_once_and_no_more_at_a_time_than_asked_for(
     ("cores", "asked", "threads"),
     [(1, None, 1), (2, None, 1), (4, None, 1), (8, None, 2), (8, 1, 8), (8, 2, 4), (8, 3, 2), (2, 4, 1)],
 )
-def test_the_threads_of_folds_side_by_side_are_no_more_than_the_cores(
+def test_parallel_folds_have_no_more_threads_than_cores(
     quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, cores: int, asked: int | None, threads: int
 ) -> None:
-    """With one per core where nothing is said; more workers than cores have a thread each."""
+    """By default one worker per core; with more workers than cores, each has one thread."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     quick["cv"] |= {"n_splits": 4, "workers": asked}
     seen: list[int] = []

@@ -128,7 +128,7 @@ def run_child(request: dict[str, Any]) -> None:
 
 
 def wait_for(child: int, request: dict[str, Any]) -> int:
-    """The child's exit status; negative is a signal. Kills it some seconds after a line of its output, if asked."""
+    """The child's exit status; negative is a signal. Kills it some seconds after a line of its output, on request."""
     if after := request["kill_after"]:
         while after["text"] not in Path(request["stdout"]).read_text():
             ended, status = os.waitpid(child, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""What users of the package might write: modules that know nothing of it, and some that go wrong."""
+"""User-defined modules for tests: modules that do not import the package, and some that fail."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fmnist_cv.models import BatchNormCNN, DenseNetwork
 EVENTS: list[str] = []  # what happened in this process, in order
 
 
-# -- modules of their own -----------------------------------------------------------------------------------
+# -- user-defined modules -----------------------------------------------------------------------------------
 
 
 class Logits(L.LightningModule):
@@ -350,7 +350,7 @@ class NeedsManyImages(Logits):
 
 
 class FailsInTraining(Logits):
-    """Where it fails is asked for: "step", "epoch end", "validation", "optimizer" or "checkpoint"."""
+    """Fails in the given place: "step", "epoch end", "validation", "optimizer" or "checkpoint"."""
 
     def __init__(self, where: str) -> None:
         super().__init__()

@@ -46,7 +46,7 @@ def test_scores_are_right_whatever_the_output_means(quick: dict[str, Any], name:
         np.testing.assert_allclose(result.out_of_fold()[0][validation], logits.softmax(1), atol=1e-6)
 
 
-def test_the_three_outputs_train_alike(quick: dict[str, Any]) -> None:
+def test_the_three_kinds_of_outputs_give_the_same_training(quick: dict[str, Any]) -> None:
     """They are one model, written in three ways."""
     results = {}
     for name in ("Logits", "LogSoftmax", "Softmax"):
@@ -56,7 +56,7 @@ def test_the_three_outputs_train_alike(quick: dict[str, Any]) -> None:
     np.testing.assert_allclose(results["Softmax"], results["Logits"], atol=1e-4)
 
 
-def test_one_that_logs_nothing_has_curves_all_the_same(quick: dict[str, Any]) -> None:
+def test_a_module_that_logs_nothing_still_has_curves(quick: dict[str, Any]) -> None:
     """The training loss is the mean of what the training step returned; with one batch that is the loss before it."""
     quick["model"] = {"class_path": "users_modules.Logits", "init_args": {"lr": 0.0}}
     quick["cv"]["holdout"] = 0.3
@@ -111,7 +111,7 @@ def test_its_own_metric_can_stop_the_training(quick: dict[str, Any]) -> None:
     assert "optimistic" in result.summary["headline"]["caveat"]
 
 
-def test_one_that_needs_no_optimizer_learns(quick: dict[str, Any]) -> None:
+def test_a_module_without_an_optimizer_learns(quick: dict[str, Any]) -> None:
     quick["cv"]["holdout"] = 0.3
     quick["model"] = {"class_path": "users_modules.NearestMean"}
     quick["trainer"]["max_epochs"] = 1
@@ -127,7 +127,7 @@ def test_one_that_needs_no_optimizer_learns(quick: dict[str, Any]) -> None:
         ("FiveClasses", r"(2, 10)"),
     ],
 )
-def test_what_cannot_work_is_refused_before_training(
+def test_unusable_modules_are_refused_before_training(
     quick: dict[str, Any],
     write_config: Callable[[dict[str, Any]], Path],
     tmp_path: Path,
@@ -156,7 +156,7 @@ def test_torchvisions_resnet18_runs_and_resumes(quick: dict[str, Any]) -> None:
     assert outcome(cross_validate(quick, resume="resnet").path) == before
 
 
-def test_one_that_views_colour_images_keeps_the_layout_it_knows(quick: dict[str, Any], tmp_path: Path) -> None:
+def test_a_module_that_uses_view_keeps_the_default_memory_layout(quick: dict[str, Any], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "colour.npz", images=rng.integers(0, 256, (60, 3, 28, 28), np.uint8), labels=np.arange(60) % 3)
     quick["data"] = {
