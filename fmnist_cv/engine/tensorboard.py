@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import unicodedata
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from fmnist_cv.utils.user_text import for_figure
 
 N_SAMPLES = 40
 LARGEST_SAMPLE = 128  # pixels of a sample's longer side
+CHARACTER_INCHES = 0.085  # of a tick label in matplotlib's default font
 HYPERPARAMETERS = ("model.", "data.", "seed", "cv.n_splits", "cv.holdout", "trainer.max_epochs")
 
 
@@ -130,9 +132,18 @@ def add_figure(writer: SummaryWriter, tag: str, figure: Figure, step: int | None
 def confusion_figure(report: ClassificationReport) -> Figure:
     """The confusion matrix as shares of each true class, annotated with counts."""
     size = min(2.5 + 0.55 * len(report["per_class"]), 14)
-    figure = Figure(figsize=(size, size), layout="constrained")
+    figure = Figure(figsize=(size, size))
     draw_confusion(figure.subplots(), report)
+    # from the lengths of the names: a layout engine would measure all texts, which takes as long as drawing them
+    longest = max(sum(_width(character) for character in for_figure(name)) for name in report["per_class"])
+    margin = 0.75 + min(longest * CHARACTER_INCHES, 0.4 * size)
+    figure.subplots_adjust(left=margin / size, bottom=margin / size, right=1 - 0.2 / size, top=1 - 0.4 / size)
     return figure
+
+
+def _width(character: str) -> int:
+    """Columns of a character: wide and full-width ones, e.g. Chinese ones, have two."""
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def draw_confusion(axes: Axes, report: ClassificationReport) -> None:
