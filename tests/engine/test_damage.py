@@ -259,7 +259,7 @@ def test_checkpoints_may_be_deleted(run: Path, monkeypatch: pytest.MonkeyPatch, 
     capsys.readouterr()
     assert evaluate.main([str(run)]) == USER_ERROR
     err = capsys.readouterr().err
-    assert f"{run / 'fold_0' / 'last.ckpt'} is not there" in err and f"delete the folder {run / 'fold_0'}" in err
+    assert f"{run / 'fold_0' / 'last.ckpt'} is missing" in err and f"delete the folder {run / 'fold_0'}" in err
 
 
 def test_a_run_of_an_older_version_is_read_as_before(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,7 +87,7 @@ def test_a_summary_that_cannot_be_written_is_written_later(
         assert fit.main(["--config", config, "--run", "full"]) == USER_ERROR
     err = capsys.readouterr().err
     assert err.startswith(
-        f"error: cannot write {run / file}: No space left on device; free some space there, and go on"
+        f"error: cannot write {run / file}: No space left on device; free some space there, and continue"
     )
     assert "--resume full" in err and "Traceback" not in err
     assert fit.main(["--config", config, "--resume", "full"]) == OK

@@ -118,7 +118,7 @@ def test_folds_are_written_inside_their_run_only(
     (run / name).symlink_to(elsewhere)
     assert fit.main(["--config", config, "--resume", "linked", "--refit"]) == FAILED
     err = capsys.readouterr().err
-    assert f"{name} failed: {run / name} is a symbolic link, but folds are written inside their run only" in err
+    assert f"{name} failed: {run / name} is a symbolic link, but folds are only written inside their run" in err
     assert not list(elsewhere.iterdir())
 
 
