@@ -165,9 +165,7 @@ def test_a_daemonic_process_runs_folds_sequentially_and_reports_the_reason(
     assert fit.main(["--config", config, "--cv.workers", "null", "--run", "one"]) == OK
     assert "one fold after another (cv.workers 1): this process is daemonic" in capsys.readouterr().out
     assert read_json(runs / "tiny" / "one" / "run.json")["environment"]["threads_per_fold"] == 2
-    with pytest.raises(
-        UserError, match="a search runs its folds in separate processes, but this process is daemonic"
-    ):
+    with pytest.raises(UserError, match="a search runs its folds in separate processes, but this process is daemonic"):
         tune({"name": "s", "experiment": config, "space": {"model.dropout": {"float": [0.0, 0.5]}}, "trials": 1})
 
 
