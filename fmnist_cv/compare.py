@@ -22,16 +22,16 @@ from fmnist_cv.utils.user_text import make_console, print_line
 DESCRIPTION = """
 Compare finished runs on the same data and splits, pair by pair: corrected resampled t-test on the shared folds, Bayesian
 correlated t-test with a region of practical equivalence, McNemar's test on the held-out images and on the test set,
-effect size, and a sentence in plain words. Runs on other data or splits are refused. The images are not needed.
+effect sizes, and the result in words. Runs on different data or splits cannot be compared. The images are not needed.
 
   python -m fmnist_cv.compare lightning_logs/patel-ann/a lightning_logs/sharifi-cnn/b
   python -m fmnist_cv.compare lightning_logs/*/k5 --rope 0.3 --json comparison.json
 
-How to read it: the t-test asks whether such models, trained on other images of the kind, would differ; p-values of
-several pairs are adjusted by Holm. The chances are what to believe of the difference after seeing these folds: one run
-better, both equal but for the region of practical equivalence, the other better. McNemar's test is about the very models
-at hand; the test set is a check, not what to choose by. d is the mean over the standard deviation of the folds'
-differences, which depends on the size of the folds. All differences are in points of accuracy.
+How to read it: the t-test compares the training procedures: would models trained on other samples of such images differ?
+p-values of several pairs are adjusted by Holm's method. P(...) are posterior probabilities that the first run is better,
+that both are practically equivalent, and that the second is better. McNemar's test compares these trained models; use
+the test set as a check, not to choose a model. d is the mean over the standard deviation of the folds' differences
+(Cohen's d), which depends on the size of the folds. All differences are in percentage points of accuracy.
 """
 
 
@@ -70,7 +70,7 @@ def make_parser() -> CommandParser:
 
 
 def show(found: Comparisons, console: Console) -> None:
-    """Print the runs, the pairs, what to know of them, and the finding."""
+    """Print the runs, the pairwise tests, remarks, and the result in words."""
     rows = [
         [
             str(i),
@@ -83,7 +83,7 @@ def show(found: Comparisons, console: Console) -> None:
         ]
         for i, run in enumerate(found.runs, 1)
     ]
-    columns = ["", "run", "epoch", "mean", "sd", "95 % interval", "vote on the test set"]
+    columns = ["", "run", "epoch", "mean", "sd", "95 % confidence interval", "ensemble on the test set"]
     if all(run["test_vote"] is None for run in found.runs):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     console.print()
@@ -107,12 +107,12 @@ def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
     columns = (
         "",
         "difference",
-        "corrected 95 % interval",
+        "corrected 95 % confidence interval",
         "p",
         "d",
-        f"first > {rope}",
-        f"within {rope}",
-        f"second > {rope}",
+        f"P(first > {rope})",
+        f"P(within {rope})",
+        f"P(second > {rope})",
     )
     rows = []
     for pair in pairs:
@@ -122,18 +122,32 @@ def _t_tests(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
             cells += [_interval(pair.t_test.low, pair.t_test.high), p_value(pair.t_test.p), f"{pair.effect_size:+.2f}"]
             cells += [probability_in_words(chance) for chance in (chances.a_better, chances.equal, chances.b_better)]
         rows.append(cells)
-    return rich_table("Differences on the shared folds, in points", columns, rows)
+    return rich_table(
+        "Corrected resampled t-test and Bayesian correlated t-test on the shared folds; differences in percentage points",
+        columns,
+        rows,
+    )
 
 
 def _mcnemars(pairs: list[Comparison], numbers: dict[str, int]) -> Table:
-    columns = ("", "on", "images", "first alone", "second alone", "difference", "95 % interval", "p", "Cohen's g")
+    columns = (
+        "",
+        "images",
+        "n",
+        "only first correct",
+        "only second correct",
+        "difference",
+        "95 % confidence interval",
+        "p",
+        "Cohen's g",
+    )
     rows = [
         [f"{numbers[pair.a]} - {numbers[pair.b]}", what, *_mcnemar_cells(test)]
         for pair in pairs
         for what, test in (("held-out images", pair.out_of_fold), ("test set", pair.test))
         if test is not None
     ]
-    return rich_table("McNemar's test: images that one of the two alone has right", columns, rows, left=("on",))
+    return rich_table("McNemar's test; differences in percentage points", columns, rows, left=("images",))
 
 
 def _mcnemar_cells(test: McNemarResult) -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m fmnist_cv.evaluate`: score a run's networks on its test set, or on other images of the same classes."""
+"""`python -m fmnist_cv.evaluate`: score a run's models on its test set, or on other images of the same classes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 WIDEST_MATRIX = 16  # classes whose confusion matrix is printed
 
 DESCRIPTION = """
-Score the networks of a finished run: each fold's, their soft vote, and the answer that is always the same class. Without
---data, on the run's test set, whose scores must come out again; with --data, on images that the run has never seen.
+Score the models of a finished run: each fold's, their soft-voting ensemble, and the baseline that always predicts the
+most frequent class. Without --data, on the run's test set, whose scores must be reproduced; with --data, on new images.
 
   python -m fmnist_cv.evaluate lightning_logs/sharifi-cnn/2026-01-31_12-00-00
   python -m fmnist_cv.evaluate RUN --data my.npz
@@ -28,7 +28,7 @@ Score the networks of a finished run: each fold's, their soft vote, and the answ
   python -m fmnist_cv.evaluate RUN --data my_module.MyDataModule
 
 evaluation.json and evaluation.md are written to evaluations/<data>-<part>/ in the run's folder, or to --out. Another
-evaluation that is there already is not overwritten.
+evaluation in that folder is not overwritten.
 """
 
 DATA = """

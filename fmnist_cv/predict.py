@@ -1,4 +1,4 @@
-"""`python -m fmnist_cv.predict`: classify photos and other image files with a run's networks."""
+"""`python -m fmnist_cv.predict`: classify photos and other image files with a run's models."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ FORMATS = ("table", "csv", "json")
 ENDINGS = {"": "table", ".txt": "table", ".csv": "csv", ".json": "json"}  # of the file that is written
 
 DESCRIPTION = """
-Classify image files with the networks of a finished run: the folds' vote, its probability, and how many of the folds
-agree. Files that cannot be read are reported and skipped; the exit status is then 1.
+Classify image files with the models of a finished run: the label of the soft-voting ensemble, its probability, and how
+many of the folds agree. Files that cannot be read are reported and skipped; the exit status is then 1.
 
   python -m fmnist_cv.predict lightning_logs/sharifi-cnn/2026-01-31_12-00-00 shirt.jpg
   python -m fmnist_cv.predict RUN photos/ --out predictions.csv
@@ -39,13 +39,13 @@ agree. Files that cannot be read are reported and skipped; the exit status is th
 
 EPILOG = """
 preprocessing:
-  auto           an image of exactly the networks' size is taken as it is: for 28x28, a garment light on black. Any other
-                 is taken for a photo of a garment before a plain background, as fashion-mnist; networks that take
-                 another size or colours get it resized
+  auto           an image of exactly the models' size is used as it is: for 28x28, a light garment on black. Any other is
+                 treated as a photo of a garment on a plain background, as by fashion-mnist; for models that take
+                 another size or colours it is resized
   fashion-mnist  as Fashion-MNIST was made: trimmed, longest side 28 pixels, sharpened, centred, negated, grey
-  none           resized where the size is another, and nothing else
-  A network knows what it has seen: Fashion-MNIST's shoes all point to the left, and those that point to the right may
-  be taken for bags.
+  none           resized where the size differs, and nothing else
+  Models recognise what they were trained on: Fashion-MNIST's shoes all point to the left, and shoes that point to the
+  right may be classified as bags.
 """
 
 
@@ -150,9 +150,9 @@ def _write(found: FilePredictions, form: str, out: Path | None) -> None:
 
 def as_text(found: FilePredictions) -> str:
     """The table without colours, 120 characters wide."""
-    console = Console(file=io.StringIO(), width=120)
-    console.print(_table(found))
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    text = io.StringIO()
+    Console(file=text, width=120).print(_table(found))
+    return text.getvalue()
 
 
 def as_csv(found: FilePredictions) -> str:
@@ -178,7 +178,7 @@ def as_json(found: FilePredictions) -> str:
 
 
 def _table(found: FilePredictions) -> Table:
-    """File, label with its probability, agreement, runner-up with its probability, and what was done to the image."""
+    """File, label with its probability, agreement, second class with its probability, and preprocessing."""
     rows = found.table.to_dict("records")
     folder = _common_folder([row["file"] for row in rows])
     table = Table(title=plain(f"files in {folder}") if folder else None, title_justify="left")

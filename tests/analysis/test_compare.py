@@ -129,7 +129,7 @@ def test_two_folds_have_neither_interval_nor_t_test(compared: Path, capsys: pyte
     assert [run["accuracy"]["low"] for run in found.runs] == [None, None]
     assert found.remarks[1].startswith("Two folds give no reliable estimate of the spread, so there is neither")
     assert main([str(compared / "halves-dense" / "run"), str(compared / "halves-linear" / "run")]) == 0
-    assert "Differences on the shared folds" not in capsys.readouterr().out
+    assert "Corrected resampled t-test" not in capsys.readouterr().out
 
 
 def test_of_repeats_mcnemars_test_takes_the_first_and_the_t_test_all(compared: Path) -> None:
