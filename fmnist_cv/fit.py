@@ -12,7 +12,7 @@ from rich.console import Console
 from fmnist_cv.command_line import FAILED, OK, command, print_files
 from fmnist_cv.config import options as experiment_options
 from fmnist_cv.config.help import show_help_if_requested
-from fmnist_cv.config.options import make_short_parser, parse, refuse_misspelt_options
+from fmnist_cv.config.options import make_short_parser, parse, read_configs, refuse_misspelt_keys
 from fmnist_cv.config.sections import TRAINER_OPTIONS
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.writable import is_writable
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user error, 130 for Ctrl-C."""
     show_help_if_requested(arguments, make_short_parser, make_parser)
-    refuse_misspelt_options(arguments, make_short_parser(), "trainer", *(f"trainer.{name}" for name in TRAINER_OPTIONS))
+    arguments = read_configs(arguments)
+    refuse_misspelt_keys(arguments, make_short_parser(), "trainer", *(f"trainer.{name}" for name in TRAINER_OPTIONS))
 
     # here, since the help and misspelt options need neither torch nor Lightning
     from fmnist_cv.config.experiment import Experiment

@@ -38,15 +38,18 @@ for command in COMMANDS:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main([command, "--help"])
 for wrong in ("fit --config=quickstart --trainer.max_epoch=3", "fit --cv.n_split=3", "fit --trainer.strategy=ddp",
-              "tune --trails=3", "compare a b --ropes=1", "evaluate a --modell=best"):
+              "fit --config=quickstrat", "tune --config=quickstart", "tune --trails=3", "compare a b --ropes=1", "evaluate a --modell=best"):
     assert main(wrong.split()) == 2
 """
     *errors, found = imported(code).splitlines()
     assert found == "[]"
+    assert errors[3].startswith("error: config quickstrat does not exist; did you mean 'quickstart'?")
+    assert errors[4].startswith("error: config quickstart does not exist; give a YAML file, or one of ")
     assert errors == [
         "error: 'trainer.max_epoch' is not an option; did you mean 'trainer.max_epochs'?",
         "error: 'cv.n_split' is not an option; did you mean 'cv.n_splits'?",
         "error: trainer.strategy is set by the engine and cannot be given: each fold runs on one device",
+        *errors[3:5],
         "error: 'trails' is not an option; did you mean 'trials'?",
         "error: '--ropes' is not an option; did you mean '--rope'? See python -m fmnist_cv.compare --help",
         "error: '--modell' is not an option; did you mean '--model'? See python -m fmnist_cv.evaluate --help",

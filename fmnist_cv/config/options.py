@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -175,26 +176,38 @@ def add_run_options(parser: ArgumentParser) -> None:
     )
 
 
-def refuse_misspelt_options(arguments: Sequence[str], parser: ArgumentParser, *more: str) -> None:
-    """Refuse options whose names are nearly right, before the full parser and all that it imports is needed.
+def refuse_misspelt_keys(arguments: Sequence[str], parser: ArgumentParser, *more: str) -> None:
+    """Refuse options and keys of configs that are nearly right, before the full parser and all that it imports is needed.
 
     Args:
-        arguments: the command line's.
+        arguments: the command line's, with the configs' texts, see `read_configs`.
         parser: one that has the options of this package.
         more: names of other options.
 
     Raises:
-        UserError: an option's name is misspelt.
+        UserError: a name is misspelt.
     """
     known = [option.dest for option in private.options_of(parser)] + list(more)
     open_ended = tuple(
         f"{key}." for key in known if key not in ("cv", "selection", "trainer")
     )  # classes and their keys
-    for argument in arguments:
-        word = argument.removeprefix("--").partition("=")[0].removesuffix("+")
-        is_known = not argument.startswith("--") or word in known or word.startswith(open_ended)
+    for word in _keys_of(arguments):
+        is_known = word in known or word.startswith(open_ended)
         if not is_known and (message := misspelt_key(word, known)):
             raise UserError(message)
+
+
+def _keys_of(arguments: Sequence[str]) -> Iterator[str]:
+    """The names of options, and the keys of configs down to those of a section."""
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        if name == "--config":
+            with suppress(UserError, yaml.YAMLError):  # which the parser reports
+                content = load_yaml(value)
+                for key, section in content.items() if isinstance(content, dict) else ():
+                    yield from (f"{key}.{inner}" for inner in section) if isinstance(section, dict) else [str(key)]
+        elif name.startswith("--"):
+            yield name.removeprefix("--").removesuffix("+")
 
 
 def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "") -> Namespace:
@@ -209,11 +222,20 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "")
         UserError: an unknown key, a wrong type, a missing or unreadable config.
     """
     try:
-        arguments = [_find_config(a, subfolder) for a in _joined(arguments)]
+        arguments = read_configs(arguments, subfolder)
         _check_values(parser, arguments)
         return parser.parse_args(arguments)
     except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(error, parser)) from None
+
+
+def read_configs(arguments: Sequence[str], subfolder: str = "") -> list[str]:
+    """The arguments with the text of each config in the place of its name.
+
+    Raises:
+        UserError: there is no such config, or it is not a mapping of keys to values.
+    """
+    return [_find_config(argument, subfolder) for argument in _joined(arguments)]
 
 
 def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
