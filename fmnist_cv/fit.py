@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fmnist_cv.analysis.finished_run import CrossValidationResult
 
 
-@command(if_interrupted="go on from the last finished epochs with --resume last")
+@command(if_interrupted="continue from the last completed epochs with --resume last")
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user error, 130 for Ctrl-C."""
     show_help_if_requested(arguments, make_short_parser, make_parser)
@@ -44,14 +44,14 @@ def main(arguments: list[str]) -> int:
     except FoldsMissing as error:
         print_line(
             console,
-            f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all with "
+            f"Done. The summary waits for {', '.join(error.missing)}: run them with --cv.fold, or all of them with "
             f"--resume {error.run.name}",
         )
         return OK
     except FoldsFailed as error:
         for name, (reason, traceback) in error.failures.items():
             print(f"\n{traceback}{name} failed: {reason}", file=sys.stderr)
-        print(f"\nThe other folds are kept. Try again with --resume {error.run.name}", file=sys.stderr)
+        print(f"\nThe completed folds are kept. Try again with --resume {error.run.name}", file=sys.stderr)
         return FAILED
     show(result, console)
     if experiment.report:
@@ -99,21 +99,21 @@ def show(result: CrossValidationResult, console: Console) -> None:
 def build_report(result: CrossValidationResult, console: Console) -> None:
     """Build report.html where the run has changed since it was built.
 
-    A report that cannot be built leaves the run finished, and its exit status 0.
+    A report that cannot be built does not change the command's exit status: the run is complete.
     """
-    from fmnist_cv.reporting.current import is_current  # here, since each fold's process imports this module
+    from fmnist_cv.reporting.current import is_current
     from fmnist_cv.reporting.page import write_report
 
     if is_current(result):
         return
     if not is_writable(result.path):
-        print_line(console, "\nThe run's folder cannot be written: its report is left as it is.")
+        print_line(console, "\nThe run's folder cannot be written: its report is not updated.")
         return
     try:
         write_report(result, console)
     except Exception as error:
         print(
-            f"the run is finished, but its report.html could not be made: {error}; try again with python -m "
+            f"the run is complete, but its report.html could not be built: {error}; try again with python -m "
             f"fmnist_cv.report {result.path}",
             file=sys.stderr,
         )

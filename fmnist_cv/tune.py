@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fmnist_cv.search.tuning import SearchResult
 
 
-@command(if_interrupted="the same command goes on with the study")
+@command(if_interrupted="run the same command again to resume the study")
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user error, 130 for Ctrl-C."""
     show_help_if_requested(arguments, make_parser, make_parser)
@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {reason}; run the same command again to resume the study", file=sys.stderr)
         return USER_ERROR
     except (TrialsFailed, FoldsFailed) as error:
-        print(f"\n{error}\nWhat is finished is kept; the same command goes on", file=sys.stderr)
+        print(f"\n{error}\nCompleted folds are kept; run the same command again to resume the study", file=sys.stderr)
         return FAILED
     show(result, console)
     return OK

@@ -123,7 +123,7 @@ def test_a_report_that_cannot_be_made_leaves_the_run_finished_and_says_how_to_tr
     status, out, err = main("--config", write(quick, tmp_path), "--run", "first")
     run = tmp_path / "logs" / "tiny" / "first"
     assert status == OK and "Validation accuracy" in out and "Best model:" in out
-    assert err.startswith("the run is finished, but its report.html could not be made: data file ")
+    assert err.startswith("the run is complete, but its report.html could not be built: data file ")
     assert err.rstrip().endswith(f"try again with python -m fmnist_cv.report {run}")
     assert (run / "results.json").is_file() and not (run / "report.html").exists()
 

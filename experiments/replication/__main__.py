@@ -17,7 +17,7 @@ from fmnist_cv.utils.paths import shortened
 from fmnist_cv.utils.user_text import make_console, print_line
 
 
-@command(if_interrupted="the same command goes on from the last finished epochs")
+@command(if_interrupted="run the same command again to continue from the last completed epochs")
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if a run failed, 2 for a user error, 130 for Ctrl-C."""
     console = make_console()
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     check_writable(options.out, "--out", "")
     if chosen:
         check_writable(options.log_dir)
-    then = ", and the same command goes on: all runs are kept"
+    then = ", and run the same command again: all runs are kept"
     try:
         with explain_disk_errors(options.log_dir, then), explain_disk_errors(options.out, then):
             try:
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     except RowsFailed as error:
         for name, (reason, traceback) in error.failures.items():
             print(f"\n{traceback}{name} failed: {reason}", file=sys.stderr)
-        print("\nAll other runs are kept; the same command tries the failed ones again", file=sys.stderr)
+        print("\nAll other runs are kept; run the same command again for the failed ones", file=sys.stderr)
         return FAILED
     return OK
 

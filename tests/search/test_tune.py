@@ -153,7 +153,7 @@ def test_ctrl_c_stops_everything_and_the_command_resumes(searched: Search, tmp_p
     os.kill(command.pid, signal.SIGINT)
     out, err = command.communicate(timeout=60)
     assert command.returncode == 130, out + err
-    assert "interrupted; the same command goes on" in err and "Traceback" not in err
+    assert "interrupted; run the same command again to resume the study" in err and "Traceback" not in err
     before = opened(str(journal)).get_trials()
     assert {t.state for t in before} <= {TrialState.FAIL, TrialState.COMPLETE}
     assert main([f"--config={tmp_path / 'search.yaml'}", "--workers=2", "--trials=3"]) == 0
