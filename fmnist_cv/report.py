@@ -8,9 +8,10 @@ from fmnist_cv.command_line import OK, CommandParser, command, print_files
 from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
-Build a finished run's report again: one HTML file that needs no network, with scores and intervals, curves, a confusion
-matrix whose cells show their images, reliability, the most confident mistakes, and likely label errors, near-duplicates
-and outliers, which label_issues.csv lists, too. `python -m fmnist_cv.fit` builds it after the last fold.
+Build a finished run's report again: one HTML file that needs no network, with scores and intervals, curves, a
+confusion matrix whose cells show their images, reliability, the most confident mistakes, and likely label errors,
+near-duplicates and outliers, which label_issues.csv lists, too. `python -m fmnist_cv.fit` builds it after the last
+fold.
 
   python -m fmnist_cv.report lightning_logs/quickstart/2025-01-31_12-00-00
   python -m fmnist_cv.report lightning_logs/quickstart/2025-01-31_12-00-00 --tensorboard
