@@ -206,7 +206,7 @@ NEARLY: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "sampler": (
         lambda: search(sampler="TPESampelr", space={LR: {"float": [0.1, 1.0]}}),
-        "sampler is 'TPESampelr'; did you mean 'TPESampler'? There are grid, ",
+        "sampler is 'TPESampelr'; did you mean 'TPESampler'? Choose from grid, ",
     ),
     "space": (
         lambda: search(space={LR: {"float": [0.1, 1.0], "stepp": 0.1}}),

@@ -61,7 +61,7 @@ def given_value(lines: Sequence[Line], about: Line) -> str | None:
         patterns = (
             r"Got value: (.*)",
             r"import path (?:string|format): (.*)",
-            r"Not of type \w+: (.*) is no ",
+            r"Not of type \w+: (.*) is not? ",
             r"thus ('.*') is not accepted as",
             r"Unable to load config '(.*)'",
         )
