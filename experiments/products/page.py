@@ -76,7 +76,7 @@ def steps(found: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def described(step: dict[str, Any]) -> str:
     """What is new in a step; the results were written when the paper was called an account."""
-    return step["what"].replace("the account's", "the paper's")
+    return str(step["what"]).replace("the account's", "the paper's")
 
 
 def own(found: dict[str, Any]) -> list[str]:

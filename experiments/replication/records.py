@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import yaml
@@ -21,6 +21,19 @@ from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.errors import UserError
 
+
+class VariantRecord(TypedDict):
+    """The runs of a variant, and what they were run with.
+
+    `overrides` are those of the row's definition, `settings` the whole experiment without seed and log_dir; `runs` has a
+    record per seed, see `_record`.
+    """
+
+    overrides: dict[str, Any]
+    settings: dict[str, Any]
+    runs: list[dict[str, Any]]
+
+
 CURVE_POINTS = 100  # epochs kept of a longer history
 
 
@@ -34,7 +47,7 @@ class RowRecords:
 
     def __init__(self, row: Row, out: Path) -> None:
         self.row, self.path = row, out / row.table / f"{row.name}.json"
-        self.variants: dict[str, dict[str, Any]] = {}
+        self.variants: dict[str, VariantRecord] = {}
         self._read()
 
     def _read(self) -> None:
@@ -80,8 +93,8 @@ class RowRecords:
             self._add(variant, settings, record)
 
     def _add(self, variant: str, settings: dict[str, Any], record: dict[str, Any]) -> None:
-        entry = self.variants.setdefault(variant, {"runs": []})
-        entry |= {"overrides": self.row.variants[variant], "settings": settings}
+        entry = self.variants.setdefault(variant, {"runs": [], "overrides": {}, "settings": {}})
+        entry["overrides"], entry["settings"] = self.row.variants[variant], settings
         others = [
             run for run in entry["runs"] if run["seed"] != record["seed"]
         ]  # another command may have had the same

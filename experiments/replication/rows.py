@@ -84,7 +84,7 @@ class Row:
     def seeds_of(self, variant: str) -> int:
         """How many seeds of a variant are run where the command does not say."""
         seeds = self.seeds if self.variants[variant].get("reported", self.reported) is not None else 1
-        return self.variants[variant].get("seeds", seeds)
+        return int(self.variants[variant].get("seeds", seeds))
 
 
 def load_rows(folder: Path = HERE) -> dict[str, Row]:

@@ -92,7 +92,7 @@ class RowResults(RowRecords):
 
     def seconds_per_epoch(self, variant: str) -> float:
         """Training time of an epoch of the fastest fold: other processes slowed some of them down."""
-        return min(fold["seconds_per_epoch"] for run in self.runs(variant) for fold in run["folds"])
+        return min(float(fold["seconds_per_epoch"]) for run in self.runs(variant) for fold in run["folds"])
 
     def seconds(self) -> float:
         """Wall time of all folds, one after another.
@@ -100,7 +100,7 @@ class RowResults(RowRecords):
         A resumed fold's wall time is that of its last process alone: it counts as no less than its training.
         """
         return sum(
-            max(wall, fold["epochs"] * fold["seconds_per_epoch"])
+            max(float(wall), float(fold["epochs"] * fold["seconds_per_epoch"]))
             for variant in self.variants
             for run in self.runs(variant)
             for wall, fold in zip(run["times"]["fold_wall_seconds"], run["folds"], strict=True)
@@ -108,7 +108,7 @@ class RowResults(RowRecords):
 
     def parameters(self, variant: str) -> int:
         """Weights of the network."""
-        return self.runs(variant)[0]["n_parameters"]
+        return int(self.runs(variant)[0]["n_parameters"])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Keeps studies beside this file: their numbers, and a journal of their trials without who ran them.
 
-    python experiments/search/keep.py lightning_logs/sharifi-cnn-tpe ...
+    python -m experiments.search.keep lightning_logs/sharifi-cnn-tpe ...
 
 Then makes README.md anew.
 """
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 import optuna
-import page
 
+from experiments.search import page
 from fmnist_cv.search.optuna_internals import quiet_optuna
 from fmnist_cv.search.records import OWNER
 from fmnist_cv.search.storage import StudyStorage

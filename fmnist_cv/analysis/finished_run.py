@@ -173,7 +173,7 @@ class CrossValidationResult:
         Raises:
             UserError: splits.npz is damaged.
         """
-        from fmnist_cv.data.splits import load_splits
+        from fmnist_cv.data.split_files import load_splits
 
         groups = self.data.train_images.groups
         return load_splits(

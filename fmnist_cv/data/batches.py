@@ -50,7 +50,7 @@ class ImageBatches:
         rows = self.data.images.flatten(1)  # rows are copied faster than blocks of several axes
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = order[start : start + self.batch_size]
-            yield rows.index_select(0, batch).unflatten(1, shape), self.data.labels.index_select(0, batch)
+            yield rows.index_select(0, batch).view(-1, *shape), self.data.labels.index_select(0, batch)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)
@@ -89,7 +89,7 @@ class Scaling:
         if name == "none":
             return cls((0.0,) * channels, (1.0,) * channels)
         histogram = np.zeros((channels, 256), dtype=np.int64)  # exact, and small whatever the number of images
-        for chunk in torch.from_numpy(indices).split(5_000):
+        for chunk in torch.split(torch.from_numpy(indices), 5_000):
             for channel, pixels in enumerate(images[chunk.to(images.device)].cpu().transpose(0, 1).flatten(1)):
                 histogram[channel] += np.bincount(pixels.numpy(), minlength=256)
         values = np.arange(256.0)

@@ -16,7 +16,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
-from fmnist_cv.data.splits import load_splits, save_splits
+from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.run_names import create_run, default_run_names, find_run

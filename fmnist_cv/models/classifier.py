@@ -185,7 +185,8 @@ class ImageClassifier(L.LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Probabilities float32 (b, n_classes)."""
-        return self(batch[0]).float().softmax(1)  # of log-probabilities it gives the probabilities themselves
+        outputs: Tensor = self(batch[0])
+        return outputs.float().softmax(1)  # of log-probabilities it gives the probabilities themselves
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training loss (with smoothing and weights, without the L2 term) and accuracy."""

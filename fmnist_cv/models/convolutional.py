@@ -82,7 +82,8 @@ class BatchNormCNN(ImageClassifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (b, in_channels, image_size, image_size) to logits (b, n_classes)."""
-        return self.classifier(self.features(images))
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
 
 
 @dataclass
@@ -189,7 +190,8 @@ class ConvolutionalNetwork(ImageClassifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (b, in_channels, image_size, image_size) to logits (b, n_classes)."""
-        return self.classifier(self.features(images))
+        logits: Tensor = self.classifier(self.features(images))
+        return logits
 
 
 class LeNet5(ConvolutionalNetwork):

@@ -58,7 +58,8 @@ class DenseNetwork(ImageClassifier):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (b, c, h, w) with c * h * w = in_features to logits (b, n_classes)."""
-        return self.layers(images)
+        logits: Tensor = self.layers(images)
+        return logits
 
 
 class LinearClassifier(DenseNetwork):

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from fmnist_cv.data.splits import Indices, Split, SplitPlan, check_splits, load_splits, make_splits, save_splits
+from fmnist_cv.data.split_files import load_splits, save_splits
+from fmnist_cv.data.splits import Indices, Split, SplitPlan, check_splits, make_splits
 from fmnist_cv.errors import UserError
 
 Problem = tuple[Indices, SplitPlan, Indices | None]

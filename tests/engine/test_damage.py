@@ -20,7 +20,7 @@ from running import outcome
 from fmnist_cv import CrossValidationResult, compare, evaluate, export, fit, predict, report
 from fmnist_cv.command_line import OK, USER_ERROR
 from fmnist_cv.config.identity import identity
-from fmnist_cv.data.splits import load_splits
+from fmnist_cv.data.split_files import load_splits
 from fmnist_cv.engine.fold_scoring import load_checkpoint
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
 from fmnist_cv.errors import UserError
