@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from running import Commands
 
 from fmnist_cv import cross_validation, fit
 from fmnist_cv.command_line import OK, USER_ERROR
@@ -471,13 +472,15 @@ def test_a_folder_that_is_no_run_does_not_stand_in_the_way(main: Main, quick: di
 
 
 @pytest.mark.parametrize("case", ["misspelt_trainer_key", "truncated_data"])
-def test_user_errors_in_a_process_of_its_own(quick: dict[str, Any], tmp_path: Path, case: str) -> None:
+def test_user_errors_in_a_process_of_its_own(
+    commands: Commands, quick: dict[str, Any], tmp_path: Path, case: str
+) -> None:
     change, message = USER_ERRORS[case]
     change(quick, tmp_path)
-    ended = command("--config", write(quick, tmp_path), cwd=tmp_path)
-    assert ended.returncode == USER_ERROR
-    assert ended.stderr.startswith("error: ") and message in ended.stderr
-    assert ended.stderr.count("\n") == 1 and "Traceback" not in ended.stdout
+    ended = commands.run("--config", write(quick, tmp_path), folder=tmp_path)
+    assert ended.status == USER_ERROR
+    assert ended.err.startswith("error: ") and message in ended.err
+    assert ended.err.count("\n") == 1 and "Traceback" not in ended.out
     assert not (tmp_path / "logs").exists()
 
 

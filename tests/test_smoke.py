@@ -17,7 +17,6 @@ import pytest
 import yaml
 from PIL import Image
 
-from fmnist_cv.command_line import COMMANDS
 from fmnist_cv.data.synthetic_images import draw_garments
 
 pytestmark = pytest.mark.slow
@@ -77,17 +76,3 @@ def test_every_command_works_as_a_process_of_its_own(folder: Path) -> None:
     assert (run / "report.html").exists()
     start("export", run, "--format", "safetensors", "--out", "exported", cwd=folder)
     assert (folder / "exported" / "weights.safetensors").exists()
-
-
-def test_fmnist_cv_runs_each_command(folder: Path) -> None:
-    """In one process, since it imports the same modules."""
-    code = (
-        "import sys\nfrom fmnist_cv.command_line import COMMANDS, main\n"
-        "for name in COMMANDS:\n"
-        "    try:\n        main([name, '--help'])\n"
-        "    except SystemExit as ended:\n        assert ended.code == 0, name\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUTF8": "1"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert all(f"fmnist_cv.{name}" in done.stdout for name in COMMANDS)

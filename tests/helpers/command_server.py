@@ -1,16 +1,18 @@
-"""Runs `fmnist_cv.fit` in processes of their own that share one import of torch and Lightning, and kills them.
+"""Runs the commands in processes of their own that share one import of torch and Lightning, and kills them.
 
-A program of its own, spoken to over its stdin and stdout: one JSON request per line, one JSON answer each. For each
-request it forks; the child changes nothing but where the output goes, and dies at the point it is told to die at.
-See `Commands` in conftest.py for the other side.
+A program of its own that reads a JSON request per line from stdin and writes a JSON answer each to stdout. To start a
+command it forks; the child does what `python -m fmnist_cv.COMMAND` does, with its own folder, environment and output, and
+dies at the point it is told to die at. See `Commands` in running.py for the other side.
 """
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import json
 import os
 import re
+import runpy
 import signal
 import sys
 import time
@@ -18,8 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fmnist_cv.analysis.compared_runs
 import fmnist_cv.cross_validation as cross_validation
-from fmnist_cv import fit, runtime
+import fmnist_cv.inference.export
+import fmnist_cv.reporting.page
+import fmnist_cv.search.tuning  # noqa: F401  all that commands import, before the first is started
+from fmnist_cv import runtime
 
 
 class KillPoint:
@@ -117,42 +123,69 @@ def run_child(request: dict[str, Any]) -> None:
     for descriptor, path in ((1, request["stdout"]), (2, request["stderr"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdin.close()
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have set to be ignored
     os.environ.update(request["environment"])
-    os.sched_getaffinity = lambda process: set(range(request["cores"]))  # decides the folds' threads
-    runtime.cpu_quota = lambda: float("inf")
+    if request["folder"]:
+        os.chdir(request["folder"])
+    sys.path[0] = os.getcwd()
+    if (cores := request["cores"]) is not None:
+        os.sched_getaffinity = lambda process: set(range(cores))  # decides the folds' threads
+        runtime.cpu_quota = lambda: float("inf")
     if request["in_process"]:
         cross_validation.warm_up = lambda: None  # spares a process that would import torch and never be used
     if request["kill"]:
         KillPoint(**request["kill"])
-    os._exit(fit.main(request["arguments"]))
+    module = f"fmnist_cv.{request['command']}"
+    sys.modules.pop(module, None)
+    sys.argv = [module, *request["arguments"]]
+    status = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
-def wait_for(child: int, request: dict[str, Any]) -> int:
-    """The child's exit status; negative is a signal. Kills it some seconds after a line of its output, on request."""
-    if after := request["kill_after"]:
-        while after["text"] not in Path(request["stdout"]).read_text():
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.005)
-        time.sleep(after["seconds"])
-        os.kill(child, signal.SIGKILL)
+def start(request: dict[str, Any]) -> int:
+    """The number of the process that runs the command."""
+    for name in ("stdout", "stderr"):
+        Path(request[name]).write_text("")
+    child = os.fork()
+    if not child:
+        try:
+            run_child(request)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(70)
+    return child
+
+
+def ended(child: int, wait: bool) -> int | None:
+    """A process's exit status, negative for a signal; None while it runs, unless it is waited for."""
+    found, status = os.waitpid(child, 0 if wait else os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None
+
+
+def kill_after(child: int, output: str, text: str, seconds: float) -> int:
+    """Kill a process some seconds after a text of its output; its exit status."""
+    while text not in Path(output).read_text():
+        if (status := ended(child, wait=False)) is not None:
+            return status
+        time.sleep(0.005)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def serve() -> None:
     for line in sys.stdin:
-        request = json.loads(line)
-        for name in ("stdout", "stderr"):
-            Path(request[name]).write_text("")
-        child = os.fork()
-        if not child:
-            try:
-                run_child(request)
-            except BaseException:
-                sys.excepthook(*sys.exc_info())
-                os._exit(70)
-        print(json.dumps({"status": wait_for(child, request)}), flush=True)
+        action, arguments = json.loads(line)
+        answer: Callable[..., int | None] = {"start": start, "ended": ended, "kill_after": kill_after}[action]
+        print(json.dumps(answer(*arguments)), flush=True)
 
 
 if __name__ == "__main__":

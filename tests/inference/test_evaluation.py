@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import given, strategies as st
+from running import Commands
 
 from fmnist_cv import evaluate
 from fmnist_cv.data import Images
@@ -158,13 +157,12 @@ def test_another_evaluation_is_not_overwritten(own_run: Path, save: Save) -> Non
     assert json.loads((folder / "evaluation.json").read_text())["fingerprint"] == json.loads(first)["fingerprint"]
 
 
-def test_the_command_as_a_process(own_run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fmnist_cv.evaluate", own_run]
-    ended = subprocess.run([*command, "--out", tmp_path / "out"], capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
+def test_the_command_as_a_process(commands: Commands, own_run: Path, tmp_path: Path) -> None:
+    ended = commands.run(own_run, "--out", tmp_path / "out", command="evaluate")
+    assert ended.status == 0, ended.err
     for text in ("fold_2", "ensemble", "always T-shirt/top", "9 Ankle boot", "are reproduced", "SYNTHETIC"):
-        assert text in ended.stdout
-    assert str(tmp_path / "out" / "evaluation.md") in ended.stdout
+        assert text in ended.out
+    assert str(tmp_path / "out" / "evaluation.md") in ended.out
 
 
 def test_mistakes_of_the_command_end_with_status_2(

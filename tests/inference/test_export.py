@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from running import Commands
 from torch import Tensor, nn
 
 import fmnist_cv
@@ -336,11 +336,10 @@ def test_a_users_network_is_exported_too_and_loaded_by_whoever_passes_its_class(
 # -- the command --------------------------------------------------------------------------------------------
 
 
-def test_the_command_as_a_process(run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "fmnist_cv.export", run, "--format", "safetensors", "--out", tmp_path / "out"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 0 and ended.stderr == ""
-    assert f"{tmp_path}/out/weights.safetensors  (" in ended.stdout
+def test_the_command_as_a_process(commands: Commands, run: Path, tmp_path: Path) -> None:
+    ended = commands.run(run, "--format", "safetensors", "--out", tmp_path / "out", command="export")
+    assert ended.status == 0 and ended.err == ""
+    assert f"{tmp_path}/out/weights.safetensors  (" in ended.out
 
 
 def test_mistakes_of_the_command_end_with_status_2(

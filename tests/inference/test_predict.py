@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import Commands
 
 from fmnist_cv.inference.ensemble import load_ensemble
 from fmnist_cv.inference.files import predict_files
@@ -19,19 +20,20 @@ from fmnist_cv.predict import main
 Garments = Callable[[int], list[Path]]
 
 
-def test_as_a_process_it_predicts_what_it_can_and_tells_of_the_rest(run: Path, garments: Garments) -> None:
+def test_as_a_process_it_predicts_what_it_can_and_tells_of_the_rest(
+    commands: Commands, run: Path, garments: Garments
+) -> None:
     paths = garments(12)
     folder = paths[0].parent
     (folder / "text.png").write_text("I am no image")
-    command = [sys.executable, "-m", "fmnist_cv.predict", run, folder, "--format", "csv"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 1
-    assert ended.stderr.splitlines() == [
+    ended = commands.run(run, folder, "--format", "csv", command="predict")
+    assert ended.status == 1
+    assert ended.err.splitlines() == [
         "SYNTHETIC: these networks were trained on synthetic images; do not trust their labels",
         f"skipped: {folder}/text.png is no image, or of another format than JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF",
         "1 of 13 files were skipped",
     ]
-    rows = list(csv.DictReader(io.StringIO(ended.stdout)))
+    rows = list(csv.DictReader(io.StringIO(ended.out)))
     expected = predict_files(load_ensemble(run), paths)
     assert {row["file"]: row["label"] for row in rows} == dict(
         zip(map(str, paths), expected.table["label"], strict=True)

@@ -7,8 +7,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from running import Commands
 
 from fmnist_cv import CrossValidationResult
 from fmnist_cv.analysis.tables import percent, summary_lines
@@ -263,15 +262,16 @@ def test_a_changed_run_is_refused_and_its_report_kept(garments: CrossValidationR
 # -- the command --------------------------------------------------------------------------------------------
 
 
-def test_the_command_builds_the_same_report_anew(garments: CrossValidationResult, tmp_path: Path) -> None:
+def test_the_command_builds_the_same_report_anew(
+    commands: Commands, garments: CrossValidationResult, tmp_path: Path
+) -> None:
     run = Path(shutil.copytree(garments.path, tmp_path / "run", symlinks=True))
     before = {name: (run / name).read_bytes() for name in ("report.html", "label_issues.csv")}
     for name in before:
         (run / name).unlink()
-    command = [sys.executable, "-m", "fmnist_cv.report", str(run)]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert (ended.returncode, ended.stderr) == (0, "")
-    trust, *files = ended.stdout.splitlines()
+    ended = commands.run(run, command="report")
+    assert (ended.status, ended.err) == (0, "")
+    trust, *files = ended.out.splitlines()
     assert "may be mistakes of the model" in trust  # after an epoch or two
     assert files == [f"Report:        {run}/report.html", f"Label issues:  {run}/label_issues.csv"]
     assert {name: (run / name).read_bytes() for name in before} == before

@@ -23,6 +23,8 @@ import yaml
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
 
+from running import Commands, Started
+
 from fmnist_cv import fit
 from fmnist_cv.search.storage import StudyStorage
 from fmnist_cv.search.trials import MAX_DEATHS
@@ -45,7 +47,14 @@ def start(searched: Search, folder: Path, *arguments: object) -> subprocess.Pope
         signal.signal(signal.SIGINT, hear)
 
 
-def folds_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
+def start_forked(commands: Commands, searched: Search, folder: Path, *arguments: object) -> Started:
+    """The same without the time that it takes to import everything."""
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(searched))
+    return commands.start(f"--config={path}", *arguments, command="tune", folder=folder)
+
+
+def folds_of(command: subprocess.Popen[str] | Started) -> list[psutil.Process]:
     """The processes that train folds just now: descendants of the command's fork server."""
     try:
         servers = psutil.Process(command.pid).children()
@@ -54,7 +63,7 @@ def folds_of(command: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
-def kill_a_fold(command: subprocess.Popen[str], chance: random.Random) -> bool:
+def kill_a_fold(command: Started, chance: random.Random) -> bool:
     folds = folds_of(command)
     if not folds:
         return False
@@ -160,11 +169,11 @@ def test_ctrl_c_stops_everything_and_the_command_resumes(searched: Search, tmp_p
     check_every_trial_finished_once(opened(str(journal)), 3)
 
 
-def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
+def test_two_commands_share_a_study(commands: Commands, searched: Search, tmp_path: Path) -> None:
     searched |= {"log_dir": "logs"}  # relative to where each is started
-    commands = [start(searched, tmp_path, "--workers", 1) for _ in range(2)]
+    both = [start_forked(commands, searched, tmp_path, "--workers", 1) for _ in range(2)]
     ended = []
-    for command in commands:
+    for command in both:
         out, err = command.communicate(timeout=240)
         assert command.returncode == 0, out + err
         ended.append(sum(line.startswith("trial ") and ": fold " not in line for line in out.splitlines()))
@@ -176,6 +185,7 @@ def test_two_commands_share_a_study(searched: Search, tmp_path: Path) -> None:
 
 
 def survive(
+    commands: Commands,
     searched: Search,
     tmp_path: Path,
     where: str,
@@ -187,7 +197,7 @@ def survive(
     """Kill folds and the command itself repeatedly; then check the study."""
     chance, killed = random.Random(0), 0
     for round_ in range(n_rounds):
-        command = start(searched, tmp_path, "--workers", 4, *storage)
+        command = start_forked(commands, searched, tmp_path, "--workers", 4, *storage)
         now = 0
         while command.poll() is None and not folds_of(command):
             time.sleep(0.1)
@@ -202,7 +212,7 @@ def survive(
         killed += now
         if round_ < n_rounds - 1 and command.poll() is None:
             os.kill(command.pid, signal.SIGKILL)
-            command.communicate()
+            command.wait()
             if after_kill is not None:
                 after_kill()
     out, err = command.communicate(timeout=240)
@@ -211,14 +221,14 @@ def survive(
     check_every_trial_finished_once(opened(where), searched["trials"])
 
 
-def test_four_workers_survive_being_killed(searched: Search, tmp_path: Path) -> None:
+def test_four_workers_survive_being_killed(commands: Commands, searched: Search, tmp_path: Path) -> None:
     journal = tmp_path / "logs" / "study" / "study.journal"
 
     def tear() -> None:
         with open(journal, "ab") as file:
             file.write(b'{"op_code":5,"worker_id":"torn')
 
-    survive(searched | {"trials": 6}, tmp_path, str(journal), [], n_rounds=3, after_kill=tear)
+    survive(commands, searched | {"trials": 6}, tmp_path, str(journal), [], n_rounds=3, after_kill=tear)
 
 
 # -- PostgreSQL ---------------------------------------------------------------------------------------------
@@ -269,10 +279,10 @@ def server() -> Iterator[Server]:
 
 
 def test_a_study_in_postgresql_survives_kills_and_a_restart_of_the_server(
-    searched: Search, tmp_path: Path, server: Server
+    commands: Commands, searched: Search, tmp_path: Path, server: Server
 ) -> None:
     def restart() -> None:
         server.stop()
         server.start()
 
-    survive(searched, tmp_path, server.url, ["--storage", server.url], n_rounds=2, while_running=restart)
+    survive(commands, searched, tmp_path, server.url, ["--storage", server.url], n_rounds=2, while_running=restart)
