@@ -22,7 +22,6 @@ import pytest
 import yaml
 from optuna.storages import RetryHeartbeatStaleTrialCallback
 from optuna.trial import TrialState
-
 from running import Commands, Started
 
 from fmnist_cv import fit
