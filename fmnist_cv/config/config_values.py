@@ -22,7 +22,7 @@ _KEYS = re.compile(
 def as_yaml_values(value: Any) -> Any:
     """Defaults of Lightning's callbacks that YAML cannot hold, members of string enumerations and devices, as strings."""
     if isinstance(value, Namespace):
-        return Namespace({key: as_yaml_values(item) for key, item in vars(value).items()})
+        return Namespace({key: as_yaml_values(item) for key, item in vars(value).items()})  # type: ignore[no-untyped-call]
     if isinstance(value, list):
         return [as_yaml_values(item) for item in value]
     if isinstance(value, torch.device):

@@ -82,9 +82,8 @@ class Experiment:
 
     def to_yaml(self) -> str:
         """The resolved config: every option with its value, enough to repeat the run."""
-        return self._parser.dump(
-            Namespace({key: self.config[key] for key in SECTIONS}), skip_validation=True, skip_unset=False
-        )
+        text: str = self._parser.dump(self._sections(), skip_validation=True, skip_unset=False)
+        return text
 
     def replaced(self, **values: Any) -> Experiment:
         """The same experiment with other values of dotted keys, given with `__` for the dots."""
@@ -105,6 +104,10 @@ class Experiment:
         """The dotted keys whose values make two experiments compute different things."""
         return differences(load_yaml(self.to_yaml()), load_yaml(other.to_yaml()))
 
+    def _sections(self) -> Namespace:
+        """The config without the options of the command."""
+        return Namespace({key: self.config[key] for key in SECTIONS})  # type: ignore[no-untyped-call]
+
     # -- checks ---------------------------------------------------------------------------------------------
 
     def _check_types(self) -> None:
@@ -113,7 +116,7 @@ class Experiment:
             if not isinstance(self.config[section], Namespace):
                 raise UserError(f"{section} is {self.config[section]!r}; it is a section with keys of its own")
         try:
-            self._parser.validate(Namespace({key: self.config[key] for key in SECTIONS}), skip_unset=False)
+            self._parser.validate(self._sections(), skip_unset=False)
         except (argparse.ArgumentError, TypeError, ValueError) as error:
             raise UserError(explain(error, self._parser)) from None
 

@@ -62,7 +62,7 @@ def _check_images(data: KFoldDataModule) -> None:
     train, test = data.train_images, data.test_images  # a broken test file must be found before training
     if test is not None and test.shape != train.shape:
         raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
-    present = train.labels.unique().tolist()
+    present = sorted(set(train.labels.tolist()))
     if len(present) < 2:
         raise UserError(f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two")
 
@@ -89,7 +89,7 @@ def _check_forward(experiment: Experiment, parts: FoldParts) -> None:
     expected = (2, len(data.class_names))
     if not isinstance(outputs, torch.Tensor) or outputs.shape != expected:
         got = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
-        present = train.labels.unique().tolist()
+        present = sorted(set(train.labels.tolist()))
         absent = [f"'{name}'" for i, name in enumerate(train.class_names) if i not in present]
         also = f"; no training image is of the class {', '.join(absent[:5])}" if absent else ""
         raise UserError(

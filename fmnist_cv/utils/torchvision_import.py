@@ -51,8 +51,8 @@ def make_torchvision_importable() -> None:
     import torch
 
     try:
-        torch.ops.load_library(str(extension))
+        torch.ops.load_library(str(extension))  # type: ignore[no-untyped-call]
     except OSError:
-        _stub = torch.library.Library("torchvision", "DEF")
+        _stub = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
         _stub.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _stub.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -44,7 +44,8 @@ def for_csv(table: pd.DataFrame) -> pd.DataFrame:
         return f"'{value}" if value.startswith(_FORMULA) else value
 
     safe = table.apply(lambda column: column if is_numeric_dtype(column) else column.map(cell))
-    return safe.set_axis([cell(name) for name in table.columns], axis=1)
+    renamed: pd.DataFrame = safe.set_axis([cell(name) for name in table.columns], axis=1)
+    return renamed
 
 
 def for_figure(text: str, longest: int = 24) -> str:
