@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     console = make_console()
     options = parse(make_parser(), arguments)
     try:
-        with console.status("checking the space: the ends of each range and every choice"):
+        with console.status("checking the search space: the ends of each range and every choice"):
             search = Search.from_namespace(options)
         result = tune(search, workers=options.workers, storage=options.storage, console=console)
     except STORAGE_UNAVAILABLE as error:

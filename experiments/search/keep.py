@@ -1,8 +1,8 @@
-"""Keeps studies beside this file: their numbers, and a journal of their trials without who ran them.
+"""Copies studies into this folder: their numbers, and a journal of their trials without their processes.
 
     python -m experiments.search.keep lightning_logs/sharifi-cnn-tpe ...
 
-Then makes README.md anew.
+Then regenerates README.md.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def quiet_optuna() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-            # given whenever a database has heartbeats and trials are asked for outside `Study.optimize`
+            # issued by each `Study.ask` of a study in a database with heartbeats
             warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used")
             yield
     finally:

@@ -197,7 +197,7 @@ def _choice(prefix: str, entry: Any, where: str) -> CategoricalChoice:
 def _only(entry: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in entry:
         if key not in known:
-            hint = did_you_mean(str(key), known, f"there are {', '.join(known)}")
+            hint = did_you_mean(str(key), known, f"choose from {', '.join(known)}")
             raise UserError(f"{where}.{key} is not an option{hint}")
 
 

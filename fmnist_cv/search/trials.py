@@ -159,9 +159,8 @@ class TrialRunner:
             options["trainer__logger"] = False  # a fold's figures take longer than a small network's epoch
         try:
             experiment = self.search.experiment(values_of(self.search.space, trial.params), **options)
-            prepared = prepare_run(
-                experiment, **run_or_resume(experiment, trial.user_attrs[RUN]), same_data=self.search.data
-            )
+            run = run_or_resume(experiment, trial.user_attrs[RUN])
+            prepared = prepare_run(experiment, **run, same_data=self.search.data)
         except (DataNotFound, CannotWrite):  # the same for any other trial
             raise
         except UserError as error:
@@ -178,8 +177,7 @@ class TrialRunner:
         self._pool.start(running.job)
 
     def _handle(self, job: FoldJob, event: Event) -> None:
-        running = next((running for running in self._running.values() if running.job is job), None)
-        if running is None:
+        if (running := next((r for r in self._running.values() if r.job is job), None)) is None:
             return
         self.display.fold_event(running.trial.number, running.fold, event)
         match event:
@@ -247,28 +245,22 @@ class TrialRunner:
     ) -> None:
         """Store the trial as completed. Pruned or diverged ones, too, since samplers learn more from these."""
         trial = running.trial
-        attributes: dict[str, object] = {
-            PRUNED: pruned,
-            CURVES: running.curves,
-            SECONDS: time.monotonic() - running.began,
-        }
-        if diverged is not None:
-            attributes[DIVERGED] = diverged
+        seconds = time.monotonic() - running.began
         del self._running[trial.number]
         self._failed_in_a_row.clear()
+        attributes = {PRUNED: pruned, DIVERGED: diverged, CURVES: running.curves, SECONDS: seconds}
         self._store_outcome(trial, attributes, score)
 
     def _fail(self, trial: optuna.Trial, reason: str, may_retry: bool = False) -> None:
         """Store the trial as failed: for good, or, where the machine may be the cause, to be retried."""
         run = trial.user_attrs[RUN]
         self._dispatcher.failures[run] += 1
-        attributes: dict[str, object] = {INTERRUPTED: reason} if may_retry else {}
-        self._store_outcome(trial, attributes | {FAILED: reason}, None)
+        self._store_outcome(trial, {INTERRUPTED: reason if may_retry else None, FAILED: reason}, None)
         self._failed_in_a_row.add(run)
         if len(self._failed_in_a_row) >= MAX_FAILED_IN_A_ROW:
             raise TrialsFailed(f"{MAX_FAILED_IN_A_ROW} trials failed one after another; the last one: {reason}")
 
-    def _store_outcome(self, trial: optuna.Trial, attributes: dict[str, object], score: float | None) -> None:
+    def _store_outcome(self, trial: optuna.Trial, attributes: Mapping[str, object], score: float | None) -> None:
         def store() -> None:
             for key, value in attributes.items():
                 trial.set_user_attr(key, value)

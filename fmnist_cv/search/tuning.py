@@ -111,7 +111,7 @@ def tune(
     warm_up()
     given_workers, workers = workers, workers or min(default_workers(None, search.base.devices()), search.n_trials)
     study = run_study(search, workers, storage, console)
-    then = ", and the same command goes on: all trials are kept"
+    then = ", and run the same command again: all trials are kept"
     # other commands of the same study wait for this lock, and then find the results
     lock = search.folder / ".afterwards.lock"
     with explain_disk_errors(search.base.log_dir, then), quiet_optuna():

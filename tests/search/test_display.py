@@ -27,7 +27,7 @@ def trial(number: int, *scores: float, **attributes: str | None) -> FrozenTrial:
 
 
 def shown(terminal: bool) -> str:
-    """Of four trials one is there already, one is fully evaluated, one is pruned, one fails."""
+    """Of four trials one is already completed, one is fully evaluated, one is pruned, one fails."""
     console = Console(file=io.StringIO(), width=200, force_terminal=terminal, no_color=True)
     full, pruned = trial(1, 0.8, 0.84, **{PRUNED: None}), trial(2, 0.3, **{PRUNED: "after folds"})
     before, failed = trial(0, 0.5, 0.6, **{PRUNED: None}), trial(3, **{FAILED: "its process died"})

@@ -36,7 +36,7 @@ EASY_INNER = [evaluated(0.80, [0.90, 0.95], [0.92, 0.97]), evaluated(0.78, [0.88
         (EASY_INNER, [], 0, 0.85, INNER, 0.75),  # 0.05 below the best in the inner part: 0.05 below its score
         (EASY_INNER, [], 0, 0.91, INNER, None),
         (EASY_INNER, [], 0, 0.05, INNER, 0.0),
-        (EASY_INNER, [0.81], 0, 0.10, INNER, None),  # would look the best, so it goes on
+        (EASY_INNER, [0.81], 0, 0.10, INNER, None),  # would look best, so it continues
     ],
 )
 def test_accuracies_of_one_kind_are_compared(
