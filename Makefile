@@ -24,8 +24,9 @@ ARGUMENTS ?= $(if $(ROWS),--only $(ROWS),--all)
 demo: $(VENV)/.installed
 	$(VENV)/bin/python -m fmnist_cv.fit --config configs/quickstart.yaml
 
+# Three processes keep two cores busy: some tests wait for others that they start.
 test: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal
 
 test-slow: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -m slow
@@ -34,7 +35,7 @@ test-gpu: $(VENV)/.installed-test
 	FMNIST_CV_TEST_GPU=0 $(VENV)/bin/python -m pytest -m gpu
 
 coverage: $(VENV)/.installed-test
-	$(VENV)/bin/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	$(VENV)/bin/python -m pytest -n 3 --dist worksteal --cov --cov-report=term
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .

@@ -1,6 +1,6 @@
 """Each command as a process of its own, started as a user starts it: what CI runs on each system and version of Python.
 
-Slow, since each process imports torch; in the ordinary suite, each command's own tests start one such process.
+Slow, since each process imports torch; the ordinary tests fork commands from a process that has (command_server.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from fmnist_cv.data.synthetic_images import draw_garments
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def folder(tiny: dict[str, Any], tmp_path: Path) -> Path:
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tiny))
     (tmp_path / "search.yaml").write_text(yaml.safe_dump(search))
-    Image.fromarray(np.asarray(draw_garments(1, 0)[0][0])).save(tmp_path / "garment.png")
+    Image.fromarray(np.asarray(make_synthetic_images(1, 0)[0][0])).save(tmp_path / "garment.png")
     return tmp_path
 
 
