@@ -106,8 +106,8 @@ class CommandParser(argparse.ArgumentParser):
         """
         options, unknown = self.parse_known_args(arguments)
         if unknown:
-            word = unknown[0].partition("=")[0]
-            known = [name for action in self._actions for name in action.option_strings]
+            word = unknown[0].partition("=")[0].lstrip("-")
+            known = [name.lstrip("-") for action in self._actions for name in action.option_strings]
             hint = did_you_mean(word, known, f"see {self.prog} --help")
             raise UserError(f"'{shortened(word)}' is not an option{hint}")
         return options

@@ -11,7 +11,7 @@ from rich.console import Console
 from fmnist_cv.analysis.tables import difference_of, interval_cell, interval_of, percent, rich_table
 from fmnist_cv.command_line import FAILED, OK, USER_ERROR, command, print_files
 from fmnist_cv.config.help import show_help_if_requested
-from fmnist_cv.config.options import parse, read_configs, refuse_misspelt_keys
+from fmnist_cv.config.options import parse
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.search import settings
 from fmnist_cv.utils.user_text import make_console, print_line
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if trials failed, 2 for a user error, 130 for Ctrl-C."""
     show_help_if_requested(arguments, make_parser, make_parser)
-    arguments = read_configs(arguments, "search")
-    refuse_misspelt_keys(arguments, make_parser())
+    options = parse(make_parser(), arguments, "search")
 
-    # here, since the help and misspelt options need neither torch nor Lightning
+    # here, since the help and wrong options need neither torch nor Lightning
     from fmnist_cv.cross_validation import FoldsFailed
     from fmnist_cv.search.search import Search
     from fmnist_cv.search.storage import STORAGE_UNAVAILABLE, first_line
@@ -35,7 +34,6 @@ def main(arguments: list[str]) -> int:
     from fmnist_cv.search.tuning import tune
 
     console = make_console()
-    options = parse(make_parser(), arguments)
     try:
         with console.status("checking the search space: the ends of each range and every choice"):
             search = Search.from_namespace(options)

@@ -53,7 +53,7 @@ def test_a_command_gets_the_rest_of_the_line_and_gives_its_status(capsys: Output
     [
         (
             ["a", "--modell=best"],
-            "'--modell' is not an option; did you mean '--model'? See python -m fmnist_cv.evaluate",
+            "'modell' is not an option; did you mean 'model'? See python -m fmnist_cv.evaluate",
         ),
         (
             ["a", "--model=bets"],

@@ -38,7 +38,7 @@ for command in COMMANDS:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main([command, "--help"])
 for wrong in ("fit --config=quickstart --trainer.max_epoch=3", "fit --cv.n_split=3", "fit --trainer.strategy=ddp",
-              "fit --config=quickstrat", "tune --config=quickstart", "tune --trails=3", "compare a b --ropes=1", "evaluate a --modell=best"):
+              "fit --config=quickstrat", "tune --config=quickstart", "tune --trails=3", "tune --wrong=3", "compare a b --ropes=1", "evaluate a --modell=best"):
     assert main(wrong.split()) == 2
 """
     *errors, found = imported(code).splitlines()
@@ -51,8 +51,9 @@ for wrong in ("fit --config=quickstart --trainer.max_epoch=3", "fit --cv.n_split
         "error: trainer.strategy is set by the engine and cannot be given: each fold runs on one device",
         *errors[3:5],
         "error: 'trails' is not an option; did you mean 'trials'?",
-        "error: '--ropes' is not an option; did you mean '--rope'? See python -m fmnist_cv.compare --help",
-        "error: '--modell' is not an option; did you mean '--model'? See python -m fmnist_cv.evaluate --help",
+        "error: 'wrong' is not an option; see python -m fmnist_cv.tune --help",
+        "error: 'ropes' is not an option; did you mean 'rope'? See python -m fmnist_cv.compare --help",
+        "error: 'modell' is not an option; did you mean 'model'? See python -m fmnist_cv.evaluate --help",
     ]
 
 

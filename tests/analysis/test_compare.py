@@ -278,7 +278,7 @@ def test_nothing_is_overwritten(compared: Path, capsys: Any) -> None:
             "--rope: 'wide' is not a number; see python -m fmnist_cv.compare --help",
         ),
         (["nowhere", "there", "--rope", "0"], "the region of practical equivalence is 0 points"),
-        (["nowhere", "there", "--ropes", "1"], "'--ropes' is not an option; did you mean '--rope'?"),
+        (["nowhere", "there", "--ropes", "1"], "'ropes' is not an option; did you mean 'rope'?"),
     ],
 )
 def test_mistakes_are_told_in_a_line(arguments: list[str], reason: str, capsys: Any) -> None:
