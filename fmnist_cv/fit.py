@@ -12,7 +12,7 @@ from rich.console import Console
 from fmnist_cv.command_line import FAILED, OK, command, print_files
 from fmnist_cv.config import options as experiment_options
 from fmnist_cv.config.help import show_help_if_requested
-from fmnist_cv.config.options import make_short_parser, parse, read_configs, refuse_misspelt_keys
+from fmnist_cv.config.options import make_short_parser, parse, read_configs, refuse_unknown_keys
 from fmnist_cv.config.sections import TRAINER_OPTIONS
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.writable import is_writable
@@ -28,9 +28,9 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 1 if a fold failed, 2 for a user error, 130 for Ctrl-C."""
     show_help_if_requested(arguments, make_short_parser, make_parser)
     arguments = read_configs(arguments)
-    refuse_misspelt_keys(arguments, make_short_parser(), "trainer", *(f"trainer.{name}" for name in TRAINER_OPTIONS))
+    refuse_unknown_keys(arguments, make_short_parser(), "trainer", *(f"trainer.{name}" for name in TRAINER_OPTIONS))
 
-    # here, since the help and misspelt options need neither torch nor Lightning
+    # here, since the help and wrong options need neither torch nor Lightning
     from fmnist_cv.config.experiment import Experiment
     from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 

@@ -13,7 +13,9 @@ import pytest
 from running import environment
 
 from fmnist_cv import fit
-from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS, TRAINER_OPTIONS
+from fmnist_cv.config.class_paths import keys_below
+from fmnist_cv.config.sections import PART_KEYS, RESERVED_TRAINER_OPTIONS, TRAINER_OPTIONS
+from fmnist_cv.data.module import SPLIT_ARGUMENTS
 
 HEAVY = ("torch", "lightning", "torchvision", "torchmetrics", "optuna", "matplotlib")
 
@@ -37,19 +39,21 @@ from fmnist_cv.command_line import COMMANDS, main
 for command in COMMANDS:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         main([command, "--help"])
-for wrong in ("fit --config=quickstart --trainer.max_epoch=3", "fit --cv.n_split=3", "fit --trainer.strategy=ddp",
+for wrong in ("fit --config=quickstart --trainer.max_epoch=3", "fit --cv.n_split=3", "fit --trainer.strategy=ddp", "fit --lr=3", "fit --zzz=3",
               "fit --config=quickstrat", "tune --config=quickstart", "tune --trails=3", "tune --wrong=3", "compare a b --ropes=1", "evaluate a --modell=best"):
     assert main(wrong.split()) == 2
 """
     *errors, found = imported(code).splitlines()
     assert found == "[]"
-    assert errors[3].startswith("error: config quickstrat does not exist; did you mean 'quickstart'?")
-    assert errors[4].startswith("error: config quickstart does not exist; give a YAML file, or one of ")
+    assert errors[5].startswith("error: config quickstrat does not exist; did you mean 'quickstart'?")
+    assert errors[6].startswith("error: config quickstart does not exist; give a YAML file, or one of ")
     assert errors == [
         "error: 'trainer.max_epoch' is not an option; did you mean 'trainer.max_epochs'?",
         "error: 'cv.n_split' is not an option; did you mean 'cv.n_splits'?",
         "error: trainer.strategy is set by the engine and cannot be given: each fold runs on one device",
-        *errors[3:5],
+        "error: 'lr' is not an option; did you mean 'model.optimizer.init_args.lr'?",
+        "error: 'zzz' is not an option; see python -m fmnist_cv.fit --help",
+        *errors[5:7],
         "error: 'trails' is not an option; did you mean 'trials'?",
         "error: 'wrong' is not an option; see python -m fmnist_cv.tune --help",
         "error: 'ropes' is not an option; did you mean 'rope'? See python -m fmnist_cv.compare --help",
@@ -73,6 +77,14 @@ def test_all_options_of_lightnings_trainer_are_known() -> None:
     """They are listed, so that a misspelt one is refused before Lightning is imported."""
     parameters = set(signature(L.Trainer).parameters)
     assert parameters == {*TRAINER_OPTIONS, *RESERVED_TRAINER_OPTIONS}
+
+
+def test_keys_that_are_suggested_are_those_of_the_classes() -> None:
+    """They are listed, too; of an optimizer only some."""
+    model = [f"model.{key}" for key in keys_below("fmnist_cv.models.ImageClassifier")]
+    data = [f"data.{key}" for key in keys_below("fmnist_cv.data.ArrayDataModule") if key not in SPLIT_ARGUMENTS]
+    assert {*PART_KEYS} <= {*model, *data}
+    assert not [key for key in {*model, *data} - {*PART_KEYS} if not key.startswith("model.optimizer.init_args.")]
 
 
 @pytest.mark.parametrize("name", ["fmnist_cv.fit", "fmnist_cv.tune"])

@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from fmnist_cv.config.jsonargparse_internals import private
-from fmnist_cv.config.jsonargparse_internals.messages import explain, misspelt_key
+from fmnist_cv.config.jsonargparse_internals.messages import explain, known_keys, unknown_key
 from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.config.yaml_files import check_yaml, load_yaml, read_yaml_text
 from fmnist_cv.errors import UserError, did_you_mean
@@ -176,8 +176,8 @@ def add_run_options(parser: ArgumentParser) -> None:
     )
 
 
-def refuse_misspelt_keys(arguments: Sequence[str], parser: ArgumentParser, *more: str) -> None:
-    """Refuse options and keys of configs that are nearly right, before the full parser and all that it imports is needed.
+def refuse_unknown_keys(arguments: Sequence[str], parser: ArgumentParser, *more: str) -> None:
+    """Refuse unknown options and keys of configs before the full parser, and all that it imports, is needed.
 
     Args:
         arguments: the command line's, with the configs' texts, see `read_configs`.
@@ -185,16 +185,16 @@ def refuse_misspelt_keys(arguments: Sequence[str], parser: ArgumentParser, *more
         more: names of other options.
 
     Raises:
-        UserError: a name is misspelt.
+        UserError: a name is unknown.
     """
-    known = [option.dest for option in private.options_of(parser)] + list(more)
+    known = [*known_keys(parser), "print_config", *more]
+    known = [key for key in known if not key.endswith(".ARGUMENT")]  # the help's, for any argument of a class
     open_ended = tuple(
         f"{key}." for key in known if key not in ("cv", "selection", "trainer")
     )  # classes and their keys
     for word in _keys_of(arguments):
-        is_known = word in known or word.startswith(open_ended)
-        if not is_known and (message := misspelt_key(word, known)):
-            raise UserError(message)
+        if word not in known and not word.startswith(open_ended):
+            raise UserError(unknown_key(word, known, parser.prog))
 
 
 def _keys_of(arguments: Sequence[str]) -> Iterator[str]:

@@ -60,6 +60,39 @@ TRAINER_OPTIONS = (
 )
 
 
+# Keys that suggestions are made from for misspelt ones: of ImageClassifier, its optimizer, and ArrayDataModule.
+PART_KEYS = (
+    "model.n_classes",
+    "model.optimizer",
+    "model.optimizer.class_path",
+    "model.optimizer.init_args",
+    "model.optimizer.init_args.lr",
+    "model.optimizer.init_args.betas",
+    "model.optimizer.init_args.eps",
+    "model.optimizer.init_args.weight_decay",
+    "model.lr_scheduler",
+    "model.lr_scheduler_interval",
+    "model.lr_scheduler_monitor",
+    "model.label_smoothing",
+    "model.class_weights",
+    "model.l2",
+    "model.start_from",
+    "data.path",
+    "data.images",
+    "data.labels",
+    "data.class_names",
+    "data.groups",
+    "data.test_images",
+    "data.test_labels",
+    "data.batch_size",
+    "data.scaling",
+    "data.augment",
+    "data.eval_batch_size",
+    "data.drop_last",
+    "data.leave_out",
+)
+
+
 @dataclass
 class CrossValidationSection:
     """How the training images are split and the folds are run.

@@ -14,7 +14,7 @@ from fmnist_cv.config.class_paths import is_section, keys_below, load_class, par
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.jsonargparse_internals.lines import MISFIT, Line, read_lines
 from fmnist_cv.config.jsonargparse_internals.values import NOT_SUGGESTED, either, given_value, misfit
-from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS
+from fmnist_cv.config.sections import PART_KEYS, RESERVED_TRAINER_OPTIONS
 from fmnist_cv.errors import did_you_mean
 from fmnist_cv.utils.optional import EXTRAS, how_to_install
 from fmnist_cv.utils.paths import shortened
@@ -62,7 +62,8 @@ def _unknown_option(lines: Sequence[Line], parser: ArgumentParser) -> str | None
             named = match.groupdict()
             if named.get("dashes") == "":
                 return f"'{named['word']}' is not an option; an option begins with --, and takes one value"
-            return _unknown_key(f"{named['group']}.{named['word']}" if named.get("group") else named["word"], parser)
+            key = f"{named['group']}.{named['word']}" if named.get("group") else named["word"]
+            return unknown_key(key, known_keys(parser), parser.prog)
     return None
 
 
@@ -73,40 +74,38 @@ def _unknown_argument(word: str, line: Line, parser: ArgumentParser) -> str:
         cv = "seed" if word == "seed" else "cv.fold" if word in ("fold", "repeat") else f"cv.{word}"
         return f"data.init_args.{word} is taken from the section cv; set {cv} instead"
     if not line.class_path and not line.path:
-        return _unknown_key(word, parser)
+        return unknown_key(word, known_keys(parser), parser.prog)
     known = [name for name in parameters(line.class_path) if name != word]
     hint = did_you_mean(word, known) or _elsewhere(word, [f"{line.path}.{key}" for key in keys_below(line.class_path)])
     of = f" of {line.class_path}" if line.class_path else ""
     return f"{line.path + ': ' if line.path else ''}'{word}' is not an option{of}{hint}"
 
 
-def _unknown_key(word: str, parser: ArgumentParser) -> str:
-    known = [action.dest for action in private.options_of(parser) if action.dest not in ("help", "print_config")]
-    if message := misspelt_key(word, known):
-        return message
-    section, _, option = word.rpartition(".")
-    if "model" in known:
-        from fmnist_cv.data.module import SPLIT_ARGUMENTS
+def unknown_key(word: str, known: Sequence[str], prog: str) -> str:
+    """The message about a dotted key that is none of the known ones; it needs neither torch nor Lightning.
 
-        known += [f"model.{key}" for key in keys_below("fmnist_cv.models.ImageClassifier")]
-        known += [f"data.{key}" for key in keys_below("fmnist_cv.data.ArrayDataModule") if key not in SPLIT_ARGUMENTS]
-    if message := misspelt_key(word, known):
-        return message
-    hint = _elsewhere(option, known) or ("" if section else _near(option, known, 0.7))
-    return f"'{word}' is not an option{hint or f'; see {parser.prog} --help'}"
-
-
-def misspelt_key(word: str, known: Sequence[str]) -> str | None:
-    """The message about a key that the engine sets, or that is nearly one of the known keys; None for any other key."""
+    Args:
+        word: the key.
+        known: all keys of the command.
+        prog: the command, whose help has the others.
+    """
     section, _, option = word.rpartition(".")
     if section == "trainer" and option in RESERVED_TRAINER_OPTIONS:
         return f"{word} is set by the engine and cannot be given: {RESERVED_TRAINER_OPTIONS[option]}"
-    if OTHER_WORDS.get(option) in known:
-        return f"'{word}' is not an option; did you mean '{OTHER_WORDS[option]}'?"
     # a key at the top or in a known section is compared with its neighbours, a key in a misspelt section as a whole
     neighbours = [key for key in known if key.rpartition(".")[0] == section]
     hint = did_you_mean(word, known) if section and section not in known else _near(option, neighbours, 0.6)
-    return f"'{word}' is not an option{hint}" if hint else None
+    if not hint and "model" in known:
+        known = [*known, *PART_KEYS]
+    if OTHER_WORDS.get(option) in known:
+        hint = f"; did you mean '{OTHER_WORDS[option]}'?"
+    hint = hint or _elsewhere(option, known) or ("" if section else _near(option, known, 0.7))
+    return f"'{word}' is not an option{hint or f'; see {prog} --help'}"
+
+
+def known_keys(parser: ArgumentParser) -> list[str]:
+    """The keys of a parser's options, but for those that print something."""
+    return [option.dest for option in private.options_of(parser) if option.dest not in ("help", "print_config")]
 
 
 def _near(option: str, keys: Sequence[str], cutoff: float) -> str:
