@@ -1,4 +1,4 @@
-"""Progress of what takes more than a moment."""
+"""Progress bars for longer steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 def tracked(items: Sequence[Item], what: str, console: Console | None) -> Iterator[Item]:
-    """Go through the items with a bar and the time left, which disappear at the end; without a terminal, silently."""
+    """Iterate with a progress bar and the time left, removed at the end; without a terminal, silently."""
     if console is None or not console.is_terminal:
         yield from items
         return

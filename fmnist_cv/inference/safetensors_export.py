@@ -1,4 +1,4 @@
-"""A run's networks as safetensors and a small JSON, from which they are rebuilt without executing anything of either."""
+"""A run's models as safetensors and a small JSON file, from which they are rebuilt without executing code in either."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WEIGHTS, DESCRIPTION = "weights.safetensors", "network.json"
 NETWORKS = [name for name in models.__all__ if name not in ("ConvBlock", "ImageClassifier")]
 OWN = {f"fmnist_cv.models.{name}": getattr(models, name) for name in NETWORKS}
 
-# of ImageClassifier: what a network is trained with, which a trained one does not need
+# arguments of ImageClassifier that only training needs
 TRAINING = (
     "optimizer",
     "lr_scheduler",
@@ -44,13 +44,13 @@ def export_safetensors(
     """Write weights.safetensors, the networks' tensors under `<name>.<key>`, and network.json.
 
     Args:
-        ensemble: the networks.
-        folder: where the two files go; those that are there are replaced.
+        ensemble: the models.
+        folder: where the two files are written; existing ones are replaced.
         class_path, init_args: the network's, as in the run's config.
         notes: further keys of the JSON.
 
     Returns:
-        Names of the arguments that are objects themselves, which the JSON does not hold.
+        Names of the arguments that are objects, which the JSON file cannot hold.
 
     Raises:
         UserError: safetensors is not installed, or the data module scales its images in a way of its own, which a file
@@ -62,8 +62,7 @@ def export_safetensors(
     scalings = [network.scale for network in ensemble.networks if isinstance(network.scale, Scaling)]
     if len(scalings) < len(ensemble.networks):
         raise UserError(
-            "the run's data module scales its images in a way of its own, which network.json cannot hold; "
-            "export ONNX, which can"
+            "the run's data module has a custom scaling, which network.json cannot hold; export ONNX, which can"
         )
     ours = isinstance(ensemble.networks[0].network, models.ImageClassifier)
     kept = {key: value for key, value in init_args.items() if not (ours and key in TRAINING)}
@@ -82,7 +81,7 @@ def export_safetensors(
         **notes,
     }
     tensors = {
-        f"{n.name}.{key}": tensor.contiguous().clone()  # tied weights are two
+        f"{n.name}.{key}": tensor.contiguous().clone()  # tied weights are stored twice
         for n in ensemble.networks
         for key, tensor in n.network.state_dict().items()
     }
@@ -92,15 +91,15 @@ def export_safetensors(
 
 
 def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None = None) -> Ensemble:
-    """The networks that `export_safetensors` wrote, in float32 on the CPU.
+    """The models that `export_safetensors` wrote, in float32 on the CPU.
 
-    Nothing that the files name is imported or called: of classes, those of fmnist_cv.models alone are made, from plain
-    values. They get their memory from the tensors in the file, after sizes were compared.
+    Nothing that the files name is imported or called: only classes of fmnist_cv.models are instantiated, from plain
+    values. Their memory is that of the tensors in the file, whose sizes are checked first.
 
     Args:
         folder: has weights.safetensors and network.json.
-        network: makes the network from the JSON's init_args, where its class is not one of fmnist_cv.models; what
-            memory it takes for the sizes that the JSON names is its own concern.
+        network: makes the network from the JSON's init_args, where its class is not one of fmnist_cv.models; it is called
+            with the sizes in the JSON, whose memory is not checked.
 
     Raises:
         UserError: safetensors is not installed; the files are missing, damaged, from a newer version, or do not fit each
@@ -112,8 +111,8 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
     make = network or OWN.get(str(class_path))
     if make is None:
         raise UserError(
-            f"{folder / DESCRIPTION} names the network {class_path}, which is none of {', '.join(OWN)}, and is "
-            "not imported at a file's word; pass what makes it, load_exported(..., network=MyNet)"
+            f"{folder / DESCRIPTION} names the network {class_path}, which is not one of {', '.join(OWN)}; other classes are "
+            "not imported: pass the class or a function, load_exported(..., network=MyNet)"
         )
     try:
         init_args = _plain_arguments(description["init_args"])
@@ -133,7 +132,7 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
         class_names = tuple(map(str, description["class_names"]))
         ensemble = Ensemble(tuple(networks), class_names, (channels, height, width))
         ensemble.predict(torch.zeros(1, channels, height, width, dtype=torch.uint8))
-    except Exception as error:  # values of any kind may stand in the file
+    except Exception as error:  # the file may hold values of any type
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"{folder / DESCRIPTION} and {WEIGHTS} do not describe a network ({reason})") from None
     return ensemble
@@ -142,13 +141,13 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
 def _make(
     make: Callable[..., nn.Module], init_args: dict[str, Any], tensors: dict[str, torch.Tensor], is_ours: bool
 ) -> nn.Module:
-    """A network with the tensors. Of ours, the sizes are compared before there is memory for them."""
+    """A network with the tensors. For this package's networks, sizes are compared before memory is allocated."""
     if not is_ours:
         made = make(**init_args)
         made.load_state_dict(tensors)
         return made
     for key, value in init_args.items():
-        if isinstance(value, list) and len(value) > len(tensors):  # each layer has a tensor at least
+        if isinstance(value, list) and len(value) > len(tensors):  # each layer has at least one tensor
             raise ValueError(f"{key} has {len(value)} values, but there are {len(tensors)} tensors")
     with torch.device("meta"):
         made = make(**init_args)
@@ -163,10 +162,10 @@ def _read_description(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
-        raise UserError(f"{path} describes no network")
+        raise UserError(f"{path} does not describe a network")
     if description["format"] > FORMAT:
         raise UserError(
-            f"{path} was written by a newer version, {description.get('fmnist_cv')}; read it with that one: "
+            f"{path} was written by a newer version, {description.get('fmnist_cv')}; upgrade: "
             "pip install --upgrade fmnist_cv"
         )
     return description
@@ -184,7 +183,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _plain_arguments(init_args: dict[str, Any]) -> dict[str, Any]:
-    """With the convolutions' blocks, the one argument of our networks that is no plain value, made from such."""
+    """The arguments with convolutional blocks, the only ones that are not plain values, built from plain values."""
     blocks = {"blocks": [models.ConvBlock(**block) for block in init_args["blocks"]]} if "blocks" in init_args else {}
     return init_args | blocks
 

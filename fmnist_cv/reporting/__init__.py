@@ -1,1 +1,1 @@
-"""What a finished run looks like: its HTML report, and what TensorBoard shows on request."""
+"""The HTML report of a finished run, and its TensorBoard pages."""

@@ -1,4 +1,4 @@
-"""Whether a run's report was made of the files that the run has now."""
+"""Whether a run's report is up to date with the run's files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.engine.run_folder import RunFolder
 
 NAME = "fmnist_cv-inputs"  # of the page's <meta> element
-HEAD = 4096  # bytes of the page that hold it
+HEAD = 4096  # bytes of the page that contain it
 
 
 def inputs(result: CrossValidationResult) -> str:
-    """A digest of all that a report is made of: the run's files, and the code. The images are those of the run, or refused."""
+    """A digest of what a report depends on: the run's files and the code. Changed images are refused when they are read."""
     run, code = RunFolder(result.path), sorted(Path(__file__).parent.glob("*.*"))
     found = hashlib.blake2b(version("fmnist_cv").encode(), digest_size=16)
     for path in (
@@ -30,7 +30,7 @@ def inputs(result: CrossValidationResult) -> str:
 
 
 def is_current(result: CrossValidationResult) -> bool:
-    """Whether report.html and label_issues.csv are there, and nothing that they were made of has changed."""
+    """Whether report.html and label_issues.csv exist, and nothing that they depend on has changed."""
     run = RunFolder(result.path)
     try:
         with open(run.html_report, "rb") as file:

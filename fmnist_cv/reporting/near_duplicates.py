@@ -1,4 +1,4 @@
-"""Images that are all but equal, found on their pixels."""
+"""Near-duplicate images, found by their pixels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 from fmnist_cv.reporting.near_pairs import CHUNK, Advance, near_pairs, pair_distances
 from fmnist_cv.reporting.sprites import thumbnails
 
-# A pair is near when its distance is below this share of what is usual between an image and the one most like it. Below it
-# the pairs of Fashion-MNIST are copies to the eye; from 0.3 on, garments of one cut with other prints come in.
+# A pair is near if its distance is below this share of the usual distance to the nearest neighbour. Below it, pairs of
+# Fashion-MNIST look identical; from 0.3 on, garments of the same cut with different prints are included.
 SHARE_OF_USUAL = 0.25
 
 MAX_PAIRS = 5_000_000
@@ -23,14 +23,14 @@ _SAMPLE, _OTHERS = 300, 10_000
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Groups of images that are all but equal, as the images but the first of each group.
+    """Groups of near-duplicates, stored as the images except the first of each group.
 
     Attributes:
         image: int64 (m,).
         other: int64 (m,), the first image of its group.
-        distance: float64 (m,), to the nearest image of the group, as a share of the usual distance between an image and the
-            one most like it; 0 for equal thumbnails.
-        complete: False where so many images are alike that only equal ones were looked for.
+        distance: float64 (m,), to the nearest image of the group, as a share of the usual distance to the nearest neighbour;
+            0 for equal thumbnails.
+        complete: False where so many images are similar that only equal ones were searched.
     """
 
     image: np.ndarray
@@ -48,14 +48,14 @@ class NearDuplicates:
 
 
 def find_near_duplicates(images: Tensor, advance: Advance = lambda share: None) -> NearDuplicates:
-    """All groups of images that are near each other, directly or through others.
+    """All groups of images that are near each other, directly or through other images.
 
     Thumbnails are compared by Euclidean distance, the threshold relative to the median distance of an image to its nearest
     (as cleanlab's Datalab sets it, on features).
 
     Args:
         images: uint8 (n, channels, h, w).
-        advance: is called with the share that is done.
+        advance: called with the share that is done.
     """
     pixels = thumbnails(images).reshape(len(images), -1).numpy()
     rows = np.ascontiguousarray(pixels).view(f"V{pixels.shape[1]}")[:, 0]
@@ -67,9 +67,9 @@ def find_near_duplicates(images: Tensor, advance: Advance = lambda share: None) 
 
 
 def _near_pairs(pixels: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.ndarray, bool]:
-    """(pairs int64 (p, 2), distances as shares of the usual one, whether they were looked for) of distinct images."""
+    """(pairs int64 (p, 2), distances as shares of the usual one, whether pairs were searched) of distinct images."""
     none = np.empty((0, 2), dtype=np.int64), np.empty(0)
-    if len(pixels) < 3:  # of two images, each is the one most like the other: nothing to compare their distance with
+    if len(pixels) < 3:  # with two images there is no usual distance to compare theirs with
         return *none, True
     random = np.random.default_rng(0)
     sample = np.sort(random.choice(len(pixels), min(_SAMPLE, len(pixels)), replace=False))
@@ -77,7 +77,7 @@ def _near_pairs(pixels: np.ndarray, advance: Advance) -> tuple[np.ndarray, np.nd
     radius = SHARE_OF_USUAL * usual
     others = np.sort(random.choice(len(pixels), min(_OTHERS, len(pixels)), replace=False))
     distances = euclidean_distances(pixels[sample].astype(np.float32), pixels[others].astype(np.float32))
-    distances[sample[:, None] == others] = np.inf  # each is its own nearest
+    distances[sample[:, None] == others] = np.inf  # exclude the image itself
     if float((distances < radius).mean()) * len(pixels) ** 2 / 2 > MAX_PAIRS:
         return *none, False
     pairs = near_pairs(pixels, sample, distances, radius, MAX_PAIRS, advance)
@@ -102,7 +102,7 @@ def _usual_distance(pixels: np.ndarray, sample: np.ndarray) -> float:
 def _grouped(n: int, pairs: np.ndarray, distances: np.ndarray, complete: bool) -> NearDuplicates:
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     group = connected_components(graph, directed=False)[1]
-    first = np.unique(group, return_index=True)[1][group]  # np.unique gives the first place of each
+    first = np.unique(group, return_index=True)[1][group]  # np.unique returns the first index of each
     nearest = np.full(n, np.inf)
     np.minimum.at(nearest, pairs.ravel(), np.repeat(distances, 2))
     image = np.flatnonzero(first != np.arange(n))

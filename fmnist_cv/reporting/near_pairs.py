@@ -10,13 +10,13 @@ from scipy.spatial import cKDTree
 from scipy.stats import norm
 from sklearn.decomposition import PCA
 
-# A tree of noise, which has no few directions in which it differs most, leaves nothing out: it would compare all pairs.
-SEEN = 5_000  # images that a tree's query may look at, on average
+# On noise, whose variance is spread over all directions, a tree prunes nothing and would compare all pairs.
+SEEN = 5_000  # images that a query of the tree may visit, on average
 DIMENSIONS = 24  # of the tree
 
-WIDTH = 8.0  # of a cell, in radii: between 4 and 12, all need about as many candidates
-CANDIDATES = 5  # per image and table that are to be compared, by expectation
-MISSED = 1e-3  # chance that a pair just at the radius shares no cell; at half the radius it is below 1e-6
+WIDTH = 8.0  # of a cell, in radii: widths from 4 to 12 need about equally many candidates
+CANDIDATES = 5  # expected number per image and table
+MISSED = 1e-3  # probability that a pair at the radius shares no cell; at half the radius it is below 1e-6
 MAX_TABLES = 100
 
 CHUNK, CELLS = 20_000, 20_000_000
@@ -27,18 +27,18 @@ Advance = Callable[[float], None]
 def near_pairs(
     pixels: np.ndarray, sample: np.ndarray, distances: np.ndarray, radius: float, max_pairs: int, advance: Advance
 ) -> np.ndarray | None:
-    """int64 (p, 2): pairs of distinct images, each at least once, all of them nearer than the radius.
+    """int64 (p, 2): pairs of distinct images, each at least once, all nearer than the radius.
 
     Args:
         pixels: uint8 (n, d).
-        sample: int64 (m,), places of some images.
-        distances: float32 (m, k), of these to k other images; infinite to itself.
+        sample: int64 (m,), indices of some images.
+        distances: float32 (m, k), of these to k other images; infinite for an image and itself.
         radius: Euclidean.
-        max_pairs: candidates of the tree.
-        advance: is called with the share that is done.
+        max_pairs: limit on the tree's candidates.
+        advance: called with the share that is done.
 
     Returns:
-        None where so many images are almost as near as the radius that they cannot be told apart in reasonable time.
+        None where too many images are almost as near as the radius to separate them in reasonable time.
     """
     random = np.random.default_rng(0)
     pairs = _by_tree(pixels, sample, radius, max_pairs, random)
@@ -62,10 +62,10 @@ def pair_distances(pixels: np.ndarray, pairs: np.ndarray) -> np.ndarray:
 def _by_tree(
     pixels: np.ndarray, sample: np.ndarray, radius: float, max_pairs: int, random: np.random.Generator
 ) -> np.ndarray | None:
-    """Pairs of which none is missing, some of them too far; None where the tree would look at too many.
+    """All near pairs and some that are too far; None where the tree would visit too many images.
 
-    A projection onto orthogonal axes never lengthens a distance, so that a tree of the first principal components misses
-    no near pair.
+    A projection onto orthogonal axes never lengthens a distance, so a tree of the first principal components misses no
+    near pair.
     """
     n = len(pixels)
     fitted_on = pixels[np.sort(random.choice(n, min(10_000, n), replace=False))].astype(np.float32)
@@ -74,7 +74,7 @@ def _by_tree(
     tree, reach = cKDTree(projected), 1.001 * radius  # the projection is rounded
     if images_seen(tree, projected[sample], reach) > SEEN:
         return None
-    neighbours = tree.query_ball_point(projected[sample], reach, return_length=True) - 1  # each finds itself, too
+    neighbours = tree.query_ball_point(projected[sample], reach, return_length=True) - 1  # each also finds itself
     if neighbours.mean() * n / 2 > max_pairs:
         return None
     pairs: np.ndarray = tree.query_pairs(reach, output_type="ndarray").astype(np.int64)
@@ -82,7 +82,7 @@ def _by_tree(
 
 
 def images_seen(tree: cKDTree, queries: np.ndarray, reach: float) -> float:
-    """At how many points the tree looks to answer a query, on average: those of the leaves that no plane cuts off."""
+    """Average number of points that the tree visits per query: those in the leaves that no plane prunes."""
     seen, nodes = 0, [(tree.tree, np.arange(len(queries)))]
     while nodes:
         node, here = nodes.pop()
@@ -112,7 +112,7 @@ def share_of_cells(distance_in_widths: np.ndarray | float) -> np.ndarray:
 def _by_cells(
     pixels: np.ndarray, distances: np.ndarray, radius: float, random: np.random.Generator, advance: Advance
 ) -> np.ndarray | None:
-    """Pairs that share a cell in one of several tables, each of as many random directions as tell most images apart."""
+    """Pairs that share a cell in one of several tables, each with enough random directions to separate most images."""
     n, width = len(pixels), WIDTH * radius
     together = share_of_cells(distances[np.isfinite(distances)] / width)
     k = next((k for k in range(1, 64) if n / 2 * float(np.mean(together**k)) <= CANDIDATES), 64)
@@ -122,7 +122,7 @@ def _by_cells(
         return None
     directions = random.normal(size=(pixels.shape[1], n_tables * k)).astype(np.float32) / np.float32(width)
     shift = random.random(n_tables * k, dtype=np.float32)
-    mix = random.integers(1, 2**62, k) | 1  # cells that are hashed alike only give candidates that are too far
+    mix = random.integers(1, 2**62, k) | 1  # hash collisions only add candidates that are too far
     keys = np.empty((n_tables, n), dtype=np.int64)
     rows = max(1, CELLS // (n_tables * k))
     for i in range(0, n, rows):
@@ -138,7 +138,7 @@ def _by_cells(
 
 
 def _equal_pairs(keys: np.ndarray) -> np.ndarray:
-    """int64 (p, 2): places of all pairs of equal keys, the lower place first."""
+    """int64 (p, 2): indices of all pairs of equal keys, the lower index first."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     places, found, lag = np.arange(len(keys)), [np.empty((0, 2), dtype=np.int64)], 1

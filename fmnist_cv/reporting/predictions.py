@@ -1,4 +1,4 @@
-"""Predictions for images that a model never saw, and the choice of those that a page shows."""
+"""Predictions for images that the models were not trained on, and the selection that the page shows."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SAMPLE = 240  # images predicted rightly that are shown, over all classes
+SAMPLE = 240  # correctly classified images that are shown, over all classes
 
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """One row per image and class that it was taken for: an image that r repeats hold out has 1 to r rows.
+    """One row per image and predicted class: an image that r repeats hold out has 1 to r rows.
 
-    The votes of the rows of one label and one predicted class add up to that cell of the confusion matrix.
+    The votes of the rows with one label and one predicted class add up to that cell of the confusion matrix.
 
     Attributes:
-        image: int64 (m,), the image's place in its set.
+        image: int64 (m,), index of the image in its set.
         label: int64 (m,).
         predicted: int64 (m,).
-        votes: int64 (m,), in how many repeats it was taken for that class.
-        probabilities: float32 (m, n_classes), mean over these repeats, so that `predicted` is the likeliest class.
+        votes: int64 (m,), number of repeats that predict this class.
+        probabilities: float32 (m, n_classes), mean over these repeats, so `predicted` is the most probable class.
     """
 
     image: np.ndarray
@@ -61,7 +61,7 @@ class PredictionTable:
         return np.take_along_axis(self.probabilities, self.predicted[:, None], 1)[:, 0]
 
     def shown(self) -> PredictionTable:
-        """All that are wrong and a random sample of the right ones, equal numbers per class; the most confident first."""
+        """All misclassified images and a random sample of the others, equally many per class; the most confident first."""
         n_classes = self.probabilities.shape[1]
         shuffled = np.random.default_rng(0).permutation(np.flatnonzero(~self.wrong))
         place = _place_within(self.label[shuffled])
@@ -69,14 +69,14 @@ class PredictionTable:
         return self[chosen[np.argsort(-self.confidence[chosen], kind="stable")]]
 
     def thinned(self, n: int, n_wrong: int = 0) -> PredictionTable:
-        """At most n of them: the first n_wrong wrong ones, then evenly the first ones of the confusion matrix's cells."""
+        """At most n rows: the first n_wrong misclassified ones, then the first ones of each confusion-matrix cell in turn."""
         place = _place_within(self.label * self.probabilities.shape[1] + self.predicted)
         place[np.flatnonzero(self.wrong)[:n_wrong]] = -1
         return self[np.sort(np.argsort(place, kind="stable")[:n])]
 
 
 def _place_within(groups: np.ndarray) -> np.ndarray:
-    """int64 (n,): of each element, how many before it are of the same group."""
+    """int64 (n,): for each element, the number of earlier elements of the same group."""
     order = np.argsort(groups, kind="stable")
     ordered = groups[order]
     place = np.empty(len(groups), dtype=np.int64)
@@ -85,7 +85,7 @@ def _place_within(groups: np.ndarray) -> np.ndarray:
 
 
 def mean_over_repeats(probabilities: np.ndarray) -> np.ndarray:
-    """float32 (n, n_classes): mean over the repeats that held an image out; NaN for one that none did."""
+    """float32 (n, n_classes): mean over the repeats that held an image out; NaN if none did."""
     held_out = ~np.isnan(probabilities[..., :1])
     total = np.where(held_out, probabilities, 0).sum(0, dtype=np.float64)
     times = held_out.sum(0)

@@ -1,4 +1,4 @@
-"""Many small images in few pictures that a page carries within itself."""
+"""Sprite sheets: many thumbnails in few pictures that are embedded in the page."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Sheets:
 
     @property
     def size(self) -> int:
-        """Bytes in the page."""
+        """Size in the page, bytes."""
         return sum(map(len, self.sheets))
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """uint8 (n, c, h', w'): as they are where no side is above SIDE, else scaled down by area to fit."""
+    """uint8 (n, c, h', w'): unchanged where no side exceeds SIDE, else scaled down by area averaging."""
     height, width = images.shape[2:]
     scale = SIDE / max(height, width)
     if scale >= 1 or not len(images):
         return images
     size = max(1, round(height * scale)), max(1, round(width * scale))
     small = images.new_empty((len(images), images.shape[1], *size))
-    for i in range(0, len(images), 1024):  # as floats, large images would fill the memory
+    for i in range(0, len(images), 1024):  # in parts, since all images as floats may not fit into memory
         small[i : i + 1024] = F.adaptive_avg_pool2d(images[i : i + 1024].float(), size).round().to(small.dtype)
     return small
 
@@ -58,7 +58,7 @@ def pack(images: Tensor, quality: int | None) -> Sheets:
 
 
 def pack_within(images: Tensor, limit: int) -> Sheets:
-    """The sheets of the highest quality that takes at most so many bytes, or else of the lowest there is."""
+    """The sheets of the highest quality within `limit` bytes, or of the lowest quality where none fits."""
     for quality in QUALITIES:
         sheets = pack(images, quality)
         if sheets.size <= limit:

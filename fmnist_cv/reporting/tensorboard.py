@@ -26,22 +26,22 @@ from fmnist_cv.inference.ensemble import load_parts
 from fmnist_cv.utils.user_text import one_line
 
 N_IMAGES = 2000
-N_COLUMNS = 200  # the projector itself goes no further before it draws
-SPRITE = 64  # pixels; TensorBoard takes 8192 for all images of a side
+N_COLUMNS = 200  # the projector uses no more
+SPRITE = 64  # pixels; TensorBoard limits a side of all images together to 8192
 
 
 def write_tensorboard(result: CrossValidationResult) -> Path:
-    """Write what TensorBoard shows of a finished run beside its folds, in the place of what was there.
+    """Write TensorBoard's files of a finished run, replacing earlier ones.
 
-    Confusion matrices out of fold and, of the folds' soft vote, on the test set; a precision-recall curve per class, out
-    of fold; in the projector a sample of the best fold's held-out images, by what its last layer is given.
+    Confusion matrices out of fold and, for the soft-voting ensemble, on the test set; a precision-recall curve per class,
+    out of fold; in the projector a sample of the best fold's held-out images, embedded by the input of the last layer.
 
     Returns:
         The folder, `tensorboard` in the run's.
 
     Raises:
-        DataNotFound: the run's images are not there.
-        UserError: they are others, the best fold's checkpoint is gone, or the folder cannot be written.
+        DataNotFound: the run's images are missing.
+        UserError: they have changed, the best fold's checkpoint is missing, or the folder cannot be written.
     """
     embedded = embed(result)
     folder = result.path / "tensorboard"
@@ -65,7 +65,7 @@ def write_tensorboard(result: CrossValidationResult) -> Path:
 
 
 def _add_pr_curves(writer: SummaryWriter, result: CrossValidationResult) -> None:
-    """Of each class against all others, over all held-out predictions: each image once per repeat."""
+    """One class against all others, over all held-out predictions: each image once per repeat."""
     probabilities = result.out_of_fold()
     labels = np.tile(result.labels, len(probabilities))
     pooled = probabilities.reshape(len(labels), -1)
@@ -84,7 +84,7 @@ class Embedded:
     """A sample of the best fold's held-out images.
 
     Attributes:
-        what: which fold's, and what the vectors are.
+        what: the fold, and what the vectors are.
         vectors: float32 (m, d).
         images: uint8 (m, c, h, w).
         indices: int64 (m,), among the training images.
@@ -100,13 +100,13 @@ class Embedded:
 
 
 def embed(result: CrossValidationResult, n_images: int = N_IMAGES) -> Embedded:
-    """What the best fold's model makes of the images it held out: the input of its last linear layer.
+    """Embeddings of images that the best fold held out: the input of its model's last linear layer.
 
-    A network that does not end in a linear layer is shown by its log-probabilities; `what` says which.
+    For a network that does not end in a linear layer, its log-probabilities; `what` states which.
 
     Args:
         result: the run.
-        n_images: images in the sample, which the run's seed decides.
+        n_images: size of the sample, drawn with the run's seed.
     """
     best = result.summary["best_fold"]
     split = result.splits[[fold.name for fold in result.folds].index(best["name"])]
@@ -140,7 +140,7 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
             outputs.append(output)
             if called:
                 name, layer, given = called[-1]
-                # one inside of a block, or that sees a sequence, does not stand for the image
+                # not a layer inside a block, or one that is applied to a sequence
                 if given.shape == (len(batch), layer.in_features) and layer.out_features == output.shape[1]:
                     last = name
                     vectors.append(given.float())
@@ -154,7 +154,7 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
 def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: Sequence[str]) -> None:
     names = [one_line(name) for name in class_names]  # the table's cells are separated by tabs, its rows by lines
     rows = [
-        [names[label], names[predicted], "right" if label == predicted else "wrong", index]
+        [names[label], names[predicted], "correct" if label == predicted else "misclassified", index]
         for label, predicted, index in zip(embedded.labels, embedded.predicted, embedded.indices, strict=True)
     ]
     writer.add_embedding(
@@ -162,7 +162,7 @@ def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: Seque
         rows,
         _sprites(embedded.images),
         tag=embedded.what,
-        metadata_header=["label", "predicted out of fold", "right or wrong", "training image"],
+        metadata_header=["label", "predicted out of fold", "correct or misclassified", "training image"],
     )
 
 

@@ -218,7 +218,7 @@ def test_nothing_that_a_file_names_is_imported_or_called(
             load_exported(exported)
         assert not (tmp_path / "sprung").exists() and "trap" not in sys.modules
 
-    refused(r"names the network os.system, which is none of fmnist_cv.models.BatchNormCNN", class_path="os.system")
+    refused(r"names the network os.system, which is not one of fmnist_cv.models.BatchNormCNN", class_path="os.system")
     refused("names the network trap.Network", class_path="trap.Network")
     refused("names the network fmnist_cv.models.classifier.nn", class_path="fmnist_cv.models.classifier.nn")
     refused(r"names the network \['trap'\]", class_path=["trap"])
@@ -270,9 +270,9 @@ def test_damaged_files_are_named(exported: Path) -> None:
     refused("cannot read .*weights.safetensors", weights=weights[: len(weights) // 2])
     refused("cannot read .*weights.safetensors", weights=b"")
     refused("cannot read .*network.json", text=text[:50])
-    refused("network.json describes no network", text="[]")
+    refused("network.json does not describe a network", text="[]")
     refused(
-        f"was written by a newer version, {fmnist_cv.__version__}; read it with that one",
+        f"was written by a newer version, {fmnist_cv.__version__}; upgrade: pip",
         text=text.replace('"format": 1', '"format": 2'),
     )
     refused("do not describe a network .*size mismatch", text=text.replace("32", "16", 1))
@@ -323,7 +323,7 @@ def test_a_users_network_is_exported_too_and_loaded_by_whoever_passes_its_class(
     ours = load_ensemble(run).predict(some_images()).probabilities
     _, findings = export_run(run, "safetensors", out=tmp_path / "out")
     assert findings[-1] == "To load them, name the class: load_exported(FOLDER, network=Net)"
-    with pytest.raises(UserError, match=r"names the network their_network\.Net, which is none of"):
+    with pytest.raises(UserError, match=r"names the network their_network\.Net, which is not one of"):
         load_exported(tmp_path / "out")
     from their_network import Net  # type: ignore[import-not-found]
 

@@ -97,7 +97,7 @@ def test_the_projector_shows_what_the_last_layer_is_given(run: Path) -> None:
     name, vectors, (header, *rows), sheet = projector(write_tensorboard(result))
     best = result.summary["best_fold"]["name"]
     assert name == f"{best}, input of layers.7:00000"
-    assert header == ["label", "predicted out of fold", "right or wrong", "training image"]
+    assert header == ["label", "predicted out of fold", "correct or misclassified", "training image"]
     assert vectors.shape == (150, 16) and len(rows) == 150  # the fold holds out 150 images
     split = result.splits[[fold.name for fold in result.folds].index(best)]
     indices = np.array([int(row[3]) for row in rows])
@@ -108,7 +108,7 @@ def test_the_projector_shows_what_the_last_layer_is_given(run: Path) -> None:
     assert torch.allclose(made, torch.from_numpy(probabilities), atol=1e-4)
     for row, index, predicted in zip(rows, indices, probabilities.argmax(1), strict=True):
         label = result.labels[index]
-        assert row[:3] == [CLASS_NAMES[label], CLASS_NAMES[predicted], "right" if label == predicted else "wrong"]
+        assert row[:3] == [CLASS_NAMES[label], CLASS_NAMES[predicted], "correct" if label == predicted else "misclassified"]
     assert sheet.size == (13 * 28, 13 * 28)  # 150 images in 13 rows of 13
     second = np.asarray(sheet)[:28, 28:56, 0]
     assert np.abs(second - result.data.train_images.images[indices[1], 0].numpy().astype(int)).max() <= 1
