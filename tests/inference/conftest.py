@@ -25,10 +25,13 @@ EXPERIMENT = {
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """To be read only."""
-    log_dir = tmp_path_factory.mktemp("runs")
-    return cross_validate({**EXPERIMENT, "log_dir": str(log_dir)}, run="finished", refit=True).path
+def run(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """One for all test processes; to be read only."""
+
+    def fill(folder: Path) -> None:
+        cross_validate({**EXPERIMENT, "log_dir": str(folder)}, run="finished", refit=True)
+
+    return once("inference", fill) / "tiny" / "finished"
 
 
 @pytest.fixture

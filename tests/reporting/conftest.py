@@ -17,12 +17,10 @@ MakeRun = Callable[..., CrossValidationResult]
 
 
 @pytest.fixture(scope="session")
-def garments(tmp_path_factory: pytest.TempPathFactory) -> CrossValidationResult:
-    """Two folds of 400 garments and 200 test images, with its report; to be read only."""
-    prepare_process(threads=1)
+def garments(once: Callable[[str, Callable[[Path], None]], Path]) -> CrossValidationResult:
+    """Two folds of 400 garments and 200 test images, with its report, for all test processes; to be read only."""
     experiment = {
         "name": "garments",
-        "log_dir": str(tmp_path_factory.mktemp("garments")),
         "cv": {"n_splits": 2, "workers": 1},
         "model": {"class_path": "fmnist_cv.models.DenseNetwork", "init_args": {"hidden": [32]}},
         "data": {
@@ -31,9 +29,12 @@ def garments(tmp_path_factory: pytest.TempPathFactory) -> CrossValidationResult:
         },
         "trainer": {"max_epochs": 8, "accelerator": "cpu", "precision": "32-true", "logger": False},
     }
-    result = cross_validate(experiment, run="run")
-    write_report(result)
-    return result
+
+    def fill(folder: Path) -> None:
+        prepare_process(threads=1)
+        write_report(cross_validate({**experiment, "log_dir": str(folder)}, run="run"))
+
+    return CrossValidationResult.load(once("garments", fill) / "garments" / "run")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,14 @@ def experiment(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run; to be read only."""
-    prepare_process(threads=1)
-    return cross_validate(experiment(tmp_path_factory.mktemp("finished")), run="run").path
+def finished(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """The folder of a finished run, one for all test processes; to be read only."""
+
+    def fill(folder: Path) -> None:
+        prepare_process(threads=1)
+        cross_validate(experiment(folder), run="run")
+
+    return once("for_tensorboard", fill) / "small" / "run"
 
 
 @pytest.fixture
@@ -108,7 +113,11 @@ def test_the_projector_shows_what_the_last_layer_is_given(run: Path) -> None:
     assert torch.allclose(made, torch.from_numpy(probabilities), atol=1e-4)
     for row, index, predicted in zip(rows, indices, probabilities.argmax(1), strict=True):
         label = result.labels[index]
-        assert row[:3] == [CLASS_NAMES[label], CLASS_NAMES[predicted], "correct" if label == predicted else "misclassified"]
+        assert row[:3] == [
+            CLASS_NAMES[label],
+            CLASS_NAMES[predicted],
+            "correct" if label == predicted else "misclassified",
+        ]
     assert sheet.size == (13 * 28, 13 * 28)  # 150 images in 13 rows of 13
     second = np.asarray(sheet)[:28, 28:56, 0]
     assert np.abs(second - result.data.train_images.images[indices[1], 0].numpy().astype(int)).max() <= 1
