@@ -173,7 +173,7 @@ def test_checkpoints_that_are_no_use_are_named(own_run: Path) -> None:
     torch.save({**checkpoint, "SyntheticDataModule": {"scaling": None}}, path)
     refused(r"does not fit the run's config.yaml")
     path.unlink()
-    refused(r"fold_2/last.ckpt is not there; a search keeps")
+    refused(r"fold_2/last.ckpt is missing; a search keeps")
 
 
 def test_runs_that_are_no_use_are_refused_with_the_reason(own_run: Path, tmp_path: Path) -> None:
