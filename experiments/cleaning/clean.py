@@ -2,7 +2,7 @@
 
     python experiments/cleaning/clean.py                       # 3 seeds of 5 folds, 5 epochs, three arms: 45 folds
     python experiments/cleaning/clean.py --seeds 5 --epochs 10
-    python experiments/cleaning/clean.py --page                # README.md anew from results.json
+    python experiments/cleaning/clean.py --page                # regenerate README.md from results.json
 
 For each seed, three cross-validations with the same seed, folds and epochs:
 
@@ -12,7 +12,7 @@ For each seed, three cross-validations with the same seed, folds and epochs:
 
 Compared are the soft votes of the folds' models on the untouched test set, and the single models. Validation scores are
 not: each arm holds out other images, and those of the cleaned arm are the easier ones. Writes results.json and README.md.
-Killed, the same command goes on.
+The same command resumes an interrupted measurement.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=5, help="(default: %(default)s)")
     parser.add_argument("--log_dir", type=paths.argument, default=Path("lightning_logs"), help="(default: %(default)s)")
     parser.add_argument("--out", type=paths.argument, default=HERE, help="folder of results.json and README.md")
-    parser.add_argument("--page", action="store_true", help="run nothing; make README.md anew")
+    parser.add_argument("--page", action="store_true", help="run nothing; regenerate README.md")
     options = parser.parse_args(arguments)
     check_writable(options.out, "--out", "")
     options.out.mkdir(parents=True, exist_ok=True)
@@ -89,7 +89,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace, arm: str, seed: int, leave_out: Path | None) -> CrossValidationResult:
-    """One arm's cross-validation, made or gone on with."""
+    """One arm's cross-validation, new or resumed."""
     overrides: dict[str, Any] = {
         "name": f"cleaning-{arm}",
         "log_dir": str(options.log_dir),
@@ -232,10 +232,10 @@ def page(results: dict[str, Any]) -> str:
 
 
 def verdict(results: dict[str, Any]) -> list[str]:
-    """What the differences say, arm by arm."""
+    """The conclusions from the differences, by arm."""
     lines = []
     for arm, found in results["differences"].items():
-        told = []
+        parts = []
         for name, what in (("vote", "the vote"), ("single_models", "the single models")):
             d = found[name]
             text = f"{what} {100 * d['mean']:+.2f} points"
@@ -243,8 +243,8 @@ def verdict(results: dict[str, Any]) -> list[str]:
                 text += f" (of each seed {' and '.join(f'{100 * value:+.2f}' for value in d['per_seed'])})"
             elif d["low"] is not None:
                 text += f" (95 % t-interval over the seeds {100 * d['low']:+.2f} to {100 * d['high']:+.2f})"
-            told.append(text)
-        lines.append(f"- **{arm}** ({ARMS[arm]}) minus all: {', '.join(told)}.")
+            parts.append(text)
+        lines.append(f"- **{arm}** ({ARMS[arm]}) minus all: {', '.join(parts)}.")
     against = [s["arms"]["cleaned"]["vote"] - s["arms"]["random"]["vote"] for s in results["seeds"]]
     lines.append(
         f"- **cleaned** minus random, which tells cleaning from fewer images: the vote {100 * np.mean(against):+.2f} "

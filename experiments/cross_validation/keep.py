@@ -1,4 +1,4 @@
-"""Keep what a finished run found: its results.json beside this file, a line in README.md and, if asked, a picture.
+"""Keep the results of a finished run: its results.json in this folder, a line in README.md and, if requested, a picture.
 
 python experiments/cross_validation/keep.py lightning_logs/sharifi-cnn/k3 sharifi-cnn-k3 --picture
 """

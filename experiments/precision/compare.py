@@ -4,7 +4,7 @@
     python -m fmnist_cv.fit --config configs/sharifi-cnn.yaml --cv.n_splits 5 --trainer.precision bf16-mixed --run bf16
     python experiments/precision/compare.py lightning_logs/sharifi-cnn
 
-Copies the two runs' results beside this file, or into the folder named there (second argument), and writes
+Copies the results of the two runs into this folder, or into the folder in it that a second argument names, and writes
 comparison.json.
 """
 

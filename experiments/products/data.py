@@ -140,9 +140,7 @@ class ProductImagesDataModule(KFoldDataModule):
         labels, names = np.array([p.label for p in products]), np.array([p.name for p in products])
         chosen = self._chosen(names)
         if not chosen.any():
-            raise UserError(
-                f"data.part is '{self.part}', but of the {len(images)} images none is left beside the other part"
-            )
+            raise UserError(f"data.part is '{self.part}', but of the {len(images)} images none is left for this part")
         return Images.from_arrays(images[chosen], labels[chosen], class_names, names[chosen])
 
     def _chosen(self, names: np.ndarray) -> np.ndarray:
@@ -171,15 +169,15 @@ class ProductImagesDataModule(KFoldDataModule):
             images, shown = read_images(folder, products, self.preprocessing, report, console)
         try:
             self.cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.cache, suffix=".npz.tmp", delete=False) as beside:
+            with tempfile.NamedTemporaryFile(dir=self.cache, suffix=".npz.tmp", delete=False) as temporary:
                 ids = np.array([product.id for product in shown])
                 np.savez(
-                    beside,
+                    temporary,
                     images=images,
                     ids=ids,
                     report=np.array(json.dumps({name: getattr(report, name) for name in OF_IMAGES})),
                 )
-            os.replace(beside.name, path)
+            os.replace(temporary.name, path)
         except OSError as error:
             print_line(console, f"the read images cannot be kept in {self.cache}: {error.strerror}")
         return images, shown, report

@@ -5,7 +5,7 @@
     python -m experiments.products.run own           # the product images as a data set of their own, and fine-tuned
 
 Every step is chosen on 1,000 of the product images (part "development", seed 0); "final" refuses to score the others
-twice. Writes steps.json and own.json beside this file; page.py makes README.md of them. All goes on where it ended.
+twice. Writes steps.json and own.json into this folder; page.py generates README.md. Interrupted commands resume.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def refuse_if_final() -> None:
 
 
 def trained(run: str, config: str, values: dict[str, Any]) -> CrossValidationResult:
-    """A step's run, gone on with or as it is."""
+    """The finished run of a step; resumed if it is incomplete."""
     return crossed(config, {**values, "name": "products-steps"}, run)
 
 

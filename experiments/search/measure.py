@@ -4,7 +4,7 @@
     python experiments/search/measure.py pruning    # configs/search/dense-tpe.yaml with its pruning, and with none
     python experiments/search/measure.py overhead lightning_logs/sharifi-cnn-tpe    # of a study that is finished
 
-Writes workers.json, pruning.json or overhead.json beside this file. Run it on a quiet machine; pruning goes on where it
+Writes workers.json, pruning.json or overhead.json into this folder. Run it on a quiet machine; pruning goes on where it
 was interrupted.
 """
 

@@ -1,4 +1,4 @@
-"""Speed and memory of fmnist_cv beside a plain PyTorch script, plain Lightning and Keras, in one call.
+"""Speed and memory of fmnist_cv compared with a plain PyTorch script, plain Lightning and Keras, in one call.
 
 Every program trains the same network with the same batch size on real Fashion-MNIST, as a process of its own, one
 after the other, in rounds of alternating order. Two parts: `throughput`, the training alone, for a few epochs, ours
@@ -8,7 +8,7 @@ the process.
     make bench
     python experiments/speed/benchmark.py --peer-python .venv-bench/bin/python --systems patel-ann --rounds 3
 
-A benchmark that was interrupted goes on where it stopped; delete the results file to measure anew.
+An interrupted benchmark resumes; delete the results file to measure again.
 """
 
 from __future__ import annotations
