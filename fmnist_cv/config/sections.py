@@ -93,6 +93,41 @@ PART_KEYS = (
 )
 
 
+# Headings of the help, by section.
+TITLES = {
+    "cv": "splits and folds",
+    "selection": "which epoch is the best, and when to stop",
+    "model": "model: any LightningModule, by its class path",
+    "data": "data: where the images come from",
+    "trainer": "trainer: arguments of Lightning's Trainer",
+}
+
+# What the short help shows of the parts that come from elsewhere: option, its value's name, its meaning.
+COMMON = {
+    "model": {
+        "model": ("CLASS", "fmnist_cv.models.BatchNormCNN, my_module.MyNet, …"),
+        "model.ARGUMENT": (
+            "VALUE",
+            "an argument of that class, e.g. --model.dropout 0.2; --model.help CLASS lists them",
+        ),
+    },
+    "data": {
+        "data": ("CLASS", "fmnist_cv.data.FashionMNISTDataModule, …ArrayDataModule (your own .npz), …"),
+        "data.ARGUMENT": (
+            "VALUE",
+            "an argument of that class, e.g. --data.batch_size 256; --data.help CLASS lists them",
+        ),
+    },
+    "trainer": {
+        "trainer.max_epochs": ("N", "epochs of each fold"),
+        "trainer.accelerator": ("NAME", "cpu, gpu, mps or auto"),
+        "trainer.devices": ("DEVICES", "a count, or a list of indices: one fold at a time on each"),
+        "trainer.precision": ("NAME", "32-true, bf16-mixed, …; by default bf16-mixed where the device is fast at it"),
+        "trainer.limit_train_batches": ("N", "batches of each epoch, for a quick trial"),
+    },
+}
+
+
 @dataclass
 class CrossValidationSection:
     """How the training images are split and the folds are run.
