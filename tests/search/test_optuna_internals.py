@@ -37,10 +37,12 @@ def test_a_warning_about_heartbeats_is_suppressed_and_nothing_else(database: RDB
     study = optuna.create_study(storage=database, study_name="warnings")
     with pytest.warns(UserWarning, match="Heartbeat of storage is supposed to be used"):
         study.ask()
-    with warnings.catch_warnings(record=True) as caught, quiet_optuna():
-        study.ask()
-        warnings.warn("another warning", stacklevel=1)
-        assert optuna.logging.get_verbosity() == optuna.logging.ERROR
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with quiet_optuna():
+            study.ask()
+            warnings.warn("another warning", stacklevel=1)
+            assert optuna.logging.get_verbosity() == optuna.logging.ERROR
     assert [str(warning.message) for warning in caught] == ["another warning"]
     assert optuna.logging.get_verbosity() != optuna.logging.ERROR
 
