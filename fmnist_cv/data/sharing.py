@@ -1,37 +1,41 @@
-"""One copy of equal images per process: every fold, the evaluation and the report make a data module of their own."""
+"""Images that data modules of one process copy from each other instead of reading or generating them again."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
+from dataclasses import replace
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from fmnist_cv.data.images import Images
 
-LARGEST_KEPT = 2**26  # bytes of pixels; larger images are shared only while a data module still holds them
+LARGEST_KEPT = 2**26  # bytes of pixels; larger images are read again
 
-_images: WeakValueDictionary[Hashable, Images] = WeakValueDictionary()
-_kept: deque[Images] = deque(maxlen=2)  # a training and a test set, from one data module to the next
+_kept: deque[tuple[Hashable, Images]] = deque(maxlen=2)  # a training and a test set
 
 
 def shared_images(key: Hashable, make: Callable[[], Images | None]) -> Images | None:
-    """The images made earlier in this process for an equal key, or else those that `make` returns.
+    """The images made last in this process for an equal key, or else those that `make` returns.
+
+    Each caller gets tensors of its own: a user-defined data module may change them in place.
 
     Args:
         key: everything on which the images depend: the function, its arguments, and the state of files, see
             `file_states`. Equal keys must stand for equal images.
         make: reads or generates the images; None where there are none.
     """
-    images = _images.get(key)
-    if images is None:
-        images = make()
-        if images is None:
-            return None
-        _images[key] = images
-    if images.images.nbytes <= LARGEST_KEPT and not any(images is kept for kept in _kept):
-        _kept.append(images)
+    images = next((images for kept, images in _kept if kept == key), None)
+    if images is not None:
+        return _copy(images)
+    images = make()
+    if images is not None and images.images.nbytes <= LARGEST_KEPT:
+        _kept.append((key, _copy(images)))
     return images
+
+
+def _copy(images: Images) -> Images:
+    groups = None if images.groups is None else images.groups.clone()
+    return replace(images, images=images.images.clone(), labels=images.labels.clone(), groups=groups)
 
 
 def file_states(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:
