@@ -13,9 +13,8 @@ import numpy as np
 from fmnist_cv.analysis.comparison import ROPE, Comparison, Scores, adjusted, compare_scores, verdict
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.statistics import ScoreSummary
-from fmnist_cv.analysis.summary import Epoch
 from fmnist_cv.data.synthetic_images import synthetic_warning
-from fmnist_cv.engine.run_records import DataRecord
+from fmnist_cv.engine.run_records import DataRecord, Epoch
 from fmnist_cv.errors import UserError
 
 
@@ -240,7 +239,10 @@ def _epochs(runs: list[CrossValidationResult], scores: list[Scores]) -> list[str
 
 def _missing_t_tests(scores: list[Scores], pairs: list[Comparison]) -> list[str]:
     n_folds = len(scores[0].accuracies)
-    mcnemar_decides = "McNemar's test on the held-out images decides: it compares these trained models, not what training again would give."
+    mcnemar_decides = (
+        "McNemar's test on the held-out images decides: it compares these trained models, not what training again would "
+        "give."
+    )
     if n_folds == 1:
         return [f"A hold-out has one score, so there is no t-test. {mcnemar_decides}"]
     if n_folds == 2:

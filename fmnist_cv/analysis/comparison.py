@@ -94,7 +94,35 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The result in words, the better run first."""
-        return _sentence(self)
+        on_images, t_test, posterior = self.out_of_fold, self.t_test, self.chances
+        swap = self.difference < 0
+        better, worse = (self.b, self.a) if swap else (self.a, self.b)
+        if t_test is None and on_images.g is None:
+            return f"{better} and {worse} are correct on the same {on_images.n:,} held-out images: no difference."
+        low, high = (t_test.low, t_test.high) if t_test else (on_images.low, on_images.high)
+        if swap:
+            low, high = -high, -low
+        interval = f"{'corrected ' if t_test else ''}95 % confidence interval {_points(low)} to {_points(high)}"
+        p = f"p {p_value(self.p)}" if self.p < SMALLEST_P else f"p = {p_value(self.p)}"
+        test = "" if t_test else " by McNemar's test"
+        figures = f"{_points(abs(self.difference))} points ({interval}), {p}{test}"
+        rope = f"{100 * self.rope:g} points"
+        if self.p < LEVEL:
+            sentence = f"{better} is significantly better than {worse}: {figures}"
+            if posterior is not None:
+                probability = probability_in_words(posterior.b_better if swap else posterior.a_better)
+                sentence += f"; the posterior probability that it is better by more than {rope} is {probability}"
+            return f"{sentence}."
+        if posterior is not None and posterior.equal >= SURE:
+            probability = probability_in_words(posterior.equal)
+            return (
+                f"{better} and {worse} are practically equivalent: {figures}; the posterior probability that they differ by at "
+                f"most {rope} is {probability}."
+            )
+        sentence = (
+            f"No significant difference between {better} and {worse}: {figures}; {better} may be up to {100 * high:.2f}"
+        )
+        return f"{sentence} points better" + (f" or {-100 * low:.2f} worse." if low < 0 else ".")
 
 
 def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
@@ -155,38 +183,6 @@ def adjusted(pairs: list[Comparison]) -> list[Comparison]:
 
 
 # -- in words -----------------------------------------------------------------------------------------------
-
-
-def _sentence(pair: Comparison) -> str:
-    on_images, t_test, posterior = pair.out_of_fold, pair.t_test, pair.chances
-    swap = pair.difference < 0
-    better, worse = (pair.b, pair.a) if swap else (pair.a, pair.b)
-    if t_test is None and on_images.g is None:
-        return f"{better} and {worse} are correct on the same {on_images.n:,} held-out images: no difference."
-    low, high = (t_test.low, t_test.high) if t_test else (on_images.low, on_images.high)
-    if swap:
-        low, high = -high, -low
-    interval = f"{'corrected ' if t_test else ''}95 % confidence interval {_points(low)} to {_points(high)}"
-    p = f"p {p_value(pair.p)}" if pair.p < SMALLEST_P else f"p = {p_value(pair.p)}"
-    test = "" if t_test else " by McNemar's test"
-    figures = f"{_points(abs(pair.difference))} points ({interval}), {p}{test}"
-    rope = f"{100 * pair.rope:g} points"
-    if pair.p < LEVEL:
-        sentence = f"{better} is significantly better than {worse}: {figures}"
-        if posterior is not None:
-            probability = probability_in_words(posterior.b_better if swap else posterior.a_better)
-            sentence += f"; the posterior probability that it is better by more than {rope} is {probability}"
-        return f"{sentence}."
-    if posterior is not None and posterior.equal >= SURE:
-        probability = probability_in_words(posterior.equal)
-        return (
-            f"{better} and {worse} are practically equivalent: {figures}; the posterior probability that they differ by at "
-            f"most {rope} is {probability}."
-        )
-    sentence = (
-        f"No significant difference between {better} and {worse}: {figures}; {better} may be up to {100 * high:.2f}"
-    )
-    return f"{sentence} points better" + (f" or {-100 * low:.2f} worse." if low < 0 else ".")
 
 
 def verdict(scores: list[Scores], pairs: list[Comparison]) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmnist_cv.analysis.summary import EPOCHS, FORMAT, Epoch, RunSummary, upgraded
+from fmnist_cv.analysis.summary import EPOCHS, FORMAT, RunSummary, upgraded
 from fmnist_cv.engine.checked_files import Shape, Types, read_arrays, read_json, wrong_keys
 from fmnist_cv.engine.run_folder import RESTORE, FoldFolder, RunFolder
+from fmnist_cv.engine.run_records import Epoch
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.paths import user_path
 

@@ -13,7 +13,6 @@ from fmnist_cv.analysis.summary import (
     FORMAT,
     CVPlan,
     EnsembleScore,
-    Epoch,
     FoldSummary,
     Interval,
     Metric,
@@ -29,7 +28,7 @@ from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.checked_files import Shape
 from fmnist_cv.engine.environment import Environment
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder, replace_file, write_arrays, write_json
-from fmnist_cv.engine.run_records import FoldMetrics
+from fmnist_cv.engine.run_records import Epoch, FoldMetrics
 from fmnist_cv.engine.scoring import ClassificationReport, classification_report
 from fmnist_cv.errors import UserError
 
@@ -84,7 +83,7 @@ def write_results(
         "cv": _cv_plan(experiment),
         "headline": {
             "epoch": headline,
-            "accuracy": summarise(accuracies, ratio).as_dict(),
+            "accuracy": summarise(accuracies, ratio),
             "wilson": [_wilson(a, fold["n_validation"]) for a, fold in zip(accuracies, folds, strict=True)],
             "caveat": _caveat(experiment, folds),
         },
@@ -154,7 +153,7 @@ def _wilson(accuracy: float, n: int) -> Interval:
 
 def _validation_scores(folds: list[FoldMetrics], epoch: Epoch, ratio: float) -> dict[Metric, ScoreSummary]:
     return {
-        metric: summarise([fold[epoch]["validation"][metric] for fold in folds], ratio, bounds=bounds).as_dict()
+        metric: summarise([fold[epoch]["validation"][metric] for fold in folds], ratio, bounds=bounds)
         for metric, bounds in BOUNDS.items()
     }
 

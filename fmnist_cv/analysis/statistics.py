@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import sqrt
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import numpy as np
 from scipy import stats
@@ -14,22 +14,10 @@ NO_SPREAD = 1e-9  # a standard deviation below it, less than one image in a bill
 
 
 class ScoreSummary(TypedDict):
-    """`Summary` as the plain values of a results file."""
+    """Mean of the folds' n scores, their standard deviation (ddof 1; None for one score), and the interval of the mean.
 
-    mean: float
-    sd: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Scores of the folds: mean, standard deviation (ddof 1; None for one score), and interval of the mean.
-
-    Attributes:
-        low, high: corrected 95 % confidence interval, within the metric's range; None where `why_no_interval` gives a reason.
-        n: number of scores.
+    `low` and `high` are the corrected 95 % confidence interval, within the metric's range; None where `why_no_interval`
+    gives a reason.
     """
 
     mean: float
@@ -37,9 +25,6 @@ class Summary:
     low: float | None
     high: float | None
     n: int
-
-    def as_dict(self) -> ScoreSummary:
-        return cast(ScoreSummary, asdict(self))
 
 
 def corrected_standard_error(scores: Sequence[float], test_over_train: float) -> float:
@@ -58,7 +43,7 @@ def corrected_standard_error(scores: Sequence[float], test_over_train: float) ->
 
 def summarise(
     scores: Sequence[float], test_over_train: float, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
-) -> Summary:
+) -> ScoreSummary:
     """Mean, standard deviation and corrected confidence interval of the folds' validation scores.
 
     Args:
@@ -69,10 +54,10 @@ def summarise(
     """
     mean, n = float(np.mean(scores)), len(scores)
     if n < 2:
-        return Summary(mean, None, None, None, n)
+        return {"mean": mean, "sd": None, "low": None, "high": None, "n": n}
     half = float(stats.t.ppf((1 + level) / 2, n - 1)) * corrected_standard_error(scores, test_over_train)
-    unbounded = Summary(mean, float(np.std(scores, ddof=1)), mean - half, mean + half, n)
-    return Summary(**within_bounds(unbounded.as_dict(), bounds))
+    sd = float(np.std(scores, ddof=1))
+    return within_bounds({"mean": mean, "sd": sd, "low": mean - half, "high": mean + half, "n": n}, bounds)
 
 
 def why_no_interval(n: int, sd: float | None) -> str | None:

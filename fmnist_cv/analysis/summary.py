@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fmnist_cv.analysis.statistics import ScoreSummary, within_bounds
-from fmnist_cv.engine.run_records import DataRecord
+from fmnist_cv.engine.run_records import DataRecord, Epoch, FoldRecord
 
 if TYPE_CHECKING:
     from fmnist_cv.engine.environment import Environment
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 # Raised when an older version would misread the file. Format 1 called cv.folds_per_repeat n_splits.
 FORMAT = 2
 
-Epoch = Literal["last", "best"]
 EPOCHS: tuple[Epoch, Epoch] = ("last", "best")
 Metric = Literal["accuracy", "loss"]
 BOUNDS: dict[Metric, tuple[float, float]] = {"accuracy": (0.0, 1.0), "loss": (0.0, inf)}
@@ -50,39 +49,8 @@ class Headline(TypedDict):
     caveat: str | None
 
 
-class Scores(TypedDict):
-    """One model on one set of images: mean negative log-likelihood in nats, and accuracy, 0 to 1."""
-
-    loss: float
-    accuracy: float
-
-
-class EpochScores(TypedDict):
-    """A fold's model after an epoch, counted from 0; `test` only with a test set."""
-
-    epoch: int
-    validation: Scores
-    test: NotRequired[Scores]
-
-
-class FoldSummary(TypedDict):
-    """One fold, as in its metrics.json; runs older than `device` lack it."""
-
+class FoldSummary(FoldRecord):
     name: str
-    repeat: int
-    fold: int
-    seed: int
-    threads: int
-    device: NotRequired[str]
-    n_train: int
-    n_inner: int
-    n_validation: int
-    epochs: int
-    stopped_early: bool
-    best_epoch: int
-    monitor: str
-    last: EpochScores
-    best: EpochScores
 
 
 class TestAccuracy(TypedDict):

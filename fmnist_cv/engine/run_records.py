@@ -10,7 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from fmnist_cv.engine.checked_files import Types
 from fmnist_cv.engine.environment import Environment
 
-EpochName = Literal["last", "best"]
+Epoch = Literal["last", "best"]
 
 
 class Scores(TypedDict):
@@ -37,8 +37,8 @@ class FoldTimes(TypedDict):
     peak_memory_mb: float
 
 
-class FoldMetrics(TypedDict):
-    """A fold's `metrics.json`; the file is written last, so a fold that has one is finished."""
+class FoldRecord(TypedDict):
+    """What `metrics.json` and `results.json` hold of a fold."""
 
     repeat: int
     fold: int
@@ -54,6 +54,11 @@ class FoldMetrics(TypedDict):
     monitor: str | None  # the metric that chose the best epoch; None for a refit
     last: EpochScores
     best: EpochScores
+
+
+class FoldMetrics(FoldRecord):
+    """A fold's `metrics.json`; the file is written last, so a fold that has one is finished."""
+
     history: list[dict[str, float]]  # all logged metrics after each epoch
     times: FoldTimes
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from fmnist_cv.analysis.summary import Epoch, Interval
+from fmnist_cv.analysis.summary import Interval
 from fmnist_cv.analysis.tables import markdown, percent, report_lines
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.environment import Environment
 from fmnist_cv.engine.run_folder import replace_file, write_json
+from fmnist_cv.engine.run_records import Epoch
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.choices import DataPart, ModelChoice
 from fmnist_cv.utils.user_text import for_markdown

@@ -67,7 +67,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
     return {
         "n_splits": plan.n_splits,
         "seed": plan.seed,
-        "accuracy": summarise([fold["accuracy"] for fold in folds], ratio).as_dict(),
+        "accuracy": summarise([fold["accuracy"] for fold in folds], ratio),
         "folds": folds,
     }
 

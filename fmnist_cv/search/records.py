@@ -223,18 +223,13 @@ class NestedEstimate(TypedDict):
     folds: list[OuterFold]
 
 
-class DataRecord(TypedDict):
-    name: str
-    fingerprint: str
-
-
 class SearchSummary(TypedDict):
     """What search.json holds."""
 
     format: int
     study: str
     search: dict[str, Any]  # the search's settings
-    data: DataRecord
+    data: dict[str, str]  # its name and fingerprint
     winner: WinnerRecord
     trials: TrialCounts
     workers: int

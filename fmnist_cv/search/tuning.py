@@ -133,7 +133,7 @@ def tune(
 
 def _write(result: SearchResult, console: Console | None) -> None:
     """Write search.json, trials.csv, study.html, and TensorBoard's files."""
-    write_json(result.path / "search.json", {**result.summary})
+    write_json(result.path / "search.json", result.summary)
     table = for_csv(result.table).to_csv(index=False)
     replace_file(result.path / "trials.csv", lambda file: file.write(table.encode()))
     with best_effort("TensorBoard's pages of the study", warn_on(console)):

@@ -18,12 +18,7 @@ from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.preparation import run_or_resume
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.errors import UserError
-from fmnist_cv.search.records import (
-    CompletedTrial,
-    Confirmation,
-    completed_trials,
-    ranked,
-)
+from fmnist_cv.search.records import CompletedTrial, Confirmation, completed_trials, ranked
 from fmnist_cv.search.search import Search
 from fmnist_cv.search.space import values_of
 
@@ -81,7 +76,7 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
     for trial in best_first:
         values = values_of(search.space, trial.params)
         run = _cross_validate(search, f"trial_{trial.number:04}", values, workers, console)
-        searched = summarise(trial.fold_scores, search.ratio).as_dict()
+        searched = summarise(trial.fold_scores, search.ratio)
         fresh = run.summary["headline"]["accuracy"]
         runs.append(run)
         found["configurations"].append(
@@ -109,10 +104,10 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
 def _difference(winner: CrossValidationResult, baseline: CrossValidationResult) -> DifferenceTest:
     ratio = mean(fold["n_validation"] / fold["n_train"] for fold in winner.summary["folds"])
     test = corrected_t_test(list(winner.accuracies), list(baseline.accuracies), ratio)
-    if test is None:
-        difference = float(np.mean(winner.accuracies - baseline.accuracies))
-        return {"difference": difference, "low": None, "high": None, "p": None}
-    return {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p}
+    if test is not None:
+        return {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p}
+    difference = float(np.mean(winner.accuracies - baseline.accuracies))
+    return {"difference": difference, "low": None, "high": None, "p": None}
 
 
 def _cross_validate(

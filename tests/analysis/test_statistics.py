@@ -30,22 +30,16 @@ ratios = st.floats(0.01, 1.0, allow_subnormal=False)
 def test_summary_by_hand() -> None:
     """k = 5: s^2 (1/5 + 1/4) = 0.00025 * 0.45, and the 97.5 % quantile of t with 4 degrees of freedom is 2.7764."""
     summary = summarise(SCORES, test_over_train=0.25)
-    assert summary.n == 5
-    assert summary.mean == pytest.approx(0.91)
-    assert summary.sd == pytest.approx(sqrt(0.00025))
+    assert summary["n"] == 5
+    assert summary["mean"] == pytest.approx(0.91)
+    assert summary["sd"] == pytest.approx(sqrt(0.00025))
     half = 2.776445 * sqrt(0.00025 * 0.45)
-    assert (summary.low, summary.high) == pytest.approx((0.91 - half, 0.91 + half), rel=1e-6)
-    assert summary.as_dict() == {
-        "mean": summary.mean,
-        "sd": summary.sd,
-        "low": summary.low,
-        "high": summary.high,
-        "n": 5,
-    }
+    assert (summary["low"], summary["high"]) == pytest.approx((0.91 - half, 0.91 + half), rel=1e-6)
+    assert summary.keys() == {"mean", "sd", "low", "high", "n"}
 
 
 def test_one_score_has_no_spread() -> None:
-    assert summarise([0.9], 0.25).as_dict() == {"mean": 0.9, "sd": None, "low": None, "high": None, "n": 1}
+    assert summarise([0.9], 0.25) == {"mean": 0.9, "sd": None, "low": None, "high": None, "n": 1}
 
 
 @pytest.mark.parametrize(
@@ -61,22 +55,22 @@ def test_one_score_has_no_spread() -> None:
 def test_scores_that_say_nothing_about_others_have_no_interval_but_a_reason(scores: list[float], reason: str) -> None:
     """Two folds of 61 and 16 % had -247.10 to 325.10, equal ones an interval without width."""
     summary = summarise(scores, 1.0)
-    assert (summary.low, summary.high) == (None, None)
-    why = why_no_interval(summary.n, summary.sd)
+    assert (summary["low"], summary["high"]) == (None, None)
+    why = why_no_interval(summary["n"], summary["sd"])
     assert why is not None and why.startswith(reason)
     assert corrected_t_test(scores, [0.0] * len(scores), 1.0) is None
-    assert interval_of(summary.as_dict()) == f"no interval: {why}" and interval_cell(summary.as_dict()) == ""
+    assert interval_of(summary) == f"no interval: {why}" and interval_cell(summary) == ""
 
 
 def test_an_interval_stays_within_the_metrics_range() -> None:
     """The whole one of these three folds is 48.39 to 117.15."""
     scores = [0.7402, 0.8277, 0.9152]
     summary = summarise(scores, 0.5)
-    assert (summary.low, summary.high) == (pytest.approx(0.4840, abs=1e-4), 1.0)
-    assert interval_of(summary.as_dict()) == "corrected 95 % confidence interval 48.40 to 100.00"
-    assert summarise([0.02, 0.3, 0.1], 0.5).low == 0
+    assert (summary["low"], summary["high"]) == (pytest.approx(0.4840, abs=1e-4), 1.0)
+    assert interval_of(summary) == "corrected 95 % confidence interval 48.40 to 100.00"
+    assert summarise([0.02, 0.3, 0.1], 0.5)["low"] == 0
     loss = summarise([9.0, 1.0, 1.0], 0.5, bounds=(0, inf))
-    assert loss.low == 0 and loss.high is not None and loss.high > 9
+    assert loss["low"] == 0 and loss["high"] is not None and loss["high"] > 9
     test = corrected_t_test([1.0, 0.1, 0.9], [0.0, 0.0, 0.0], 0.5)
     assert test is not None and (test.low, test.high) == (-1.0, 1.0) and test.p == pytest.approx(0.277, abs=1e-3)
 
@@ -84,10 +78,10 @@ def test_an_interval_stays_within_the_metrics_range() -> None:
 @given(scores=shares, ratio=ratios)
 def test_whatever_the_scores_the_interval_is_possible_and_holds_the_mean(scores: list[float], ratio: float) -> None:
     summary = summarise(scores, ratio)
-    if summary.low is None or summary.high is None:
-        assert why_no_interval(summary.n, summary.sd)
+    if summary["low"] is None or summary["high"] is None:
+        assert why_no_interval(summary["n"], summary["sd"])
     else:
-        assert 0 <= summary.low <= summary.mean + 1e-12 and summary.mean - 1e-12 <= summary.high <= 1
+        assert 0 <= summary["low"] <= summary["mean"] + 1e-12 and summary["mean"] - 1e-12 <= summary["high"] <= 1
 
 
 @given(scores=shares, ratio=ratios)
@@ -102,14 +96,14 @@ def test_the_corrected_error_is_larger_than_the_naive_one(scores: list[float], r
 def test_a_summary_moves_with_its_scores(scores: list[float], ratio: float, shift: float) -> None:
     summarise = partial(summarise_within, bounds=(-inf, inf))
     here, there = summarise(scores, ratio), summarise([s + shift for s in scores], ratio)
-    if here.low is None or here.high is None or there.low is None or there.high is None:
+    if here["low"] is None or here["high"] is None or there["low"] is None or there["high"] is None:
         return
-    assert there.mean == pytest.approx(here.mean + shift, abs=1e-9)
-    assert there.high - there.low == pytest.approx(here.high - here.low, abs=1e-6)
-    assert here.low <= here.mean <= here.high
+    assert there["mean"] == pytest.approx(here["mean"] + shift, abs=1e-9)
+    assert there["high"] - there["low"] == pytest.approx(here["high"] - here["low"], abs=1e-6)
+    assert here["low"] <= here["mean"] <= here["high"]
     wider, narrower = summarise(scores, ratio, level=0.99), summarise(scores, ratio, level=0.9)
-    assert wider.low is not None and narrower.low is not None
-    assert wider.low <= here.low <= narrower.low
+    assert wider["low"] is not None and narrower["low"] is not None
+    assert wider["low"] <= here["low"] <= narrower["low"]
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (1, 10), (5, 10), (10, 10), (9123, 10_000), (1, 1)])
