@@ -62,12 +62,12 @@ def make_parser() -> CommandParser:
         metavar="FOLDER",
         help="where the files go (default: exports/<model> in the run's folder)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     parser.add_argument(
         "--check_on",
         metavar="DATA",
         help="check the ONNX file on these images, named as for --data of fmnist_cv.evaluate (default: "
-        "the run's test images, of a run without any its training images)",
+        "the run's test images or, without any, its training images)",
     )
     return parser
 

@@ -156,7 +156,7 @@ class ProductImagesDataModule(KFoldDataModule):
     def _cached(
         self, folder: Path, products: list[Product], report: ReadingReport, console: Console
     ) -> tuple[np.ndarray, list[Product], ReadingReport]:
-        """The images from the cache, as long as the files are as they were; else read and put there."""
+        """The images from the cache if the files are unchanged, else read and cached."""
         files = [(entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in _entries(folder)]
         what = repr((_CACHE_FORMAT, self.preprocessing, products, sorted(files)))
         path = self.cache / f"products-{hashlib.blake2b(what.encode(), digest_size=10).hexdigest()}.npz"

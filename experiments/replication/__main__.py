@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="seeds 0 to N-1 of each variant (default: 3; 1 in equal-terms, of interpretations without a printed number, and of what takes long)",
     )
     parser.add_argument(
-        "--workers", type=_positive, metavar="N", help="folds side by side (default: one per GPU or core)"
+        "--workers", type=_positive, metavar="N", help="folds in parallel (default: one per GPU or core)"
     )
     parser.add_argument(
         "--log_dir",

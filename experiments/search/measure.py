@@ -4,8 +4,8 @@
     python experiments/search/measure.py pruning    # configs/search/dense-tpe.yaml with its pruning, and with none
     python experiments/search/measure.py overhead lightning_logs/sharifi-cnn-tpe    # of a study that is finished
 
-Writes workers.json, pruning.json or overhead.json into this folder. Run it on a quiet machine; pruning goes on where it
-was interrupted.
+Writes workers.json, pruning.json or overhead.json into this folder. Run it on a quiet machine; an interrupted
+measurement of pruning is resumed.
 """
 
 from __future__ import annotations

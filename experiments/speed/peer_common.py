@@ -73,7 +73,7 @@ def training_arrays():
 def import_torchvision():
     """Import torchvision, also where its compiled operators do not load.
 
-    The wheel on PyPI is built for CUDA; beside a CPU-only torch its operators are absent and the import
+    The wheel on PyPI is built for CUDA; with a CPU-only torch its operators are absent and the import
     fails on `torchvision::nms`.  Declaring the two operators (unused here) is enough.  lightning imports
     torchvision too, through torchmetrics, so call this before either.
     """

@@ -155,7 +155,7 @@ def _numbered(groups: np.ndarray, n: int) -> np.ndarray:
     if len(missing):
         raise UserError(
             f"groups are missing (NaN or None) for {len(missing)} of {n} images, the first at index {missing[0]}; give each "
-            "image a group; an image without one gets a group of its own"
+            "image a group, and images that are in no group a group of their own each"
         )
     try:
         return np.unique(groups, return_inverse=True)[1].astype(np.int64)
@@ -176,7 +176,7 @@ def read_indices(path: Path) -> np.ndarray:
     except OSError as error:
         raise UserError(f"data.leave_out: cannot read {path}: {error.strerror}") from None
     except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"data.leave_out: {path} is no CSV file with a column 'index': {error}") from None
+        raise UserError(f"data.leave_out: {path} is not a CSV file with a column 'index': {error}") from None
     if len(column) and not pd.api.types.is_integer_dtype(column):
-        raise UserError(f"data.leave_out: the column 'index' of {path} holds more than whole numbers")
+        raise UserError(f"data.leave_out: the column 'index' of {path} has values that are not whole numbers")
     return column.to_numpy(dtype=np.int64)

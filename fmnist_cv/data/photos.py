@@ -85,7 +85,7 @@ def read_photo(path: Path) -> Image.Image:
     except UnidentifiedImageError:
         if path.suffix.lower() in OTHER_ENDINGS:
             raise UnreadableImage(f"{path} is of a format that is not supported; convert it to JPEG or PNG") from None
-        raise UnreadableImage(f"{path} is no image, or of another format than {', '.join(FORMATS)}") from None
+        raise UnreadableImage(f"{path} is not an image, or of another format than {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError as error:
         found = re.search(r"(\d+) pixels", str(error))
         raise UnreadableImage(

@@ -28,7 +28,7 @@ def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, 
     """Read splits and check that they fit the plan and the data at hand.
 
     Raises:
-        UserError: the file is damaged, of other data, or does not hold the splits that the plan asks for.
+        UserError: the file is damaged, of other data, or without the splits of the plan.
     """
     way_out = "restore it from a copy of the run, or start a new run"
     try:
@@ -38,14 +38,14 @@ def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, 
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot read the splits {path}: {reason}; {way_out}") from None
     if missing := {"fingerprint", "seed"} - arrays.keys():
-        raise UserError(f"{path} is no file of splits: it lacks {', '.join(sorted(missing))}; {way_out}")
+        raise UserError(f"{path} is not a file of splits: it lacks {', '.join(sorted(missing))}; {way_out}")
     if str(arrays["fingerprint"]) != fingerprint:
         raise UserError(
-            f"{path} belongs to other data (fingerprint {arrays['fingerprint']}, here {fingerprint}); "
+            f"{path} was made for other data (fingerprint {arrays['fingerprint']}, here {fingerprint}); "
             "resume with the data that the run was started on, or start a new run"
         )
     if str(arrays["seed"]) != str(plan.seed):
-        raise UserError(f"{path} was drawn with seed {arrays['seed']}, but the seed here is {plan.seed}; {way_out}")
+        raise UserError(f"{path} was made with seed {arrays['seed']}, but the seed is {plan.seed}; {way_out}")
     try:
         splits = [
             _read_split(arrays, repeat, fold)
@@ -54,7 +54,7 @@ def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, 
         ]
         check_splits(splits, labels, plan, groups)
     except (UserError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"{path} holds no splits of this run: {error}; {way_out}") from None
+        raise UserError(f"{path} does not hold the splits of this run: {error}; {way_out}") from None
     return splits
 
 

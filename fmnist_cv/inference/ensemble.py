@@ -50,9 +50,8 @@ class TrainedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         outputs = self.network(self.scale(images)).float()
-        return (
-            normalised(outputs) if self.returns_probabilities else outputs.softmax(1)
-        )  # also right for log-probabilities
+        # softmax is also right for log-probabilities
+        return normalised(outputs) if self.returns_probabilities else outputs.softmax(1)
 
 
 @dataclass(frozen=True)

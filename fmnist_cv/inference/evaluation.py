@@ -35,7 +35,7 @@ from fmnist_cv.utils.paths import user_path
 
 
 class _Identity(TypedDict):
-    """What tells evaluations of one run apart."""
+    """What distinguishes evaluations of one run."""
 
     data: str
     part: DataPart

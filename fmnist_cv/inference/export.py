@@ -66,7 +66,7 @@ def export_run(
     folder = user_path(out, "--out") if out is not None else inside(result.path, result.path / "exports" / model)
     files = [folder / name for name in FILES[form]]
     if not overwrite and (existing := [str(file) for file in files if file.exists()]):
-        raise UserError(f"{' and '.join(existing)} exists; give another --out, or --overwrite")
+        raise UserError(f"existing files: {', '.join(existing)}; give another --out, or --overwrite")
     check_writable(folder, "--out", "")
     ensemble = load_ensemble(result, model, accelerator="cpu", precision="32-true")
     try:

@@ -27,8 +27,8 @@ class _Journal(JournalFileBackend):
             super().append_logs(logs)
         except OSError as error:
             raise CannotWrite(
-                f"cannot write the study's journal {self._path}: {error.strerror}; then run the same command again to "
-                "resume the study"
+                f"cannot write the study's journal {self._path}: {error.strerror}; when it can be written "
+                "again, the same command resumes the study"
             ) from None
         finally:
             self._line_lock.release()

@@ -1,4 +1,4 @@
-"""Makes a CUDA build of torchvision importable beside a CPU-only torch."""
+"""Makes a CUDA build of torchvision importable with a CPU-only torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _BeforeImport(MetaPathFinder):
 def make_torchvision_importable() -> None:
     """Define torchvision's two operator schemas where its compiled operators cannot be loaded.
 
-    A CUDA build of torchvision beside a CPU-only torch cannot load its operators, and then its import fails
+    A CUDA build of torchvision with a CPU-only torch cannot load its operators, and then its import fails
     on registering fake kernels for them. With the schemas defined, everything but those operators works.
     """
     global _stub

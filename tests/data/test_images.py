@@ -99,7 +99,7 @@ def test_a_class_may_be_without_images() -> None:
         ((PIXELS, LABELS, [b"cat", "cat", "dog"]), "class_names must differ"),
         (
             (PIXELS, LABELS, None, np.array([1, np.nan, 2, np.nan, 2, 1])),
-            "groups are missing .* for 2 of 6 images, the first at index 1; .*a group of its own",
+            "groups are missing .* for 2 of 6 images, the first at index 1; .*a group of their own each",
         ),
         (
             (PIXELS, LABELS, None, ["a", None, "b", "b", "a", "a"]),
@@ -156,10 +156,10 @@ def test_images_can_be_left_out(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         (None, "cannot read"),
-        ("number\n1\n", "no CSV file with a column 'index'"),
-        ("", "no CSV file with a column 'index'"),
-        ("index\n1.5\n", "holds more than whole numbers"),
-        ("index\nfirst\n", "holds more than whole numbers"),
+        ("number\n1\n", "is not a CSV file with a column 'index'"),
+        ("", "is not a CSV file with a column 'index'"),
+        ("index\n1.5\n", "has values that are not whole numbers"),
+        ("index\nfirst\n", "has values that are not whole numbers"),
         ("index\n6\n", "names images 6 to 6, but there are 6, from 0"),
         ("index\n-1\n", "names images -1 to -1"),
         ("index\n0\n1\n2\n3\n4\n5\n", "leaves no image"),

@@ -128,10 +128,10 @@ def test_what_is_no_image_is_refused_with_the_reason(tmp_path: Path) -> None:
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     )  # for Ghostscript
     for name, reason in (
-        ("text.jpg", "is no image"),
-        ("program.jpg", "is no image"),
+        ("text.jpg", "is not an image"),
+        ("program.jpg", "is not an image"),
         ("cut.jpg", "[Tt]runcated"),
-        ("empty.png", "is no image"),
+        ("empty.png", "is not an image"),
         ("missing.jpg", "No such file"),
     ):
         with pytest.raises(UnreadableImage, match=reason):

@@ -307,8 +307,8 @@ def rewrite(path: Path, **arrays: np.ndarray | None) -> None:
 @pytest.mark.parametrize(
     ("plan", "fingerprint", "labels", "reason"),
     [
-        (PLAN, "xyz", LABELS, "belongs to other data.*fingerprint abc, here xyz"),
-        (replace(PLAN, seed=5), "abc", LABELS, "was drawn with seed 4, but the seed here is 5"),
+        (PLAN, "xyz", LABELS, "was made for other data.*fingerprint abc, here xyz"),
+        (replace(PLAN, seed=5), "abc", LABELS, "was made with seed 4, but the seed is 5"),
         (replace(PLAN, n_repeats=3), "abc", LABELS, "has no split for repeat 2, fold 0"),
         (replace(PLAN, n_splits=4), "abc", LABELS, "has no split for repeat 0, fold 3"),
         (replace(PLAN, n_splits=2), "abc", LABELS, "not held out exactly once"),

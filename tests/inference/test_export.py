@@ -351,7 +351,7 @@ def test_mistakes_of_the_command_end_with_status_2(
     assert "check_on is for ONNX" in capsys.readouterr().err
     (tmp_path / "network.json").write_text("precious")
     assert export.main([str(run), "--format", "safetensors", "--out", str(tmp_path)]) == 2
-    assert "network.json exists; give another --out, or --overwrite" in capsys.readouterr().err
+    assert "network.json; give another --out, or --overwrite" in capsys.readouterr().err
     assert (tmp_path / "network.json").read_text() == "precious"
     assert export.main([str(run), "--format", "safetensors", "--out", str(tmp_path), "--overwrite"]) == 0
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Image files of any kind and size reach the networks as they should; what is no image is reported and skipped."""
+"""Image files of any kind and size reach the networks as they should; files that are not images are reported and skipped."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_what_is_no_image_is_skipped_with_the_reason(run: Path, garments: Garmen
     found = predict_files(ensemble, [folder, folder / "gone.png"])
     assert found.files == tuple(good) and len(found.table) == 3
     assert {path.name for path in found.unreadable} == {"text.png", "cut.png", "empty.jpg", "gone.png"}
-    assert "text.png is no image" in found.unreadable[folder / "text.png"]
+    assert "text.png is not an image" in found.unreadable[folder / "text.png"]
     assert "gone.png: No such file" in found.unreadable[folder / "gone.png"]
-    with pytest.raises(UserError, match=r"no image can be read: .*text.png is no image"):
+    with pytest.raises(UserError, match=r"no image can be read: .*text.png is not an image"):
         predict_files(ensemble, [folder / "text.png"])

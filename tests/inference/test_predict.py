@@ -30,7 +30,7 @@ def test_as_a_process_it_predicts_what_it_can_and_tells_of_the_rest(
     assert ended.status == 1
     assert ended.err.splitlines() == [
         "SYNTHETIC: these networks were trained on synthetic images; do not trust their labels",
-        f"skipped: {folder}/text.png is no image, or of another format than JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF",
+        f"skipped: {folder}/text.png is not an image, or of another format than JPEG, PNG, WEBP, GIF, BMP, TIFF, PPM, AVIF",
         "1 of 13 files were skipped",
     ]
     rows = list(csv.DictReader(io.StringIO(ended.out)))
