@@ -11,13 +11,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from fmnist_cv.config.checks import check_settings
 from fmnist_cv.config.config_values import as_yaml_values, expand_config
-from fmnist_cv.config.fold_parts import FoldParts, check_parts
+from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.config.identity import differences
 from fmnist_cv.config.jsonargparse_internals.messages import explain, reason_of_build
 from fmnist_cv.config.options import experiment_parser, parse
 from fmnist_cv.config.sections import OWN_METRICS, SECTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.config.yaml_files import load_yaml
-from fmnist_cv.data import KFoldDataModule, SplitPlan
+from fmnist_cv.data import SplitPlan
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everything
 from fmnist_cv.utils.paths import user_path
@@ -119,10 +119,6 @@ class Experiment:
             self._parser.validate(self._sections(), skip_unset=False)
         except (argparse.ArgumentError, TypeError, ValueError) as error:
             raise UserError(explain(error, self._parser)) from None
-
-    def check_parts(self, same_data: KFoldDataModule | None = None) -> FoldParts:
-        """Build the parts once and refuse what would only fail during training, see `fold_parts.check_parts`."""
-        return check_parts(self, same_data)
 
     # -- building -------------------------------------------------------------------------------------------
 

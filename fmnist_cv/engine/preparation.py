@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -13,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
@@ -85,6 +85,7 @@ def prepare_run(
     """
     _check_names(experiment, run, resume)
     found = find_run(experiment.log_dir, experiment.name, resume) if resume is not None else None
+    is_new = found is None
     if found is None:
         check_writable(experiment.log_dir)
     experiment, data, is_fallback = _find_data(experiment, console, same_data)
@@ -95,9 +96,9 @@ def prepare_run(
         suffix = "_SYNTHETIC" if is_fallback else ""
         names = default_run_names(suffix) if run is None else [run + suffix]
         found = _create_or_join(experiment, names, config, data, refit, console)
-    elif refit and not found.refit.finished:
-        run_sanity_check(experiment, data, [Split.refit(len(train))])
     _check_same(experiment, config, found, train)
+    if refit and not is_new and not found.refit.finished:
+        run_sanity_check(experiment, data, [Split.refit(len(train))])
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), _groups(train))
     if console is not None:
         print_line(console, _headline(experiment, found, data))
@@ -122,14 +123,14 @@ def _find_data(
 ) -> tuple[Experiment, KFoldDataModule, bool]:
     """The experiment's data, or synthetic images where it allows them and its own data are unavailable."""
     try:
-        return experiment, experiment.check_parts(same_data).data, False
+        return experiment, check_parts(experiment, same_data).data, False
     except DataNotFound as error:
         if not experiment.synthetic_fallback:
             raise
         if console is not None:
             console.print(f"{error}.\n\nRunning on SYNTHETIC images instead.\n", style="yellow", markup=False)
         experiment = experiment.with_synthetic_data()
-        return experiment, experiment.check_parts().data, True
+        return experiment, check_parts(experiment).data, True
 
 
 def _create_or_join(
@@ -186,9 +187,7 @@ def _create(
                     "class_names": list(train.class_names),
                 },
                 "environment": describe_environment(devices.description, threads, experiment.precision()),
-                "settings": identity(
-                    load_yaml(config)
-                ),  # a second time, since YAML has no digest and users may edit it
+                "settings": identity(load_yaml(config)),  # again, since users may edit YAML, which has no digest
             }
         )
 
@@ -211,15 +210,12 @@ def _check_one_step(
 
 def _check_same(experiment: Experiment, config: str, run: RunFolder, train: Images) -> None:
     """Refuse a run of another config or of other data."""
-    info, is_same_text = run.read_run_info(), False
-    with suppress(OSError):  # else reading the experiment reports it
-        is_same_text = run.config.read_bytes() == config.encode()
-    if not is_same_text and (differences := experiment.differences(run.read_experiment())):
+    if run.read_config() != config and (differences := experiment.differences(run.read_experiment())):
         raise UserError(
             f"run {run.path} has another config: {'; '.join(differences[:5])}; "
             "resume with the config it was started with, or start a new run"
         )
-    fingerprint = info["data"]["fingerprint"]
+    fingerprint = run.read_run_info()["data"]["fingerprint"]
     if fingerprint != train.fingerprint():
         raise UserError(
             f"run {run.path} was made on other data (fingerprint {fingerprint}, here {train.fingerprint()}); "

@@ -219,15 +219,12 @@ class RunFolder:
         """Write the run's run.json."""
         write_json(self.run_info, info, with_digest=True)
 
-    def read_experiment(self) -> Experiment:
-        """Parse the run's config.yaml.
+    def read_config(self) -> str:
+        """Read the text of the run's config.yaml.
 
         Raises:
-            UserError: it is missing or damaged, was edited after the run started, or names classes that cannot be
-                found.
+            UserError: it is missing or damaged, or was edited after the run started.
         """
-        from fmnist_cv.config.experiment import Experiment  # here, since it needs torch and Lightning
-
         try:
             text = read_yaml_text(self.config, "config")
         except UserError as error:
@@ -240,6 +237,17 @@ class RunFolder:
                     f"{key} is {settings.get(key)!r}, but the run was started with {value!r}",
                     f"restore that value, or {RESTORE}",
                 )
+        return text
+
+    def read_experiment(self) -> Experiment:
+        """Parse the run's config.yaml.
+
+        Raises:
+            UserError: see `read_config`, or it names classes that cannot be found.
+        """
+        from fmnist_cv.config.experiment import Experiment  # here, since it needs torch and Lightning
+
+        text = self.read_config()
         try:
             return Experiment.from_yaml(text)
         except UserError as error:
@@ -251,10 +259,7 @@ class RunFolder:
         temporary.unlink(missing_ok=True)
         try:
             temporary.symlink_to(checkpoint.relative_to(self.path))
-        except (
-            OSError,
-            NotImplementedError,
-        ):  # exFAT, SMB, Google Drive; Windows without the privilege to create links
+        except (OSError, NotImplementedError):  # exFAT, SMB, Google Drive; Windows without the privilege to link
             shutil.copyfile(checkpoint, temporary)
         os.replace(temporary, self.best_checkpoint)
 

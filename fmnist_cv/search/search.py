@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from optuna.samplers import BaseSampler
 
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import MAY_CHANGE_ON_RESUME, flatten
 from fmnist_cv.config.options import as_arguments, parse, read_config
 from fmnist_cv.data import make_splits
@@ -252,10 +253,10 @@ class Search:
 
     def _check_space(self) -> None:
         """Check the experiment at the ends of each range and with each choice."""
-        self.data = self.base.check_parts().data
+        self.data = check_parts(self.base).data
         for what, values in corners(self.space):
             try:
-                self.experiment(values).check_parts(same_data=self.data)
+                check_parts(self.experiment(values), self.data)
             except UserError as error:
                 raise UserError(f"space: {what}: {error}") from None
 
@@ -264,11 +265,11 @@ class Search:
         confirm, nested = self.confirm, self.settings.nested
         try:
             if confirm.top:
-                self.fresh_experiment({}, confirm.n_splits, confirm.n_repeats).check_parts(same_data=self.data)
+                check_parts(self.fresh_experiment({}, confirm.n_splits, confirm.n_repeats), self.data)
         except UserError as error:
             raise UserError(f"confirm: {error}") from None
         try:
             if nested is not None:
-                self.fresh_experiment({}, nested).check_parts(same_data=self.data)
+                check_parts(self.fresh_experiment({}, nested), self.data)
         except UserError as error:
             raise UserError(f"nested: {error}") from None

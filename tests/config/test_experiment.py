@@ -16,6 +16,7 @@ import torch
 import yaml
 
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import flatten
 from fmnist_cv.config.options import integers_first, make_parser
 from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS, CrossValidationSection, SelectionSection
@@ -231,7 +232,7 @@ def test_a_rich_experiment_survives_being_saved(tiny: Config) -> None:
     experiment = parsed(rich)
     saved = Experiment.from_yaml(experiment.to_yaml())
     assert experiment.differences(saved) == [] and saved.to_yaml() == experiment.to_yaml()
-    parts = saved.check_parts()
+    parts = check_parts(saved)
     assert isinstance(parts.model, DenseNetwork) and parts.model.l2 == {"layers.*.weight": 1e-4}
     optimizer = parts.model.configure_optimizers()["optimizer"]
     assert optimizer.defaults["momentum"] == 0.9 and [a.p for a in parts.data.augment] == [0.3, 1.0]
@@ -649,13 +650,13 @@ def test_parts_are_made_afresh(tiny: Config) -> None:
 
 
 def test_check_parts_gives_what_fits(tiny: Config) -> None:
-    parts = parsed(tiny).check_parts()
+    parts = check_parts(parsed(tiny))
     assert isinstance(parts.model, DenseNetwork) and len(parts.data.train_images) == 300
 
 
 def test_a_class_of_ones_own_works_by_class_path(tiny: Config, module: str, tmp_path: Path) -> None:
     own = changed(tiny, model={"class_path": f"{module}.Net", "init_args": {"width": 6}})
-    parts = parsed(own).check_parts()
+    parts = check_parts(parsed(own))
     assert type(parts.model).__name__ == "Net" and dict(parts.model.hparams) == {"width": 6, "dropout": 0.5}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(tiny))
     options = ["--config", str(tmp_path / "own.yaml"), "--model", f"{module}.Net", "--model.width=7"]
@@ -671,7 +672,7 @@ def test_a_forward_of_the_wrong_shape_is_refused(tiny: Config, module: str, name
         rf"forward of {module}.{name} must return a tensor \(images, classes\) = \(2, 10\) for this data, got {got}"
     )
     with pytest.raises(UserError, match=reason):
-        parsed(changed(tiny, model={"class_path": f"{module}.{name}"})).check_parts()
+        check_parts(parsed(changed(tiny, model={"class_path": f"{module}.{name}"})))
 
 
 @pytest.mark.parametrize(
@@ -688,18 +689,18 @@ def test_classes_without_images_are_named(tiny: Config, tmp_path: Path, labels: 
     data = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "pets.npz")}}
     experiment = parsed(changed(tiny, data=data, model__init_args__n_classes=2, cv={"n_splits": 2}))
     with pytest.raises(UserError, match=reason):
-        experiment.check_parts()
+        check_parts(experiment)
 
 
 @pytest.mark.parametrize("name", ["WrongSize", "Unfinished", "Strict"])
 def test_a_forward_that_fails_on_the_images_is_refused(tiny: Config, module: str, name: str) -> None:
     with pytest.raises(UserError, match=rf"{module}.{name} cannot take images of shape \(2, 1, 28, 28\)"):
-        parsed(changed(tiny, model={"class_path": f"{module}.{name}"})).check_parts()
+        check_parts(parsed(changed(tiny, model={"class_path": f"{module}.{name}"})))
 
 
 def test_hyperparameters_that_are_not_plain_values_are_refused(tiny: Config, module: str) -> None:
     with pytest.raises(UserError, match=r"hyperparameters that are not plain values.*ignore="):
-        parsed(changed(tiny, model={"class_path": f"{module}.KeepsObjects"})).check_parts()
+        check_parts(parsed(changed(tiny, model={"class_path": f"{module}.KeepsObjects"})))
 
 
 @pytest.mark.parametrize(
@@ -730,7 +731,7 @@ def test_a_class_path_that_leads_nowhere_is_refused(tiny: Config, class_path: st
 )
 def test_values_that_a_part_refuses_are_reported_in_one_line(tiny: Config, change: Config, reason: str) -> None:
     with pytest.raises(UserError, match=reason) as refused:
-        parsed(changed(tiny, **change)).check_parts()
+        check_parts(parsed(changed(tiny, **change)))
     message = str(refused.value)
     assert "\n" not in message and "Namespace" not in message and len(message) < 300
 
@@ -761,7 +762,7 @@ def test_values_that_a_part_refuses_are_reported_in_one_line(tiny: Config, chang
 @pytest.mark.usefixtures("_no_gpu")
 def test_what_would_fail_in_training_is_refused_before(tiny: Config, change: Config, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
-        parsed(changed(tiny, **change)).check_parts()
+        check_parts(parsed(changed(tiny, **change)))
 
 
 @pytest.fixture
@@ -774,7 +775,7 @@ def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_plan_that_fits_few_images_is_not_refused(tiny: Config, cv: Config) -> None:
     """Three images per class: too few for five folds, which were not requested."""
-    assert parsed(changed(tiny, cv=cv, data__init_args__n_train=30)).check_parts().data.train_images
+    assert check_parts(parsed(changed(tiny, cv=cv, data__init_args__n_train=30))).data.train_images
 
 
 def test_test_images_of_another_shape_are_refused(tiny: Config, tmp_path: Path) -> None:
@@ -782,7 +783,7 @@ def test_test_images_of_another_shape_are_refused(tiny: Config, tmp_path: Path) 
     np.savez(tmp_path / "pets.npz", images=images, labels=labels, test_images=images[:, :20, :20], test_labels=labels)
     data = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "pets.npz")}}
     with pytest.raises(UserError, match=r"test.*\(1, 20, 20\)"):
-        parsed(changed(tiny, data=data)).check_parts()
+        check_parts(parsed(changed(tiny, data=data)))
 
 
 def test_colour_images_take_a_colour_network(tiny: Config, tmp_path: Path) -> None:
@@ -797,10 +798,10 @@ def test_colour_images_take_a_colour_network(tiny: Config, tmp_path: Path) -> No
         },
         data={"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "pets.npz")}},
     )
-    parts = parsed(config).check_parts()
+    parts = check_parts(parsed(config))
     assert isinstance(parts.model, BatchNormCNN) and parts.data.class_names == ("cat", "dog", "owl")
     with pytest.raises(UserError, match="cannot take images of shape"):
-        parsed(changed(config, model__init_args__in_channels=1)).check_parts()
+        check_parts(parsed(changed(config, model__init_args__in_channels=1)))
 
 
 @pytest.mark.parametrize(("fast", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
@@ -851,7 +852,7 @@ def test_callbacks_that_break_a_promise_are_refused_whatever_their_name(
     callback = {"class_path": named, "init_args": init_args}
     experiment = parsed(changed(tiny, trainer__callbacks=[callback] if in_a_list else callback))
     with pytest.raises(UserError, match=f"the callback {class_path.rpartition('.')[2]} {reason}"):
-        experiment.check_parts()
+        check_parts(experiment)
     assert not recwarn.list and capfd.readouterr() == ("", "")
 
 
@@ -882,4 +883,4 @@ def test_what_to_set_for_images_of_another_size_is_said(
     with pytest.raises(
         UserError, match=f"fmnist_cv.models.{name} cannot take images of shape .*: .*{SIZES[name, shape]}"
     ):
-        parsed(changed(tiny, model=model, data=data)).check_parts()
+        check_parts(parsed(changed(tiny, model=model, data=data)))

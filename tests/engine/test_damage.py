@@ -275,13 +275,14 @@ def test_a_run_of_an_older_version_is_read_as_before(run: Path, monkeypatch: pyt
     assert outcome(run) == before
 
 
-def test_a_setting_that_was_changed_in_the_runs_config_is_named(run: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("arguments", ["--resume {run}", "--config {run}/config.yaml --resume {run}"])
+def test_a_setting_that_was_changed_in_the_runs_config_is_named(run: Path, capsys: Any, arguments: str) -> None:
     """What decides where a run computes may change, and what it computes may not."""
     config = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(config.replace("accelerator: cpu", "accelerator: auto"))
     assert RunFolder(run).read_experiment().config.trainer.accelerator == "auto"
     (run / "config.yaml").write_text(config.replace("dropout: 0.2", "dropout: 0.3"))
-    assert fit.main(["--resume", str(run)]) == USER_ERROR
+    assert fit.main(arguments.format(run=run).split()) == USER_ERROR
     assert (
         f"cannot read {run / 'config.yaml'}: model.init_args.dropout is 0.3, but the run was started with 0.2; restore that value"
         in capsys.readouterr().err
