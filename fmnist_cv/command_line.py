@@ -106,8 +106,10 @@ class CommandParser(argparse.ArgumentParser):
         """
         options, unknown = self.parse_known_args(arguments)
         if unknown:
+            from fmnist_cv.config.jsonargparse_internals.private import options_of  # here, since few commands need it
+
             word = unknown[0].partition("=")[0].lstrip("-")
-            known = [name.lstrip("-") for action in self._actions for name in action.option_strings]
+            known = [name.lstrip("-") for option in options_of(self) for name in option.option_strings]
             hint = did_you_mean(word, known, f"see {self.prog} --help")
             raise UserError(f"'{shortened(word)}' is not an option{hint}")
         return options
@@ -133,28 +135,16 @@ class CommandParser(argparse.ArgumentParser):
         self.add_argument("--accelerator", help="cpu, gpu, mps or auto (default: as in the run)")
 
 
-def number(text: str) -> float:
+def number(text: str, kind: Callable[[str], float] = float, what: str = "number") -> float:
     """A command-line argument that is a number, for argparse's `type`.
 
     Raises:
-        argparse.ArgumentTypeError: it is not a number.
+        argparse.ArgumentTypeError: it is not one of this kind.
     """
     try:
-        return float(text)
+        return kind(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not a number") from None
-
-
-def whole_number(text: str) -> int:
-    """A command-line argument that is a whole number, for argparse's `type`.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a number.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not a whole number") from None
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is not a {what}") from None
 
 
 # -- fmnist-cv COMMAND --------------------------------------------------------------------------------------

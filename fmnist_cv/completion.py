@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 
 from fmnist_cv.command_line import COMMANDS
+from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.errors import UserError
 
 HEADS = {
@@ -50,7 +51,7 @@ def script(arguments: Sequence[str]) -> str:
         raise UserError(f"the shell of --print_completion is {given}; give one of {', '.join(HEADS)}")
     options, choices = [], []
     for command in COMMANDS:
-        actions = [action for action in _parser(command)._actions if action.help != argparse.SUPPRESS]
+        actions = [action for action in private.options_of(_parser(command)) if action.help != argparse.SUPPRESS]
         names = [name for action in actions for name in action.option_strings if not name.endswith("+")]
         options.append(f"                {command}) words={_quoted(names)} ;;")
         choices += [

@@ -7,13 +7,14 @@ import io
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 from rich.table import Table
 
-from fmnist_cv.command_line import FAILED, OK, CommandParser, command, whole_number
+from fmnist_cv.command_line import FAILED, OK, CommandParser, command, number
 from fmnist_cv.data.photos import MAX_PIXELS
 from fmnist_cv.engine.run_folder import replace_file
 from fmnist_cv.engine.writable import check_file_writable
@@ -97,7 +98,7 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument(
         "--max_pixels",
-        type=whole_number,
+        type=partial(number, kind=int, what="whole number"),
         default=MAX_PIXELS,
         metavar="N",
         help="skip images of more pixels; each takes up to 16 bytes of memory (default: %(default)s)",
@@ -120,7 +121,7 @@ def _preprocessing(text: str) -> str:
 def _format_of(out: Path | None) -> str:
     ending = "" if out is None else out.suffix.lower()
     if ending not in ENDINGS:
-        raise UserError(f"--out {out}: its ending names no format; let it end in .csv, .json or .txt, or give --format")
+        raise UserError(f"--out {out}: its suffix names no format; use .csv, .json or .txt, or give --format")
     return ENDINGS[ending]
 
 

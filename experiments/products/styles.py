@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fmnist_cv.config.yaml_files import read_yaml
+from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError
 
@@ -96,7 +96,7 @@ def read_recoding(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     Raises:
         UserError: the file is no mapping of class names to lists of article types, or has a type twice.
     """
-    content = read_yaml(path, "recoding")
+    content = load_yaml(read_yaml_text(path, "recoding"))
     if not isinstance(content, dict) or not all(isinstance(types, list) for types in content.values()):
         raise UserError(f"{path} is no recoding: it must map class names to lists of article types")
     classes = {str(article): label for label, types in enumerate(content.values()) for article in types}

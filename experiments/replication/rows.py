@@ -10,7 +10,7 @@ from typing import Any
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import as_arguments
-from fmnist_cv.config.yaml_files import read_yaml
+from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
 from fmnist_cv.errors import UserError, did_you_mean
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def load_rows(folder: Path = HERE) -> dict[str, Row]:
     """All rows that `published.yaml` and `studies.yaml` in the folder describe, published ones first, by name."""
     rows: dict[str, Row] = {}
     for table in (PUBLISHED, STUDIES):
-        for name, entry in read_yaml(folder / f"{table}.yaml", "table").items():
+        for name, entry in load_yaml(read_yaml_text(folder / f"{table}.yaml", "table")).items():
             rows[name] = Row(name=name, table=table, **{"config": name, **entry})
     return rows
 

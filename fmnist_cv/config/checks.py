@@ -36,7 +36,7 @@ def check_settings(experiment: Experiment) -> None:
     """
     name, cv, selection, trainer = experiment.name, experiment.cv, experiment.selection, experiment.config.trainer
     if not 0 <= experiment.seed <= LARGEST_SEED:
-        raise UserError(f"seed is {shortened(str(experiment.seed))}; it is a number from 0 to {LARGEST_SEED}")
+        raise UserError(f"seed is {shortened(str(experiment.seed))}; it must be from 0 to {LARGEST_SEED}")
     check_name(name, "name", LONGEST_PART)
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise UserError(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from jsonargparse import ArgumentParser
 
+from fmnist_cv.config.jsonargparse_internals import private
+
 WIDTH, COLUMN = 118, 36  # of a line, and where an option's meaning begins
 
 
@@ -26,8 +28,8 @@ def show_help_if_requested(
 def short_help(parser: ArgumentParser) -> str:
     """Usage, description, and a line or two per option, by groups with headings."""
     parts = [f"usage: {parser.usage}\n{parser.description}"]
-    for group in parser._action_groups:
-        if lines := [line for option in group._group_actions for line in _lines(option)]:
+    for group, options in private.groups_of(parser):
+        if lines := [line for option in options for line in _lines(option)]:
             parts.append("\n".join([f"{group.title}:", *lines]) + "\n")
     parts.append(
         f"Each option of the experiment is also a key of the YAML file. All options: {parser.prog} --help all\n"

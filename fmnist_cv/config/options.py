@@ -18,13 +18,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.jsonargparse_internals.messages import explain, known_keys, unknown_key
-from fmnist_cv.config.sections import (
-    COMMON,
-    RESERVED_TRAINER_OPTIONS,
-    TITLES,
-    CrossValidationSection,
-    SelectionSection,
-)
+from fmnist_cv.config.sections import COMMON, RESERVED_TRAINER_OPTIONS, TITLES, CrossValidationSection, SelectionSection
 from fmnist_cv.config.yaml_files import check_yaml, load_yaml, read_yaml_text
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.utils.paths import user_path
@@ -162,9 +156,7 @@ def refuse_unknown_keys(arguments: Sequence[str], parser: ArgumentParser, *more:
     """
     known = [*known_keys(parser), "print_config", *more]
     known = [key for key in known if not key.endswith(".ARGUMENT")]  # the help's, for any argument of a class
-    open_ended = tuple(
-        f"{key}." for key in known if key not in ("cv", "selection", "trainer")
-    )  # classes and their keys
+    open_ended = tuple(f"{key}." for key in known if key not in ("cv", "selection", "trainer"))  # keys of classes
     for word in _keys_of(arguments):
         if word not in known and not word.startswith(open_ended):
             raise UserError(unknown_key(word, known, parser.prog))
@@ -212,7 +204,7 @@ def read_configs(arguments: Sequence[str], subfolder: str = "") -> list[str]:
 
 
 def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
-    """Values of dotted keys as command-line arguments; what is no string is written as JSON, which is YAML.
+    """Values of dotted keys as command-line arguments; other values than strings are written as JSON, which is YAML.
 
     Raises:
         UserError: one is or holds an object.
@@ -237,7 +229,7 @@ def read_config(name: str, subfolder: str = "") -> str:
 
 
 def _check_values(parser: ArgumentParser, arguments: Sequence[str]) -> None:
-    """Refuse values that are YAML beyond the bounds, and files in the place of a section that are no small files."""
+    """Refuse values, and files that a section is read from, whose YAML exceeds the bounds."""
     for i, argument in enumerate(arguments):
         option, is_joined, value = argument.partition("=")
         if not option.startswith("--"):
@@ -292,5 +284,5 @@ def _find_config(argument: str, subfolder: str) -> str:
 def _config_text(path: Path) -> str:
     text = read_yaml_text(path, "config")
     if not isinstance(load_yaml(text), dict):
-        raise UserError(f"config {path} holds no options: it must be a mapping of keys to values")
+        raise UserError(f"config {path} contains no options: it must be a mapping of keys to values")
     return text + "\n"  # with a line break it cannot be taken for a path

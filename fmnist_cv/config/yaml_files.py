@@ -85,11 +85,6 @@ def read_yaml_text(path: Path, what: str) -> str:
     return text
 
 
-def read_yaml(path: Path, what: str) -> Any:
-    """The content of a YAML file, see `read_yaml_text`."""
-    return load_yaml(read_yaml_text(path, what))
-
-
 def check_yaml(text: str) -> None:
     """Go through the text without building anything from it.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentError
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,13 @@ def test_options_and_their_types_are_reached(parser: ArgumentParser) -> None:
     assert private.type_of(by_name["cv.n_splits"]) is int
     assert private.find_option(parser, "--config") is by_name["config"]
     assert private.takes_files(parser, "--model") and not private.takes_files(parser, "--seed")
+
+
+def test_no_other_module_uses_private_attributes() -> None:
+    """argparse's are among them, which jsonargparse keeps."""
+    attributes = re.compile(r"\._(actions|action_groups|group_actions|option_string_actions|typehint|enable_path)\b")
+    for path in Path(private.__file__).parents[2].rglob("*.py"):
+        assert path.name == "private.py" or not attributes.search(path.read_text(encoding="utf-8")), path
 
 
 def test_yaml_is_read_by_the_bounded_loader(parser: ArgumentParser) -> None:

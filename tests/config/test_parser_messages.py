@@ -210,7 +210,7 @@ NEARLY: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "space": (
         lambda: search(space={LR: {"float": [0.1, 1.0], "stepp": 0.1}}),
-        ".stepp is not an option; did you mean 'step'? There are float, ",
+        ".stepp is not an option; did you mean 'step'? Choose from float, ",
     ),
     "monitor": (
         lambda: Experiment.parse(["--config=quickstart", "--selection.monitor=val/acuracy"]),

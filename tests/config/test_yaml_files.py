@@ -15,7 +15,7 @@ import yaml
 
 from experiments.products.styles import RECODING, read_recoding
 from fmnist_cv.config.experiment import Experiment
-from fmnist_cv.config.yaml_files import MAX_BYTES, MAX_DEPTH, MAX_VALUES, load_yaml, read_yaml
+from fmnist_cv.config.yaml_files import MAX_BYTES, MAX_DEPTH, MAX_VALUES, load_yaml, read_yaml_text
 from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.named_data import read_data
@@ -129,12 +129,12 @@ def test_files_are_utf_8_with_or_without_a_mark(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     for encoding in ("utf-8", "utf-8-sig"):
         path.write_text("a: Größe\n", encoding=encoding)
-        assert read_yaml(path, "config") == {"a": "Größe"}
+        assert load_yaml(read_yaml_text(path, "config")) == {"a": "Größe"}
     path.write_text("a: Größe\n", encoding="latin-1")
     with pytest.raises(UserError, match=r"config .*x\.yaml cannot be read as YAML: 'utf-8' codec"):
-        read_yaml(path, "config")
+        read_yaml_text(path, "config")
     with pytest.raises(UserError, match=r"config .*gone\.yaml cannot be read as YAML: No such file"):
-        read_yaml(tmp_path / "gone.yaml", "config")
+        read_yaml_text(tmp_path / "gone.yaml", "config")
 
 
 def test_the_shipped_recoding_is_read() -> None:

@@ -176,9 +176,8 @@ def _bad_class(lines: Sequence[Line]) -> str | None:
             known = sorted(name for name in names if not name.startswith("_"))
             return f"{of}module {match[1]} has no '{match[2]}'{did_you_mean(match[2], known)}"
         if match := re.search(r"Multiple subclasses with name (\w+).*ambiguity: (.*?)\.?$", line.text):
-            paths = [path for path in match[2].split(", ") if not path.startswith(NOT_SUGGESTED)] or match[2].split(
-                ", "
-            )
+            found = match[2].split(", ")
+            paths = [path for path in found if not path.startswith(NOT_SUGGESTED)] or found
             return f"{of}there are several classes {match[1]}; give the full path: {either(paths[:4])}"
         if match := re.search(
             r"Import path (\S+ )?does not correspond to a subclass of (?!\w+Section)(\w+)", line.text

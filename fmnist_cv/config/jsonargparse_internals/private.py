@@ -33,12 +33,16 @@ def set_type(option: argparse.Action, hint: Any) -> None:
     option._typehint = hint  # type: ignore[attr-defined]
 
 
+def groups_of(parser: ArgumentParser) -> list[tuple[Any, list[argparse.Action]]]:
+    """The groups of the help, each with its options."""
+    return [(group, group._group_actions) for group in parser._action_groups]
+
+
 def title_groups(parser: ArgumentParser, titles: dict[str, str]) -> None:
     """Give groups of options headings in words, by the section of their first option; jsonargparse shows the class."""
-    for group in parser._action_groups:
-        sections = [option.dest.partition(".")[0] for option in group._group_actions]
-        if sections and sections[0] in titles:
-            group.title = titles[sections[0]]
+    for group, options in groups_of(parser):
+        if options and (section := options[0].dest.partition(".")[0]) in titles:
+            group.title = titles[section]
 
 
 def default_yaml_loader() -> Any:
