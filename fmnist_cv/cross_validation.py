@@ -108,10 +108,7 @@ def cross_validate(
             kept.check_checkpoints()
     _run([fold_job(prepared, i) for i in unfinished], prepared, console)
     then = f", and continue with --resume {folder.path.name}: all folds are kept"
-    with (
-        explain_disk_errors(folder.path, then),
-        locked(folder.path / ".summary.lock", wait=True, what="the summary"),
-    ):
+    with explain_disk_errors(folder.path, then), locked(folder.path / ".summary.lock", wait=True, what="the summary"):
         if missing := [f.name for f in all_folds if not f.finished]:
             raise FoldsMissing(folder.path, missing)
         write_results(folder, experiment, prepared.splits, prepared.train, prepared.test, console)
@@ -128,6 +125,8 @@ def as_experiment(
     options = as_arguments(overrides or {})
     if isinstance(config, str | Path):
         return Experiment.parse([f"--config={config}", *options])
+    if isinstance(config, Experiment) and not options:
+        return config
     text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(plain(config))
     if not options:
         return Experiment.from_yaml(text)

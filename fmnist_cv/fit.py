@@ -35,8 +35,9 @@ def main(arguments: list[str]) -> int:
     from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 
     console = make_console()
-    options = parse(make_parser(), _with_config_of_run(arguments))
-    experiment = Experiment(options)
+    parser = make_parser()
+    options = parse(parser, _with_config_of_run(arguments))
+    experiment = Experiment(options, parser)
     try:
         result = cross_validate(
             experiment, run=options.run, resume=options.resume, refit=options.refit, console=console
@@ -130,8 +131,8 @@ def show_files(result: CrossValidationResult, console: Console) -> None:
         ("Best model", run.best_checkpoint),
     )
     console.print()
-    print_files(console, [(title, path) for title, path in files if path.exists()])
-    print_files(console, [("Look at it", f"tensorboard --logdir {run.path.parents[1]}")])
+    curves = ("Curves", f"tensorboard --logdir {run.path.parents[1]}")
+    print_files(console, [*((title, path) for title, path in files if path.exists()), curves])
 
 
 if __name__ == "__main__":

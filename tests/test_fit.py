@@ -101,7 +101,7 @@ def test_the_command_prints_table_findings_and_paths(tiny: dict[str, Any], tmp_p
     assert "Labels:      runs/tiny/first/label_issues.csv" in lines
     assert all((tmp_path / "runs" / "tiny" / "first" / name).is_file() for name in ("report.html", "label_issues.csv"))
     assert "Best model:  runs/tiny/first/best.ckpt" in lines
-    assert "Look at it:  tensorboard --logdir runs" in lines
+    assert "Curves:      tensorboard --logdir runs" in lines
     assert (tmp_path / "runs" / "tiny" / "first" / "best.ckpt").resolve().is_file()
 
 

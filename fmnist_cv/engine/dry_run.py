@@ -88,7 +88,7 @@ def _train_one_step(experiment: Experiment, job: FoldJob, parts: FoldParts) -> N
 
     configured = parts.model.configure_callbacks
     parts.model.configure_callbacks = lambda: kept(configured())  # type: ignore[method-assign]
-    monitor = None if job.is_refit else experiment.selection.monitor
+    monitor = None if job.split.is_refit else experiment.selection.monitor
     keeper = _KeepNothing(job.folder, job.folder, monitor, experiment.selection.mode or "max", _ignore)
     engines = [ReseedEachEpoch(job.seed), WatchTraining(_ignore), ScoreEachEpoch()]
     trainer = _make_trainer(job, parts, [*engines, *kept(parts.callbacks), _OneStep(), keeper])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,9 @@ from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import Images, Split
 from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import guarded_loggers
-from fmnist_cv.engine.callbacks import (
-    KeepCheckpoints,
-    ReseedEachEpoch,
-    ScoreEachEpoch,
-    WatchTraining,
-)
+from fmnist_cv.engine.callbacks import KeepCheckpoints, ReseedEachEpoch, ScoreEachEpoch, WatchTraining
 from fmnist_cv.engine.checkpoint_io import AtomicCheckpointIO
-from fmnist_cv.engine.events import (
-    Failed,
-    FailureKind,
-    Finished,
-    Notify,
-    ScoringStarted,
-    Started,
-    WarningIssued,
-)
+from fmnist_cv.engine.events import Failed, FailureKind, Finished, Notify, ScoringStarted, Started, WarningIssued
 from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.engine.locks import Locked, locked
 from fmnist_cv.engine.loggers import make_loggers, name_loggers
@@ -91,15 +78,6 @@ class FoldJob:
     score_test: bool = True
     loaded: Loaded | None = None
 
-    @property
-    def is_refit(self) -> bool:
-        """Whether this is the final model on all images, which holds nothing out and chooses no epoch."""
-        return self.split.is_refit
-
-    def for_other_process(self, device: int) -> FoldJob:
-        """The same job as it is sent to a process that runs it on this device."""
-        return replace(self, device=device, loaded=None)
-
 
 def run_fold(job: FoldJob, notify: Notify) -> None:
     """Train and score one fold, from its last checkpoint if it has one. Progress and outcome go to `notify`.
@@ -138,7 +116,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     assign_split(parts, job)
 
     selection = experiment.selection
-    monitor = None if job.is_refit else selection.monitor
+    monitor = None if job.split.is_refit else selection.monitor
     keeper = KeepCheckpoints(folder.last_checkpoint, folder.best_checkpoint, monitor, selection.mode or "max", notify)
     timer = ScoreEachEpoch()
     callbacks = [ReseedEachEpoch(job.seed), WatchTraining(notify), timer, *parts.callbacks]
@@ -161,7 +139,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     trainer = fold_trainer(job, folder, parts, [*callbacks, keeper], loggers)
     fit(trainer, parts, folder, keeper, timer, notify)
     notify(ScoringStarted())
-    if job.loaded is not None:  # only now: the test set is no part of the training
+    if job.loaded is not None:  # only now: the test set is not part of the training
         parts.data.test_images = job.loaded.test
     score_fold(
         experiment,
@@ -256,7 +234,7 @@ def _user_plugins(parts: FoldParts) -> list[Any]:
     plugins = plugins if isinstance(plugins, list) else [plugins]
     if own := next((plugin for plugin in plugins if isinstance(plugin, CheckpointIO)), None):
         raise UserError(
-            f"trainer.plugins holds {type(own).__name__}, but a fold's checkpoints are written and read by the "
+            f"trainer.plugins contains {type(own).__name__}, but a fold's checkpoints are written and read by the "
             "engine alone, which writes them atomically; leave it out"
         )
     return plugins

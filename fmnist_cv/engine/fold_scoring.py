@@ -19,7 +19,7 @@ from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.callbacks import KeepCheckpoints
 from fmnist_cv.engine.run_folder import FoldFolder, write_arrays
-from fmnist_cv.engine.run_records import EpochScores, FoldMetrics
+from fmnist_cv.engine.run_records import EpochScores, FoldRecord, FoldTimes
 from fmnist_cv.engine.scoring import predict_log_probabilities
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import peak_memory_mb
@@ -59,7 +59,7 @@ def score_fold(
     best, best_arrays = last, arrays
     if keeper.best_epoch != last_epoch:
         best, best_arrays = _score_checkpoint(folder.best_checkpoint, keeper.best_epoch, parts, trainer, score_test)
-    metrics: FoldMetrics = {
+    record: FoldRecord = {
         "repeat": split.repeat,
         "fold": split.fold,
         "seed": seed,
@@ -74,28 +74,21 @@ def score_fold(
         "monitor": keeper.monitor,
         "last": last,
         "best": best,
-        "history": keeper.history,
-        "times": {
-            "train_intervals": train_intervals,
-            "scoring_seconds": 0.0,
-            "wall_seconds": 0.0,
-            "peak_memory_mb": 0.0,
-        },
     }
     if parts.trainer.get("logger") is not False and not split.is_refit:
         with best_effort("TensorBoard's pages of the fold", warn):
             tensorboard.log_fold(
-                tensorboard.make_logger(folder.path), experiment, parts.data, arrays["validation"], metrics, warn
+                tensorboard.make_logger(folder.path), experiment, parts.data, arrays["validation"], record, warn
             )
     named = {f"last_{part}": array for part, array in arrays.items()}
     write_arrays(folder.probabilities, named | {f"best_{part}": array for part, array in best_arrays.items()})
-    metrics["times"] = {
+    times: FoldTimes = {
         "train_intervals": train_intervals,
         "scoring_seconds": time.perf_counter() - began,
         "wall_seconds": time.perf_counter() - fold_began,
         "peak_memory_mb": peak_memory_mb(),
     }
-    folder.write_metrics(metrics)
+    folder.write_metrics({**record, "history": keeper.history, "times": times})
 
 
 def _score_checkpoint(

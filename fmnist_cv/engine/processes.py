@@ -15,10 +15,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.identity import flatten
+from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.errors import UserError
 
 # Forking from a server that has imported torch starts a fold in milliseconds; without fork, spawn.
@@ -58,9 +57,8 @@ def start_process(target: Callable[..., None], arguments: tuple[Any, ...], name:
         if METHOD == "forkserver":
             _make_room_for_sockets()
         process: BaseProcess = context.Process(target=target, args=arguments, name=name)
-        with suppress(
-            EOFError, ConnectionError, FileNotFoundError
-        ):  # the server was killed before or after it answered
+        # the server may be killed before or after it answers
+        with suppress(EOFError, ConnectionError, FileNotFoundError):
             process.start()
             return process
     raise UserError(
@@ -77,7 +75,7 @@ def reason_against_processes(experiment: Experiment) -> str | None:
     file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     if spec is None and file is not None and not os.path.isfile(file):
         return f"the running script, {file}, is not a file that other processes could import"
-    values = flatten(yaml.safe_load(experiment.to_yaml()))
+    values = flatten(load_yaml(experiment.to_yaml()))
     local_class = next((value for _, value in values if isinstance(value, str) and value.startswith("__main__.")), None)
     if local_class is not None and spec is None and file is None:
         return f"{local_class.partition('.')[2]} is defined in a notebook or session, from which other processes cannot import it"

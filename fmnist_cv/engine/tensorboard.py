@@ -22,12 +22,12 @@ from torch.utils.tensorboard.summary import hparams
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.identity import flatten
+from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.best_effort import Warn, best_effort
-from fmnist_cv.engine.run_records import FoldMetrics
+from fmnist_cv.engine.run_records import FoldRecord
 from fmnist_cv.engine.scoring import ClassificationReport, classification_report
-from fmnist_cv.utils.plain_values import plain
 from fmnist_cv.utils.user_text import for_figure
 
 N_SAMPLES = 40
@@ -62,7 +62,7 @@ def log_fold(
     experiment: Experiment,
     data: KFoldDataModule,
     probabilities: np.ndarray,
-    metrics: FoldMetrics,
+    metrics: FoldRecord,
     warn: Warn,
 ) -> None:
     """Write a finished fold's figures and its hyperparameters with the final metrics.
@@ -85,7 +85,7 @@ def log_fold(
         add_figure(writer, "samples/training_images", samples_figure(data), 0)
     hyperparameters = {
         key.replace(".init_args", ""): str(value).rpartition(".")[2] if key.endswith("class_path") else value
-        for key, value in flatten(plain(experiment.config.as_dict()))
+        for key, value in flatten(load_yaml(experiment.to_yaml()))
         if key.startswith(HYPERPARAMETERS) and not key.endswith(("eval_batch_size", "download", "root"))
     }
     headline = metrics[experiment.headline]
@@ -171,10 +171,7 @@ def samples_figure(data: KFoldDataModule) -> Figure:
     images = images[:, ::step, ::step]
     labels = data.train_images.labels[indices].tolist()
     _, own_height, own_width, channels = images.shape
-    height, width = (
-        max(own_height, own_width // 4),
-        max(own_width, own_height // 4),
-    )  # limits the aspect ratio of a cell
+    height, width = max(own_height, own_width // 4), max(own_width, own_height // 4)  # a cell is no narrow strip
     columns = 10
     rows = -(-len(images) // columns)
     # one image of all: drawing an axes for each takes a second, longer than training a small network

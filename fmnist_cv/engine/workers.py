@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
@@ -156,7 +157,7 @@ class _Child:
     def __init__(self, job: FoldJob, device: int) -> None:
         self.job, self.device = job, device
         self.events, sender = multiprocessing.Pipe(duplex=False)
-        self.process = start_process(_work, (job.for_other_process(device), sender), job.name)
+        self.process = start_process(_work, (replace(job, device=device, loaded=None), sender), job.name)
         sender.close()
 
     def receive(self) -> Event:
