@@ -52,13 +52,7 @@ _PUBLIC = {
     "tune": "fmnist_cv.search.tuning",
     "write_report": "fmnist_cv.reporting.page",
     **dict.fromkeys(
-        (
-            "ArrayDataModule",
-            "FashionMNISTDataModule",
-            "KFoldDataModule",
-            "MNISTDataModule",
-            "SyntheticDataModule",
-        ),
+        ("ArrayDataModule", "FashionMNISTDataModule", "KFoldDataModule", "MNISTDataModule", "SyntheticDataModule"),
         "fmnist_cv.data",
     ),
     **dict.fromkeys(

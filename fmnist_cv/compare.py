@@ -62,7 +62,7 @@ def make_parser() -> CommandParser:
         type=number,
         default=0.5,
         metavar="POINTS",
-        help="region of practical equivalence: differences up to so many points of accuracy do not matter "
+        help="region of practical equivalence: differences of at most this many percentage points do not matter "
         "(default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE", help="write all results to this new file")

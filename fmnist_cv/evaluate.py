@@ -69,7 +69,7 @@ def make_parser() -> CommandParser:
     parser.add_run()
     parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
     parser.add_argument(
-        "--part", choices=get_args(DataPart), help="their test or training images (default: test, where there are any)"
+        "--part", choices=get_args(DataPart), help="their test or training images (default: test, if there are any)"
     )
     parser.add_model()
     parser.add_argument(

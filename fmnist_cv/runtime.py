@@ -65,10 +65,8 @@ def cpu_quota(root: Path = Path("/")) -> float:
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         here = PurePosixPath(group.lstrip("/"))
-        for folder in (
-            here,
-            *here.parents,
-        ):  # a limit is for all groups below; in a container the group may be its root
+        # a limit holds for all groups below; in a container the group may be its root
+        for folder in (here, *here.parents):
             if not controllers:
                 limit = _text(root / "sys/fs/cgroup" / folder / "cpu.max").split()
             elif "cpu" in controllers.split(","):

@@ -276,7 +276,7 @@ class KeepCheckpoints(Checkpoint):
             torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:
             raise UserError(
-                "the checkpoint holds objects that are not plain values, so that it could not be loaded safely: "
+                "the checkpoint contains objects that are not plain values, so that it could not be loaded safely: "
                 f"{str(error).splitlines()[0]} Check the model's on_save_checkpoint, the callbacks' state and "
                 "save_hyperparameters of model and data"
             ) from None

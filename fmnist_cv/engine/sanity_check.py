@@ -120,14 +120,12 @@ class _Epoch:
         n = len(loader)
         if not n:
             raise UserError(
-                f"{name} has {len(split.train)} training images, of which data.drop_last leaves nothing with "
-                f"data.batch_size {parts.data.batch_size}; lower it, or give --data.drop_last false"
+                f"{name} has {len(split.train)} training images, less than one batch of data.batch_size "
+                f"{parts.data.batch_size}, and data.drop_last is true; lower the batch size, or give --data.drop_last false"
             )
         used = n if limit is None else min(n, limit) if isinstance(limit, int) else int(n * limit)
         if not used:
-            raise UserError(
-                f"trainer.limit_train_batches is {limit}, which leaves nothing of the {n} batches of {name}"
-            )
+            raise UserError(f"trainer.limit_train_batches is {limit}, which leaves none of the {n} batches of {name}")
         last_size = None
         if isinstance(loader, ImageBatches):
             last_size = loader.last_size if used == n else loader.batch_size

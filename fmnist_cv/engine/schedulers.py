@@ -61,7 +61,7 @@ def _check_monitor(config: LRSchedulerConfig, is_refit: bool) -> None:
         best = "min" if monitor.endswith("loss") else "max"
         if mode not in (None, best):
             raise UserError(
-                f"{name} monitors '{monitor}' with the mode '{mode}', but of that the best is the {best}; "
+                f"{name} monitors '{monitor}' with the mode '{mode}', but its best value is the {best}; "
                 f"give it the mode '{best}'"
             )
     if is_refit and config.strict and monitor.startswith("val/"):

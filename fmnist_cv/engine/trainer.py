@@ -39,12 +39,12 @@ def make_trainer(**options: Any) -> L.Trainer:
     plugins = plugins if isinstance(plugins, list) else [plugins]
     if cluster := next((p for p in plugins if isinstance(p, ClusterEnvironment)), None):
         raise UserError(
-            f"trainer.plugins holds {type(cluster).__name__}, but each fold is one process on one device; "
+            f"trainer.plugins contains {type(cluster).__name__}, but each fold is one process on one device; "
             "leave it out, and spread folds over machines with --cv.fold"
         )
     if precision := next((p for p in plugins if isinstance(p, Precision)), None):
         raise UserError(
-            f"trainer.plugins holds {type(precision).__name__}, but a run records its precision by name; give "
+            f"trainer.plugins contains {type(precision).__name__}, but a run records its precision by name; give "
             "trainer.precision instead"
         )
     defaults = {

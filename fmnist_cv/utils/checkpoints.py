@@ -17,7 +17,7 @@ def check_records(path: Path) -> None:
 
     Raises:
         zipfile.BadZipFile: a record has changed, or the file is truncated.
-        UserError: it is no regular file.
+        UserError: it is not a regular file.
         OSError: it is missing or out of reach.
     """
     with zipfile.ZipFile(regular_file(path)) as archive:
@@ -29,7 +29,7 @@ def read_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> Any
     """What a checkpoint holds.
 
     Raises:
-        Exception: of many kinds: it is missing, no regular file, damaged, or holds other objects than tensors and plain
+        Exception: of many kinds: it is missing, not a regular file, damaged, or holds other objects than tensors and plain
             values.
     """
     import torch  # here, since commands that only read results check records, too

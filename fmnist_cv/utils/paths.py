@@ -60,7 +60,7 @@ def user_path(given: str | os.PathLike[str], what: str) -> Path:
     if not text.strip():
         raise UserError(f"{what} is empty; give a path, or leave it out")
     if re.search(r"[\0-\x1f\x7f]", text) and not _exists(text):
-        raise UserError(f"{what} is {text!r}; a path must not hold line breaks or other control characters")
+        raise UserError(f"{what} is {text!r}; a path must not contain line breaks or other control characters")
     path = Path(expand(text, what))
     longest = max(len(os.fsencode(part)) for part in (*path.parts, ""))
     if longest > LONGEST_PART:
@@ -96,7 +96,7 @@ def check_name(name: str, what: str, longest: int = LONGEST_NAME) -> None:
         raise UserError(f"{what} is empty; give a name")
     if not name.isprintable():
         raise UserError(
-            f"{what} is {shortened(ascii(name))}; a name must not hold line breaks or what cannot be printed"
+            f"{what} is {shortened(ascii(name))}; a name must not contain line breaks or unprintable characters"
         )
     if (length := len(os.fsencode(name))) > longest:
         raise UserError(f"{what} is '{shortened(name)}' with {length} bytes; a name has at most {longest}")

@@ -12,7 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     import pandas as pd
 
-# Control characters, line and paragraph separators, direction overrides, and bytes of file names that are no UTF-8.
+# Control characters, line and paragraph separators, direction overrides, and bytes of file names that are not UTF-8.
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 # What CommonMark or GitHub's tables and formulas read as more than a character; underscores within words are none of it.
 _MARKDOWN = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])|^(?:[#+-](?=\s|$)|\d{1,9}[.)](?=\s|$))")

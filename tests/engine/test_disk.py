@@ -150,4 +150,4 @@ def test_a_plugin_that_writes_checkpoints_itself_is_refused(
 ) -> None:
     one_fold["trainer"]["plugins"] = [{"class_path": "lightning.pytorch.plugins.io.AsyncCheckpointIO"}]
     assert fit.main(["--config", str(write_config(one_fold))]) != OK
-    assert "trainer.plugins holds AsyncCheckpointIO" in capsys.readouterr().err
+    assert "trainer.plugins contains AsyncCheckpointIO" in capsys.readouterr().err

@@ -47,7 +47,7 @@ WRONG_TRAINER: dict[str, tuple[dict[str, Any], str]] = {
     "batches": ({"limit_train_batches": -2}, r"trainer\.limit_train_batches is -2: .*in \[0\.0, 1\.0\] or an int"),
     "part of a batch": (
         {"limit_train_batches": 0.1},
-        r"trainer\.limit_train_batches is 0\.1, which leaves nothing of the 7 batches of fold_0",
+        r"trainer\.limit_train_batches is 0\.1, which leaves none of the 7 batches of fold_0",
     ),
     "log_every_n_steps": ({"log_every_n_steps": -1}, r"trainer\.log_every_n_steps is -1; it must be at least 0"),
     "accumulation": ({"accumulate_grad_batches": 0}, r"trainer\.accumulate_grad_batches is 0; it must be at least 1"),
@@ -60,11 +60,11 @@ WRONG_TRAINER: dict[str, tuple[dict[str, Any], str]] = {
     "reloading": ({"reload_dataloaders_every_n_epochs": -1}, r"trainer\.reload_dataloaders_every_n_epochs is -1.*>= 0"),
     "precision": (
         {"plugins": {"class_path": "lightning.pytorch.plugins.DoublePrecision"}},
-        r"trainer\.plugins holds DoublePrecision.*give trainer\.precision instead",
+        r"trainer\.plugins contains DoublePrecision.*give trainer\.precision instead",
     ),
     "cluster": (
         {"plugins": {"class_path": "lightning.pytorch.plugins.environments.LightningEnvironment"}},
-        r"trainer\.plugins holds LightningEnvironment, but each fold is one process",
+        r"trainer\.plugins contains LightningEnvironment, but each fold is one process",
     ),
     "early stopping": (
         callback(LIGHTNINGS + "EarlyStopping", monitor="f1"),
@@ -95,7 +95,7 @@ WRONG_DATA: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "dropped": (
         {"drop_last": True, "batch_size": 500},
-        r"fold_0 has 200 training images, of which data\.drop_last leaves nothing with data\.batch_size 500; .*drop_last false",
+        r"fold_0 has 200 training images, less than one batch of data\.batch_size 500, and data\.drop_last is true; .*drop_last false",
     ),
 }
 VALIDATES_ITSELF: dict[str, tuple[dict[str, Any], str]] = {
@@ -151,7 +151,7 @@ def test_an_exception_of_a_user_module_is_reported_with_its_line(quick: dict[str
 
 def test_a_checkpoint_that_could_not_be_loaded(quick: dict[str, Any]) -> None:
     quick["model"] = {"class_path": "users_modules.FailsInTraining", "init_args": {"where": "checkpoint"}}
-    assert "the checkpoint holds objects that are not plain values" in refused(quick)
+    assert "the checkpoint contains objects that are not plain values" in refused(quick)
 
 
 def test_classes_that_cannot_be_balanced(quick: dict[str, Any], tmp_path: Path) -> None:

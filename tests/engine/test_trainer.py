@@ -110,7 +110,7 @@ def test_users_plugins_are_kept_and_cluster_environments_refused() -> None:
     plugin = TorchCheckpointIO()
     for given in (plugin, [plugin]):
         assert make_trainer(accelerator="cpu", logger=False, plugins=given).strategy.checkpoint_io is plugin
-    with pytest.raises(UserError, match=r"trainer\.plugins holds SLURMEnvironment, but each fold is one process"):
+    with pytest.raises(UserError, match=r"trainer\.plugins contains SLURMEnvironment, but each fold is one process"):
         make_trainer(accelerator="cpu", logger=False, plugins=[SLURMEnvironment()])
 
 

@@ -131,7 +131,8 @@ def test_data_that_do_not_fit_are_refused_with_the_reason(own_run: Path, save: S
     refused("is a folder; data must be", tmp_path)
     (tmp_path / "text.png").write_text("I am no image")
     refused(
-        "text.png holds no options: it must be a mapping of keys to values; data must be an .npz", tmp_path / "text.png"
+        "text.png contains no options: it must be a mapping of keys to values; data must be an .npz",
+        tmp_path / "text.png",
     )
     refused("data file .*gone.NPZ does not exist", tmp_path / "gone.NPZ")
     refused("config .*gone.yaml does not exist", tmp_path / "gone.yaml")

@@ -105,7 +105,7 @@ def test_mistakes_end_with_status_2_and_a_reason(
     refused("contains no images", run, tmp_path / "empty")
     refused("there.csv exists; give another --out, or --overwrite", run, path, "--out", tmp_path / "there.csv")
     refused("there is no folder", run, path, "--out", tmp_path / "gone" / "there.csv")
-    refused("names no format; let it end in .csv, .json or .txt", run, path, "--out", tmp_path / "found.xlsx")
+    refused("names no format; use .csv, .json or .txt", run, path, "--out", tmp_path / "found.xlsx")
     refused("has 784 pixels, more than the limit of 783; predict's --max_pixels", run, path, "--max_pixels", 783)
     refused("max_pixels is 0; it must be at least 1", run, path, "--max_pixels", 0)
     assert (tmp_path / "there.csv").read_text() == "precious"

@@ -274,7 +274,7 @@ def test_what_cannot_be_expanded_stands_for_itself_only_where_it_exists(
     [
         ("", "it is empty; give a path, or leave it out"),
         ("  ", "it is empty"),
-        ("a\nb", r"it is 'a\\nb'; a path must not hold line breaks"),
+        ("a\nb", r"it is 'a\\nb'; a path must not contain line breaks"),
         ("a\0b", "control characters"),
         ("x" * 300, "300 bytes, and file systems take no more than 255"),
         ("é" * 128, "256 bytes"),
@@ -295,9 +295,9 @@ def test_a_name_with_a_line_break_is_taken_where_it_exists(tmp_path: Path) -> No
 NAMES = {
     "empty": ("", "is empty; give a name"),
     "blank": ("   ", "is empty; give a name"),
-    "a line break": ("a\nb", r"is 'a\\nb'; a name must not hold line breaks or what cannot be printed"),
-    "a tab": ("a\tb", "is .*; a name must not hold"),
-    "no UTF-8": ("a\udcff", "is .*; a name must not hold"),
+    "a line break": ("a\nb", r"is 'a\\nb'; a name must not contain line breaks or unprintable characters"),
+    "a tab": ("a\tb", "is .*; a name must not contain"),
+    "no UTF-8": ("a\udcff", "is .*; a name must not contain"),
     "300 letters": ("x" * 300, "is '.*' with 300 bytes; a name has at most"),
     "90 Chinese letters": ("名" * 90, "is '.*' with 270 bytes; a name has at most"),
 }
@@ -330,7 +330,7 @@ def test_names_leave_room_for_what_is_added_to_them(home: Path) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32, int("9" * 23)])
 def test_seeds_out_of_range_are_refused(home: Path, seed: int) -> None:
-    range_ = f"seed is {seed}; it (is a number from 0 to 4294967295|must not be negative)"
+    range_ = f"seed is {seed}; it must be from 0 to 4294967295"
     for do in (
         lambda: Experiment.parse(["--config=~/tiny.yaml", f"--seed={seed}"]),
         lambda: search(seed=seed),
