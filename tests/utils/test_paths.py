@@ -330,7 +330,7 @@ def test_names_leave_room_for_what_is_added_to_them(home: Path) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**32, int("9" * 23)])
 def test_seeds_out_of_range_are_refused(home: Path, seed: int) -> None:
-    range_ = f"seed is {seed}; it must be from 0 to 4294967295"
+    range_ = f"seed is {seed}; it must (be from 0 to 4294967295|not be negative)"
     for do in (
         lambda: Experiment.parse(["--config=~/tiny.yaml", f"--seed={seed}"]),
         lambda: search(seed=seed),
