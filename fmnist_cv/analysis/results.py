@@ -218,11 +218,7 @@ def _refit(folder: FoldFolder, test: Images | None) -> RefitSummary | None:
     if not folder.finished:
         return None
     metrics = folder.read_metrics()
-    refit: RefitSummary = {
-        "epochs": metrics["epochs"],
-        "n_train": metrics["n_train"],
-        "checkpoint": "refit/last.ckpt",
-    }
+    refit: RefitSummary = {"epochs": metrics["epochs"], "n_train": metrics["n_train"], "checkpoint": "refit/last.ckpt"}
     if test is not None:
         accuracy = metrics["last"]["test"]["accuracy"]
         refit["test_accuracy"] = accuracy

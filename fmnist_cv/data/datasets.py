@@ -211,6 +211,5 @@ class SyntheticDataModule(KFoldDataModule):
         """Generate the images; training and test images have different seeds."""
         n, seed = (self.n_train, 2 * self.drawing_seed) if train else (self.n_test, 2 * self.drawing_seed + 1)
         return shared_images(
-            (make_synthetic_images, n, seed),
-            lambda: Images.from_arrays(*make_synthetic_images(n, seed), CLASS_NAMES),
+            (make_synthetic_images, n, seed), lambda: Images.from_arrays(*make_synthetic_images(n, seed), CLASS_NAMES)
         )

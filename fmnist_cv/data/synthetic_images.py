@@ -58,13 +58,8 @@ def _top(
         sin, cos = np.sin(angle), np.cos(angle)
         x, y = shoulder + length * sin, -0.7 + length * cos
         cuff = u(0.09, 0.15) if length > 0.8 else u(0.14, 0.22)
-        arm = [
-            (shoulder * 0.85, -0.82),
-            (shoulder + 0.08, -0.7),
-            (x + cuff * cos, y - cuff * sin),
-            (x - cuff * cos, y + cuff * sin),
-            (chest, -0.3),
-        ]
+        end = [(x + cuff * cos, y - cuff * sin), (x - cuff * cos, y + cuff * sin)]
+        arm = [(shoulder * 0.85, -0.82), (shoulder + 0.08, -0.7), *end, (chest, -0.3)]
         # Sleeves go behind the torso and a little darker, so that hanging ones stay visible.
         parts = [*_both_sides(_Shape(arm, u(0.65, 0.95))), *parts]
     hole = _mirror([(neck, -0.97), (neck * 0.7, -0.92 + 0.7 * depth), (0.0, -0.92 + depth)])
@@ -133,16 +128,8 @@ def _sandal(rng: Generator) -> list[_Shape]:
     ground, thick, spike = 0.6, u(0.08, 0.16), u(0.5, 0.86)
     bed = ground - thick  # top of the sole under the toes; `back` is the same under the heel
     back = bed - rise
-    sole = [
-        (-0.95, bed),
-        (-0.35, bed),
-        (0.4, back),
-        (0.92, back),
-        (0.92, back + thick),
-        (0.45, back + thick),
-        (-0.3, ground),
-        (-0.9, ground),
-    ]
+    top = [(-0.95, bed), (-0.35, bed), (0.4, back), (0.92, back)]
+    sole = [*top, (0.92, back + thick), (0.45, back + thick), (-0.3, ground), (-0.9, ground)]
     heel = [(spike - 0.1, back), (0.92, back), (0.92, ground), (spike, ground)]
     shade, width, ankle = u(0.6, 1.0), int(rng.integers(3, 8)), back - u(0.3, 0.6)
     straps = [[(0.86, back), (0.82, ankle), (0.4, ankle + 0.08), (0.3, ankle + 0.25), (0.84, back - 0.15)]]
@@ -159,16 +146,8 @@ def _sneaker(rng: Generator) -> list[_Shape]:
     u = rng.uniform
     ground, top, toe, dark = 0.5, u(-0.4, -0.15), u(-0.05, 0.12), u(0.2, 0.7)
     welt, throat = ground - u(0.12, 0.22), u(0.0, 0.25)  # the laces run from the toe up to the throat
-    upper = [
-        (-0.95, welt),
-        (-0.9, toe + 0.1),
-        (-0.55, toe),
-        (throat, top),
-        (throat + 0.2, top + 0.14),
-        (0.7, top + 0.12),
-        (0.88, top - 0.05),
-        (0.93, welt),
-    ]
+    front = [(-0.95, welt), (-0.9, toe + 0.1), (-0.55, toe), (throat, top)]
+    upper = [*front, (throat + 0.2, top + 0.14), (0.7, top + 0.12), (0.88, top - 0.05), (0.93, welt)]
     sole = [(-0.98, welt), (0.96, welt), (0.94, ground), (-0.9, ground)]
     eyelets = [(-0.55 + t * (throat + 0.55), toe + t * (top - toe)) for t in (0.25, 0.5, 0.75)]
     laces = [_Shape([(x, y), (x + 0.12, y + 0.2)], dark, 2) for x, y in eyelets]
@@ -191,29 +170,10 @@ def _ankle_boot(rng: Generator) -> list[_Shape]:
     u = rng.uniform
     ground, top, toe, shin = 0.85, u(-0.95, -0.5), u(0.3, 0.5), u(-0.15, 0.15)
     heel = ground - u(0.05, 0.35)
-    leather = [
-        (-0.95, 0.77),
-        (-0.9, toe),
-        (-0.45, toe - 0.12),
-        (shin, 0.0),
-        (shin - 0.05, top),
-        (0.75, top + u(-0.05, 0.1)),
-        (0.75, 0.2),
-        (0.85, heel),
-        (0.2, heel),
-        (-0.2, 0.77),
-    ]
-    sole = [
-        (-0.95, 0.75),
-        (-0.2, 0.75),
-        (0.2, heel - 0.02),
-        (0.85, heel - 0.02),
-        (0.85, ground),
-        (0.45, ground),
-        (0.4, heel + 0.08),
-        (-0.15, ground),
-        (-0.95, ground),
-    ]
+    front = [(-0.95, 0.77), (-0.9, toe), (-0.45, toe - 0.12), (shin, 0.0), (shin - 0.05, top)]
+    leather = [*front, (0.75, top + u(-0.05, 0.1)), (0.75, 0.2), (0.85, heel), (0.2, heel), (-0.2, 0.77)]
+    upper_edge = [(-0.95, 0.75), (-0.2, 0.75), (0.2, heel - 0.02), (0.85, heel - 0.02)]
+    sole = [*upper_edge, (0.85, ground), (0.45, ground), (0.4, heel + 0.08), (-0.15, ground), (-0.95, ground)]
     zipper = _Shape([(0.3, top), (0.35, 0.3)], u(0.3, 1.0), 2)
     return [_Shape(leather, 1.0), zipper, _Shape(sole, u(0.4, 0.9))]
 

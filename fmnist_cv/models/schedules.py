@@ -64,10 +64,7 @@ class ChainedSchedule(lr_scheduler.ChainedScheduler):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        schedulers: list[Callable[[Optimizer], LRScheduler]],
-        length: int | None = None,
+        self, optimizer: Optimizer, schedulers: list[Callable[[Optimizer], LRScheduler]], length: int | None = None
     ) -> None:
         super().__init__([make_scheduler(make, optimizer, length) for make in schedulers], optimizer)
 
@@ -96,11 +93,7 @@ class LinearSchedule(lr_scheduler.LinearLR):
     """
 
     def __init__(
-        self,
-        optimizer: Optimizer,
-        start_factor: float = 1 / 3,
-        end_factor: float = 1.0,
-        total_iters: int | None = None,
+        self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int | None = None
     ) -> None:
         super().__init__(optimizer, start_factor, end_factor, _known(total_iters, "total_iters"))
 
