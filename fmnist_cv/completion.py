@@ -51,7 +51,8 @@ def script(arguments: Sequence[str]) -> str:
         raise UserError(f"the shell of --print_completion is {given}; give one of {', '.join(HEADS)}")
     options, choices = [], []
     for command in COMMANDS:
-        actions = [action for action in private.options_of(_parser(command)) if action.help != argparse.SUPPRESS]
+        parser = import_module(f"fmnist_cv.{command}").make_parser()
+        actions = [action for action in private.options_of(parser) if action.help != argparse.SUPPRESS]
         names = [name for action in actions for name in action.option_strings if not name.endswith("+")]
         options.append(f"                {command}) words={_quoted(names)} ;;")
         choices += [
@@ -64,11 +65,6 @@ def script(arguments: Sequence[str]) -> str:
     return HEADS[arguments[0]] + SCRIPT.format(
         commands=commands, choices="\n".join(choices), options="\n".join(options)
     )
-
-
-def _parser(command: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = import_module(f"fmnist_cv.{command}").make_parser()
-    return parser
 
 
 def _quoted(words: Iterable[str]) -> str:

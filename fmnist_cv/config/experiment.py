@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from fmnist_cv.config.checks import check_settings
 from fmnist_cv.config.config_values import as_yaml_values, expand_config
 from fmnist_cv.config.fold_parts import FoldParts
-from fmnist_cv.config.identity import differences
+from fmnist_cv.config.identity import identity
 from fmnist_cv.config.jsonargparse_internals.messages import explain, reason_of_build
 from fmnist_cv.config.options import experiment_parser, parse
 from fmnist_cv.config.sections import OWN_METRICS, SECTIONS, CrossValidationSection, SelectionSection
@@ -101,8 +101,13 @@ class Experiment:
         return Experiment.from_yaml(yaml.safe_dump(settings))
 
     def differences(self, other: Experiment) -> list[str]:
-        """The dotted keys whose values make two experiments compute different things."""
-        return differences(load_yaml(self.to_yaml()), load_yaml(other.to_yaml()))
+        """The dotted keys, with both values, by which this experiment and a run's compute different things."""
+        mine, theirs = (identity(load_yaml(experiment.to_yaml())) for experiment in (self, other))
+        return [
+            f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
 
     def _sections(self) -> Namespace:
         """The config without the options of the command."""

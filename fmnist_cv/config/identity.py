@@ -26,16 +26,6 @@ def identity(config: Any) -> dict[str, Any]:
     return {key: value for key, value in flatten(config) if not _MAY_CHANGE.match(key)}
 
 
-def differences(here: Any, in_run: Any) -> list[str]:
-    """The dotted keys, with both values, by which two resolved configs compute different things."""
-    mine, theirs = identity(here), identity(in_run)
-    return [
-        f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
-        for key in sorted(mine.keys() | theirs.keys())
-        if mine.get(key) != theirs.get(key)
-    ]
-
-
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and leaves of nested dicts and lists."""
     if isinstance(tree, dict):

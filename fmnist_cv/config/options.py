@@ -200,7 +200,12 @@ def read_configs(arguments: Sequence[str], subfolder: str = "") -> list[str]:
     Raises:
         UserError: there is no such config, or it is not a mapping of keys to values.
     """
-    return [_find_config(argument, subfolder) for argument in _joined(arguments)]
+    return [
+        f"--config={read_config(argument.removeprefix('--config='), subfolder)}"
+        if argument.startswith("--config=")
+        else argument
+        for argument in _joined(arguments)
+    ]
 
 
 def as_arguments(overrides: Mapping[str, Any]) -> list[str]:
@@ -220,12 +225,27 @@ def config_folders() -> list[Path]:
 
 
 def read_config(name: str, subfolder: str = "") -> str:
-    """The text of the config that `--config name` would take, for `--config` to take it again.
+    """The text of the config that `--config name` takes: the parser would read it in the locale's encoding.
 
     Raises:
-        UserError: there is no such config.
+        UserError: there is no such config, or it is not a mapping of keys to values.
     """
-    return _find_config(f"--config={name}", subfolder).removeprefix("--config=")
+    if "\n" in name:  # the YAML itself
+        return name
+    given = user_path(name, "--config")
+    if given.exists() and not given.is_dir():
+        return _config_text(given)
+    home = Path("configs", subfolder)
+    relative = given.relative_to(home) if given.is_relative_to(home) else given
+    folders = [folder / subfolder for folder in config_folders()]
+    for folder in folders:
+        for path in (folder / relative, folder / f"{relative}.yaml"):
+            if path.is_file():
+                return _config_text(path)
+    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
+    problem = "is a folder" if given.is_dir() else "does not exist"
+    way_out = f"give a YAML file, or one of {', '.join(known)}"
+    raise UserError(f"config {name} {problem}{did_you_mean(relative.stem, known, way_out)}")
 
 
 def _check_values(parser: ArgumentParser, arguments: Sequence[str]) -> None:
@@ -256,29 +276,6 @@ def _joined(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-def _find_config(argument: str, subfolder: str) -> str:
-    """The argument with the file's text in place of its name: the parser would read it in the locale's encoding."""
-    if not argument.startswith("--config="):
-        return argument
-    name = argument.removeprefix("--config=")
-    if "\n" in name:  # the YAML itself
-        return argument
-    given = user_path(name, "--config")
-    if given.exists() and not given.is_dir():
-        return f"--config={_config_text(given)}"
-    home = Path("configs", subfolder)
-    relative = given.relative_to(home) if given.is_relative_to(home) else given
-    folders = [folder / subfolder for folder in config_folders()]
-    for folder in folders:
-        for path in (folder / relative, folder / f"{relative}.yaml"):
-            if path.is_file():
-                return f"--config={_config_text(path)}"
-    known = sorted({p.stem for folder in folders for p in folder.glob("*.yaml")})
-    problem = "is a folder" if given.is_dir() else "does not exist"
-    way_out = f"give a YAML file, or one of {', '.join(known)}"
-    raise UserError(f"config {name} {problem}{did_you_mean(relative.stem, known, way_out)}")
 
 
 def _config_text(path: Path) -> str:
