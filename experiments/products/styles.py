@@ -94,7 +94,7 @@ def read_recoding(path: Path) -> tuple[tuple[str, ...], dict[str, int]]:
     """The classes' names, and each article type's class.
 
     Raises:
-        UserError: the file is no mapping of class names to lists of article types, or has a type twice.
+        UserError: the file is not a mapping of class names to lists of article types, or has a type twice.
     """
     content = load_yaml(read_yaml_text(path, "recoding"))
     if not isinstance(content, dict) or not all(isinstance(types, list) for types in content.values()):

@@ -12,7 +12,7 @@ from fmnist_cv.engine.progress import LiveDisplay, time_left
 
 
 class RunDisplay(LiveDisplay):
-    """A bar for everything and a line for each fold that trains; plain lines where the output is no terminal.
+    """A bar for everything and a line for each fold that trains; plain lines where the output is not a terminal.
 
     Args:
         minutes: the runs, with about how long each takes.

@@ -109,7 +109,7 @@ class Scaling:
         if any(self.shift):
             return (images - self._column(self.shift, images)) / self._column(self.scale, images)
         if len(set(self.scale)) == 1:
-            return images.float().div_(self.scale[0])  # in two steps: dividing bytes by a float is no vector code
+            return images.float().div_(self.scale[0])  # in two steps: dividing bytes by a float is not vectorised
         return images / self._column(self.scale, images)
 
     @staticmethod

@@ -260,7 +260,7 @@ def parse_idx(content: bytes) -> np.ndarray:
     """Decode an IDX file: two zero bytes, a type byte, a byte for the number of axes, their lengths, the data.
 
     Raises:
-        UserError: the content is no IDX file, or its length is not the one its header states.
+        UserError: the content is not an IDX file, or its length differs from the one in its header.
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _IDX_TYPES:
         raise UserError("not an IDX file: the header is wrong")

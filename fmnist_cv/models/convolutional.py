@@ -129,7 +129,7 @@ class ConvolutionalNetwork(ImageClassifier):
 
     Raises:
         UserError: the image is too small for the blocks; a width below 1, a padding larger than the image, or a dropout
-            that is no probability.
+            that is not a probability.
     """
 
     def __init__(

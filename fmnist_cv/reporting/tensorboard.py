@@ -46,21 +46,21 @@ def write_tensorboard(result: CrossValidationResult) -> Path:
     embedded = embed(result)
     folder = result.path / "tensorboard"
     try:
-        beside = Path(tempfile.mkdtemp(prefix=".tensorboard-", dir=result.path))
+        scratch = Path(tempfile.mkdtemp(prefix=".tensorboard-", dir=result.path))
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}") from None
     try:
-        beside.chmod(0o755)
-        with SummaryWriter(str(beside)) as writer:
+        scratch.chmod(0o755)
+        with SummaryWriter(str(scratch)) as writer:
             note_synthetic(writer, result.summary["data"]["name"])
             for name, report in result.reports.items():
                 add_figure(writer, f"confusion_matrix/{name}", confusion_figure(report))
             _add_pr_curves(writer, result)
             _add_embedding(writer, embedded, result.summary["data"]["class_names"])
         shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
+        os.replace(scratch, folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return folder
 
 

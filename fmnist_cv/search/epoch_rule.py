@@ -22,7 +22,7 @@ def score_if_pruned(
     """The score of a trial whose fold is below the rule's quantile after an epoch; None if it is not pruned.
 
     The accuracy is compared with those of fully evaluated trials in the same fold after the same epoch. If it is measured on
-    an inner hold-out, it is no estimate of the held-out score: then the completed folds alone make the trial's score; without
+    an inner hold-out, it does not estimate the held-out score: then the completed folds alone make the trial's score; without
     one, it is as far below the best trial's score as the accuracy is below that trial's.
 
     Args:
