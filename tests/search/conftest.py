@@ -11,8 +11,8 @@ import yaml
 
 @pytest.fixture
 def searched(tiny: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
-    """Three folds and one epoch per trial; four trials, no confirmation."""
-    tiny["trainer"]["max_epochs"] = 1
+    """Three folds and one epoch per trial, without TensorBoard; four trials, no confirmation."""
+    tiny["trainer"] |= {"max_epochs": 1, "logger": False}
     del tiny["log_dir"]
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tiny))
     return {

@@ -26,7 +26,7 @@ TINY = {
         "init_args": {"hidden": [8], "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.01}}},
     },
     "data": {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": {"n_train": 200, "n_test": 60}},
-    "trainer": {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true"},
+    "trainer": {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "logger": False},
 }
 PUBLISHED = {
     "alpha": {
