@@ -128,8 +128,9 @@ def tiny(tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def quick(tiny: dict[str, Any]) -> dict[str, Any]:
-    """`tiny` without TensorBoard, whose figures take longer than the training."""
+    """`tiny` without TensorBoard and the HTML report, which take longer than the training."""
     tiny["trainer"]["logger"] = False
+    tiny["report"] = False
     return tiny
 
 

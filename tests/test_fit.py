@@ -34,7 +34,8 @@ def _one_core(one_core: None) -> None:
 
 @pytest.fixture
 def quick(tiny: dict[str, Any]) -> dict[str, Any]:
-    """One fold, without TensorBoard."""
+    """One fold, without TensorBoard and report."""
+    tiny["report"] = False
     tiny["trainer"] |= {"logger": False, "max_epochs": 1}
     tiny["cv"]["holdout"] = 0.3
     return tiny
@@ -112,6 +113,7 @@ def test_a_report_that_cannot_be_made_leaves_the_run_finished_and_says_how_to_tr
     np.savez(tmp_path / "my.npz", images=images, labels=labels)
     arguments = {"path": str(tmp_path / "my.npz"), "batch_size": 32}
     quick["data"] = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": arguments}
+    quick["report"] = True
 
     cross_validate = cross_validation.cross_validate
 
