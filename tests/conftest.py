@@ -173,7 +173,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 
 @pytest.fixture
-def standard(tiny: dict[str, Any], once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+def standard(tiny: dict[str, Any], once: Callable[[str, Callable[[Path], None]], Path], one_core: None) -> Path:
     """The folder of a finished run of `tiny`, with TensorBoard; to be read only."""
 
     def fill(folder: Path) -> None:
