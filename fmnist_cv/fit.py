@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from functools import cache
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
@@ -64,9 +63,8 @@ def main(arguments: list[str]) -> int:
     return OK
 
 
-@cache
 def make_parser() -> ArgumentParser:
-    """The command's parser, made once per process; it is not to be changed."""
+    """The command's parser."""
     parser = experiment_options.make_parser()
     experiment_options.add_run_options(parser)
     return parser

@@ -68,6 +68,7 @@ def test_a_run_is_complete_without_its_report(
 ) -> None:
     quick["cv"]["holdout"] = 0.3
     quick["trainer"]["max_epochs"] = 1
+    quick["report"] = True
     without_package("cleanlab")
     assert fit.main(["--config", str(write_config(quick)), "--run", "run"]) == 0
     run = Path(quick["log_dir"]) / "tiny" / "run"
