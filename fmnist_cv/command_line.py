@@ -174,7 +174,7 @@ def _without_command(arguments: list[str]) -> int:
     if arguments[0].partition("=")[0] == "--print_completion":
         from fmnist_cv.completion import script
 
-        print(script(" ".join(arguments).replace("=", " ").split()[1:]), end="")
+        print(script(" ".join(arguments).replace("=", " ").split()[1:], COMMANDS), end="")
         return OK
     hint = did_you_mean(arguments[0], COMMANDS, f"the commands are {', '.join(COMMANDS)}")
     raise UserError(f"'{shortened(arguments[0])}' is not a command of fmnist-cv{hint}")

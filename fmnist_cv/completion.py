@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
-from fmnist_cv.command_line import COMMANDS
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.errors import UserError
 
@@ -37,11 +36,12 @@ complete -o bashdefault -o default -F _fmnist_cv fmnist-cv
 """
 
 
-def script(arguments: Sequence[str]) -> str:
+def script(arguments: Sequence[str], commands: Iterable[str]) -> str:
     """The script for a shell; files are completed where no word fits.
 
     Args:
         arguments: what follows --print_completion.
+        commands: the names of the commands.
 
     Raises:
         UserError: it is not the name of a shell that this is for.
@@ -49,8 +49,8 @@ def script(arguments: Sequence[str]) -> str:
     if len(arguments) != 1 or arguments[0] not in HEADS:
         given = f"'{' '.join(arguments)}'" if arguments else "missing"
         raise UserError(f"the shell of --print_completion is {given}; give one of {', '.join(HEADS)}")
-    options, choices = [], []
-    for command in COMMANDS:
+    commands, options, choices = list(commands), [], []
+    for command in commands:
         parser = import_module(f"fmnist_cv.{command}").make_parser()
         actions = [action for action in private.options_of(parser) if action.help != argparse.SUPPRESS]
         names = [name for action in actions for name in action.option_strings if not name.endswith("+")]
@@ -61,9 +61,8 @@ def script(arguments: Sequence[str]) -> str:
             if action.choices
             for name in action.option_strings
         ]
-    commands = " ".join(COMMANDS)
     return HEADS[arguments[0]] + SCRIPT.format(
-        commands=commands, choices="\n".join(choices), options="\n".join(options)
+        commands=" ".join(commands), choices="\n".join(choices), options="\n".join(options)
     )
 
 

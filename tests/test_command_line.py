@@ -86,7 +86,7 @@ def test_files_are_printed_in_columns(capsys: Output) -> None:
 @pytest.fixture(scope="module")
 def completion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("completion") / "script.sh"
-    path.write_text(completion_script(["bash"]), encoding="utf-8")
+    path.write_text(completion_script(["bash"], COMMANDS), encoding="utf-8")
     return path
 
 
