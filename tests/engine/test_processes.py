@@ -57,7 +57,7 @@ def dying_server(monkeypatch: pytest.MonkeyPatch, when: str, deaths: int) -> lis
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_server_that_is_killed_as_a_fold_starts_is_started_again(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     done = dying_server(monkeypatch, when, deaths=1)
-    process = processes.start_process(os._exit, (7,), "fold_0")
+    process = processes.start_process(sys.exit, (7,), "fold_0")
     process.join()
     assert (process.exitcode, done) == (7, [1])
 
@@ -65,7 +65,7 @@ def test_a_server_that_is_killed_as_a_fold_starts_is_started_again(monkeypatch: 
 def test_a_server_that_is_killed_each_time_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     dying_server(monkeypatch, "before", deaths=9)
     with pytest.raises(UserError, match=r"no process can be started for fold_0: .* use --cv\.workers 1"):
-        processes.start_process(os._exit, (7,), "fold_0")
+        processes.start_process(sys.exit, (7,), "fold_0")
 
 
 # -- its socket ---------------------------------------------------------------------------------------------
