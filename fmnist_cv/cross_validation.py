@@ -125,12 +125,10 @@ def as_experiment(
     options = as_arguments(overrides or {})
     if isinstance(config, str | Path):
         return Experiment.parse([f"--config={config}", *options])
-    if isinstance(config, Experiment) and not options:
-        return config
-    text = config.to_yaml() if isinstance(config, Experiment) else yaml.safe_dump(plain(config))
-    if not options:
-        return Experiment.from_yaml(text)
-    return Experiment.parse([f"--config={text}", *options])
+    if isinstance(config, Experiment):
+        return Experiment.parse([f"--config={config.to_yaml()}", *options]) if options else config
+    text = yaml.safe_dump(plain(config))
+    return Experiment.parse([f"--config={text}", *options]) if options else Experiment.from_yaml(text)
 
 
 def _one_worker_where_needed(experiment: Experiment, console: Console | None) -> Experiment:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from fmnist_cv.analysis.comparison import ROPE, Comparison, Scores, adjusted, compare_scores, verdict
+from fmnist_cv.analysis.comparison import ROPE, Comparison, RunScores, adjusted, compare_scores, verdict
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.statistics import ScoreSummary
 from fmnist_cv.data.synthetic_images import synthetic_warning
@@ -94,7 +94,7 @@ def compare_runs(runs: Sequence[CrossValidationResult | str | Path], rope: float
     )
 
 
-def _scores(run: CrossValidationResult, name: str) -> Scores:
+def _scores(run: CrossValidationResult, name: str) -> RunScores:
     probabilities, labels = run.out_of_fold()[0], run.labels
     held_out = ~np.isnan(probabilities[:, 0])
     correct = probabilities[held_out].argmax(1) == labels[held_out]
@@ -102,7 +102,7 @@ def _scores(run: CrossValidationResult, name: str) -> Scores:
     test = None
     if run.test_labels is not None and (per_fold := run.test_probabilities()) is not None:
         test = per_fold.mean(0, dtype=np.float64).argmax(1) == run.test_labels
-    return Scores(name, run.accuracies, ratio, correct, test, run.summary["cv"]["n_repeats"])
+    return RunScores(name, run.accuracies, ratio, correct, test, run.summary["cv"]["n_repeats"])
 
 
 def _names(runs: list[CrossValidationResult]) -> list[str]:
@@ -190,7 +190,7 @@ def _describe(run: CrossValidationResult, name: str) -> ComparedRun:
 # -- remarks ------------------------------------------------------------------------------------------------
 
 
-def _remarks(runs: list[CrossValidationResult], scores: list[Scores], pairs: list[Comparison]) -> list[str]:
+def _remarks(runs: list[CrossValidationResult], scores: list[RunScores], pairs: list[Comparison]) -> list[str]:
     lines = [
         *synthetic_warning(runs[0].summary["data"]["name"], "these differences"),
         *_caveats(runs, scores),
@@ -212,7 +212,7 @@ def _remarks(runs: list[CrossValidationResult], scores: list[Scores], pairs: lis
     return lines
 
 
-def _caveats(runs: list[CrossValidationResult], scores: list[Scores]) -> list[str]:
+def _caveats(runs: list[CrossValidationResult], scores: list[RunScores]) -> list[str]:
     names_by_caveat: dict[str, list[str]] = {}
     for run, score in zip(runs, scores, strict=True):
         if caveat := run.summary["headline"]["caveat"]:
@@ -226,7 +226,7 @@ def _caveats(runs: list[CrossValidationResult], scores: list[Scores]) -> list[st
     return lines
 
 
-def _epochs(runs: list[CrossValidationResult], scores: list[Scores]) -> list[str]:
+def _epochs(runs: list[CrossValidationResult], scores: list[RunScores]) -> list[str]:
     epochs = {score.name: run.summary["headline"]["epoch"] for run, score in zip(runs, scores, strict=True)}
     best, last = ([name for name, epoch in epochs.items() if epoch == which] for which in ("best", "last"))
     if not best or not last:
@@ -237,7 +237,7 @@ def _epochs(runs: list[CrossValidationResult], scores: list[Scores]) -> list[str
     ]
 
 
-def _missing_t_tests(scores: list[Scores], pairs: list[Comparison]) -> list[str]:
+def _missing_t_tests(scores: list[RunScores], pairs: list[Comparison]) -> list[str]:
     n_folds = len(scores[0].accuracies)
     mcnemar_decides = (
         "McNemar's test on the held-out images decides: it compares these trained models, not what training again would "
@@ -263,7 +263,7 @@ def _missing_t_tests(scores: list[Scores], pairs: list[Comparison]) -> list[str]
     return lines
 
 
-def _missing_test_labels(runs: list[CrossValidationResult], scores: list[Scores]) -> list[str]:
+def _missing_test_labels(runs: list[CrossValidationResult], scores: list[RunScores]) -> list[str]:
     without = [
         (run.path, score.name)
         for run, score in zip(runs, scores, strict=True)

@@ -23,7 +23,7 @@ SMALLEST_P = 1e-4  # smaller p-values are shown as a bound
 
 
 @dataclass(frozen=True)
-class Scores:
+class RunScores:
     """The scores of a run that are compared, at its headline epoch.
 
     Attributes:
@@ -125,7 +125,7 @@ class Comparison:
         return f"{sentence} points better" + (f" or {-100 * low:.2f} worse." if low < 0 else ".")
 
 
-def compare_scores(a: Scores, b: Scores, rope: float = ROPE) -> Comparison:
+def compare_scores(a: RunScores, b: RunScores, rope: float = ROPE) -> Comparison:
     """Compare two runs on the same folds and images.
 
     The Bayesian correlated t-test (Benavoli, Corani, Demšar and Zaffalon, "Time for a change", JMLR 18, 2017, section
@@ -185,7 +185,7 @@ def adjusted(pairs: list[Comparison]) -> list[Comparison]:
 # -- in words -----------------------------------------------------------------------------------------------
 
 
-def verdict(scores: list[Scores], pairs: list[Comparison]) -> str:
+def verdict(scores: list[RunScores], pairs: list[Comparison]) -> str:
     """The result for three or more runs: the best one, and those that are not significantly worse."""
     best = max(scores, key=lambda run: run.accuracies.mean()).name
     unclear = [

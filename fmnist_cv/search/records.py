@@ -193,7 +193,7 @@ class ConfirmedConfiguration(TypedDict):
     seconds: float
 
 
-class Baseline(TypedDict):
+class BaselineRecord(TypedDict):
     run: str
     fresh: ScoreSummary
     seconds: float
@@ -203,7 +203,7 @@ class Confirmation(TypedDict):
     seed: int
     n_repeats: int
     configurations: list[ConfirmedConfiguration]
-    baseline: NotRequired[Baseline]
+    baseline: NotRequired[BaselineRecord]
     winner_against_baseline: NotRequired[DifferenceTest]
 
 

@@ -13,16 +13,18 @@ import pytest
 from baycomp import CorrelatedTTest
 from hypothesis import given, strategies as st
 
-from fmnist_cv.analysis.comparison import Comparison, Scores, adjusted, compare_scores, verdict
+from fmnist_cv.analysis.comparison import Comparison, RunScores, adjusted, compare_scores, verdict
 
 RIGHT = np.ones(10, dtype=bool)
 
 
-def scores(name: str, *accuracies: float, ratio: float = 0.5, wrong: int = 0, test: np.ndarray | None = None) -> Scores:
+def scores(
+    name: str, *accuracies: float, ratio: float = 0.5, wrong: int = 0, test: np.ndarray | None = None
+) -> RunScores:
     """A run that has the first `wrong` of ten held-out images wrong."""
     out_of_fold = RIGHT.copy()
     out_of_fold[:wrong] = False
-    return Scores(name, np.array(accuracies), ratio, out_of_fold, test)
+    return RunScores(name, np.array(accuracies), ratio, out_of_fold, test)
 
 
 def is_plain(value: Any) -> bool:
@@ -78,7 +80,7 @@ def test_swapping_the_runs_turns_the_signs_and_keeps_p(
     pairs: list[tuple[float, float]], answers: list[tuple[bool, bool]], ratio: float, rope: float
 ) -> None:
     a, b = (
-        Scores(name, np.array(accuracies), ratio, np.array(right), np.array(right))
+        RunScores(name, np.array(accuracies), ratio, np.array(right), np.array(right))
         for name, accuracies, right in zip("ab", zip(*pairs, strict=True), zip(*answers, strict=True), strict=True)
     )
     forth, back = compare_scores(a, b, rope), compare_scores(b, a, rope)
