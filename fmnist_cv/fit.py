@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
     console = make_console()
     parser = make_parser()
-    options = parse(parser, _with_config_of_run(arguments))
+    options = parse(parser, _with_config_of_run(arguments), validate=False)
     experiment = Experiment(options, parser)
     try:
         result = cross_validate(

@@ -13,7 +13,8 @@ from fmnist_cv.config.checks import check_settings
 from fmnist_cv.config.config_values import as_yaml_values, expand_config
 from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.config.identity import identity
-from fmnist_cv.config.jsonargparse_internals.messages import explain, reason_of_build
+from fmnist_cv.config.jsonargparse_internals import private
+from fmnist_cv.config.jsonargparse_internals.messages import explain, known_keys, reason_of_build, unknown_key
 from fmnist_cv.config.options import experiment_parser, parse
 from fmnist_cv.config.sections import OWN_METRICS, SECTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.config.yaml_files import load_yaml
@@ -69,14 +70,14 @@ class Experiment:
     def parse(cls, arguments: Sequence[str]) -> Experiment:
         """Parse command-line arguments, `--config` among them, without run options."""
         parser = experiment_parser()
-        return cls(parse(parser, arguments), parser)
+        return cls(parse(parser, arguments, validate=False), parser)
 
     @classmethod
     def from_yaml(cls, text: str) -> Experiment:
         """Parse a resolved config, as `to_yaml` wrote it."""
         parser = experiment_parser()
         try:
-            return cls(parser.parse_string(text), parser)
+            return cls(private.parse_text(parser, text), parser)
         except (argparse.ArgumentError, TypeError, ValueError) as error:
             raise UserError(explain(error, parser)) from None
 
@@ -116,13 +117,23 @@ class Experiment:
     # -- checks ---------------------------------------------------------------------------------------------
 
     def _check_types(self) -> None:
-        """The parser accepts null, and a value in place of a section."""
+        """The parser accepts null, and a value in place of a section, and does not validate what `from_yaml` parses."""
+        known = known_keys(self._parser)
+        for key, value in vars(self.config).items():
+            if key not in known and key not in SECTIONS:
+                inner = next(iter(value.keys()), "") if isinstance(value, Namespace) else ""
+                raise UserError(unknown_key(f"{key}.{inner}".rstrip("."), known, self._parser.prog))
+        if missing := [key for key in ("data", "model", "name") if self.config.get(key) is None]:
+            required = TypeError(
+                f"the following arguments are required: {', '.join(missing)}"
+            )  # as jsonargparse says it
+            raise UserError(explain(required, self._parser))
         for section in ("cv", "selection", "trainer"):
             if not isinstance(self.config[section], Namespace):
                 raise UserError(f"{section} is {self.config[section]!r}; it is a section with keys of its own")
         try:
             self._parser.validate(self._sections(), skip_unset=False)
-        except (argparse.ArgumentError, TypeError, ValueError) as error:
+        except (argparse.ArgumentError, KeyError, TypeError, ValueError) as error:
             raise UserError(explain(error, self._parser)) from None
 
     # -- building -------------------------------------------------------------------------------------------

@@ -175,13 +175,14 @@ def _keys_of(arguments: Sequence[str]) -> Iterator[str]:
             yield name.removeprefix("--").removesuffix("+")
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "") -> Namespace:
+def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "", *, validate: bool = True) -> Namespace:
     """Parse the command line.
 
     Args:
         parser: the parser.
         arguments: the command line's.
         subfolder: where in configs/ the bare name of a config is looked up.
+        validate: false for an experiment, which validates what it is made of.
 
     Raises:
         UserError: an unknown key, a wrong type, a missing or unreadable config.
@@ -189,7 +190,7 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], subfolder: str = "")
     try:
         arguments = read_configs(arguments, subfolder)
         _check_values(parser, arguments)
-        return parser.parse_args(arguments)
+        return private.parse_arguments(parser, arguments, validate)
     except (argparse.ArgumentError, TypeError, ValueError, OSError, yaml.YAMLError) as error:
         raise UserError(explain(error, parser)) from None
 

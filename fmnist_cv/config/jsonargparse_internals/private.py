@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ArgumentParser, _loaders_dumpers
+from jsonargparse import ArgumentParser, Namespace, _loaders_dumpers
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -54,3 +55,15 @@ def default_yaml_loader() -> Any:
 def use_yaml_loader(loader: type) -> None:
     """Read YAML with this loader from now on: configs, options' values, and files that these name."""
     _loaders_dumpers.yaml_default_loader = loader  # type: ignore[assignment]
+
+
+def parse_text(parser: ArgumentParser, text: str) -> Namespace:
+    """Parse YAML without the validation at the end, which takes half of the time: an `Experiment` does it again."""
+    parsed: Namespace = parser.parse_string(text, _skip_validation=True)
+    return parsed
+
+
+def parse_arguments(parser: ArgumentParser, arguments: Sequence[str], validate: bool) -> Namespace:
+    """Parse a command line, with or without the validation at the end."""
+    parsed: Namespace = parser.parse_args(arguments, _skip_validation=not validate)
+    return parsed
