@@ -49,6 +49,7 @@ def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None
     parts = experiment.build(seed=experiment.seed)
     name = experiment.config.model.class_path
     check_callbacks(parts.callbacks)
+    _check_hooks(parts.data)
     if same_data is not None:
         parts.data.take_images(same_data)
     _check_images(parts.data)
@@ -56,6 +57,16 @@ def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None
     _check_optimizers(parts.model, name)
     _check_hyperparameters(parts.model, name)
     return parts
+
+
+def _check_hooks(data: KFoldDataModule) -> None:
+    """Refuse hooks that would change what the network sees in training and not in predictions and exports."""
+    for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
+        if getattr(type(data), hook) is not getattr(KFoldDataModule, hook):
+            raise UserError(
+                f"{type(data).__name__} overrides {hook}, which predictions and exports never call; override "
+                "prepare(images, training), which training, scoring, prediction, export and reports all call"
+            )
 
 
 def _check_images(data: KFoldDataModule) -> None:
@@ -73,7 +84,7 @@ def _check_forward(experiment: Experiment, parts: FoldParts) -> None:
     groups = None if train.groups is None else train.groups.numpy()
     data.use_split(make_splits(train.labels.numpy(), experiment.plan, groups)[0], seed=0)
     data.setup("fit")
-    images = data.scale(train.images[:2])
+    images = data.prepare(train.pixels(torch.arange(2)))
     try:
         with torch.inference_mode():
             outputs = parts.model.eval()(images)

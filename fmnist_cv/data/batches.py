@@ -46,11 +46,9 @@ class ImageBatches:
             # shuffled on the CPU, so that every device sees the same order
             generator = torch.Generator().manual_seed(self.seed())
             order = order[torch.randperm(len(order), generator=generator).to(order.device)]
-        shape = self.data.images.shape[1:]
-        rows = self.data.images.flatten(1)  # rows are copied faster than blocks of several axes
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             batch = order[start : start + self.batch_size]
-            yield rows.index_select(0, batch).view(-1, *shape), self.data.labels.index_select(0, batch)
+            yield self.data.pixels(batch), self.data.labels.index_select(0, batch)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)

@@ -1,10 +1,10 @@
-"""Labelled images in memory, and the checks that all of them pass."""
+"""Labelled images in memory or in a memory-mapped file, and the checks that all of them pass."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,17 +21,31 @@ from fmnist_cv.utils.files import regular_file
 class Images:
     """Labelled images.
 
+    Everything but `pixels`, `chunks` and `shape` leaves the pixels alone, so that images in a file may exceed the memory.
+
     Attributes:
-        images: uint8 (n, channels, height, width), channels 1 or 3.
+        images: uint8 (n_stored, channels, height, width), channels 1 or 3; in memory, on a device or mapped from a file.
         labels: int64 (n,), values 0 to len(class_names) - 1.
         class_names: one name per class.
         groups: int64 (n,) or None; images of one group are never on both sides of a split.
+        names: a name per image that stays the same wherever the image stands, such as its path; None where there is only
+            its place.
+        group_names: the name of each group; None for their numbers.
+        folds: int64 (n,) or None; the fold that holds each image out according to the data themselves, from 0, or -1 for
+            none.
+        rows: int64 (n,), where each image stands in `images`; None where n is n_stored and the order the same.
+        stored_digest: identifies the content of `images` where that is known without reading it.
     """
 
     images: Tensor
     labels: Tensor
     class_names: tuple[str, ...]
     groups: Tensor | None = None
+    names: tuple[str, ...] | None = None
+    group_names: tuple[str, ...] | None = None
+    folds: Tensor | None = None
+    rows: Tensor | None = None
+    stored_digest: str | None = None
 
     @classmethod
     def from_arrays(
@@ -74,13 +88,13 @@ class Images:
         names = _default_names(labels) if class_names is None else _names(class_names)
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(names)} class names")
-        if groups is not None:
-            groups = _numbered(np.asarray(groups), len(labels))
+        numbers, group_names = (None, None) if groups is None else numbered(np.asarray(groups), len(labels))
         return cls(
             torch.from_numpy(np.array(images, order="C")),
             torch.from_numpy(labels),
             names,
-            None if groups is None else torch.from_numpy(groups),
+            numbers,
+            group_names=group_names,
         )
 
     def __len__(self) -> int:
@@ -90,6 +104,32 @@ class Images:
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """The stored pixels (m, channels, height, width) of the images of these indices, int64 (m,), on their device."""
+        indices = indices.to(self.images.device)
+        if self.rows is not None:
+            indices = self.rows.to(indices.device).index_select(0, indices)
+        stored = self.images.flatten(1)  # rows are copied faster than blocks of several axes
+        return stored.index_select(0, indices).view(-1, *self.images.shape[1:])
+
+    def chunks(self, size: int = 1000) -> Iterator[Tensor]:
+        """All stored pixels in order, at most `size` images (m, channels, height, width) at a time."""
+        for indices in torch.split(torch.arange(len(self)), size):
+            yield self.pixels(indices)
+
+    def subset(self, indices: Tensor) -> Images:
+        """The images of these indices, int64 (m,), in their order; those in a file stay there."""
+        names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
+        groups, folds = (None if part is None else part[indices] for part in (self.groups, self.folds))
+        chosen = replace(self, labels=self.labels[indices], groups=groups, folds=folds, names=names)
+        if self.stored_digest is None:
+            return replace(chosen, images=self.pixels(indices), rows=None)
+        return replace(chosen, rows=indices if self.rows is None else self.rows[indices])
+
+    def to(self, device: torch.device) -> Images:
+        """The same images with pixels and labels on a device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def without(self, indices: np.ndarray) -> Images:
         """All images except those of the indices int64 (m,).
@@ -105,8 +145,7 @@ class Images:
         kept[torch.tensor(indices)] = False
         if not kept.any():
             raise UserError("data.leave_out leaves no image")
-        groups = None if self.groups is None else self.groups[kept]
-        return Images(self.images[kept], self.labels[kept], self.class_names, groups)
+        return self.subset(kept.nonzero()[:, 0])
 
     def fingerprint(self) -> str:
         """A digest of shape, class names, pixels, labels and groups: equal fingerprints, equal results.
@@ -117,8 +156,13 @@ class Images:
 
     @cached_property
     def _fingerprint(self) -> str:
-        digest = hashlib.blake2b(repr((tuple(self.images.shape), self.class_names)).encode(), digest_size=16)
-        for part in (self.images, self.labels, self.groups):
+        digest = hashlib.blake2b(repr(((len(self), *self.shape), self.class_names)).encode(), digest_size=16)
+        if self.stored_digest is None:
+            for chunk in self.chunks():
+                digest.update(chunk.cpu().numpy().tobytes())
+        else:
+            digest.update(repr((self.stored_digest, None if self.rows is None else self.rows.tolist())).encode())
+        for part in (self.labels, self.groups):
             if part is not None:
                 digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
@@ -147,8 +191,12 @@ def _names(given: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _numbered(groups: np.ndarray, n: int) -> np.ndarray:
-    """int64 (n,): groups of any values, counted from 0."""
+def numbered(groups: np.ndarray, n: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Groups of any values as int64 (n,), counted from 0, and the name of each.
+
+    Raises:
+        UserError: they are not n values of one kind, or some are missing.
+    """
     if groups.shape != (n,):
         raise UserError(f"groups must be {n} values, one per image, got shape {groups.shape}")
     missing = np.flatnonzero(pd.isna(groups))
@@ -158,9 +206,10 @@ def _numbered(groups: np.ndarray, n: int) -> np.ndarray:
             "image a group, and images that are in no group a group of their own each"
         )
     try:
-        return np.unique(groups, return_inverse=True)[1].astype(np.int64)
+        values, numbers = np.unique(groups, return_inverse=True)
     except TypeError:
         raise UserError("groups must be values of one kind, such as numbers or strings, got several kinds") from None
+    return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, values))
 
 
 def read_indices(path: Path) -> np.ndarray:

@@ -33,8 +33,9 @@ class KFoldDataModule(L.LightningDataModule):
 
         Trainer(max_epochs=5).fit(BatchNormCNN(), datamodule=FashionMNISTDataModule(n_splits=5, fold=0))
 
-    Batches are (images float32 (b, c, h, w), labels int64 (b,)); they reach the model scaled, and augmented
-    while it trains.
+    Batches are (images float32 (b, c, h, w), labels int64 (b,)); `prepare` makes network input of stored pixels, and
+    augments it while the model trains. Training, scoring, prediction, export and reports all call it and nothing else, so
+    that a subclass that prepares its images otherwise overrides `prepare`.
 
     Args:
         batch_size: images per training step.
@@ -164,10 +165,10 @@ class KFoldDataModule(L.LightningDataModule):
         if self.scaling is None:
             self.scaling = Scaling.fit(self.scaling_name, data.images, split.train)
         if stage in ("fit", None):
-            refuse_batchwise(self.augment, self.scale(data.images[:1]))
+            refuse_batchwise(self.augment, self.prepare(data.pixels(torch.arange(1))))
         if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
             device = self.trainer.strategy.root_device
-            self.train_images = Images(data.images.to(device), data.labels.to(device), data.class_names, data.groups)
+            self.train_images = data.to(device)
 
     def train_dataloader(self) -> ImageBatches:
         """Shuffled in each epoch; the order depends on (seed, epoch) alone."""
@@ -196,16 +197,28 @@ class KFoldDataModule(L.LightningDataModule):
         return images.to(device), labels.to(device)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Scale the batch, and augment it while the model trains."""
+        """Prepare the batch; not to be overridden, since predictions and exports do not call it: override `prepare`."""
         images, labels = batch
+        return self.prepare(images, training=self.trainer is not None and bool(self.trainer.training)), labels
+
+    def prepare(self, images: Tensor, training: bool = False) -> Tensor:
+        """Make network input of stored pixels: the one place where this happens.
+
+        Args:
+            images: stored pixels (b, c, h, w), on any device.
+            training: augment them as well.
+
+        Returns:
+            float32 (b, c, h, w).
+        """
         images = self.scale(images)
-        if self.augment and self.trainer is not None and self.trainer.training:
+        if training:
             for module in self.augment:
                 images = module(images)
-        return images, labels
+        return images
 
     def scale(self, images: Tensor) -> Tensor:
-        """uint8 (b, c, h, w) to the float32 that the network expects."""
+        """Stored pixels (b, c, h, w) to the float32 that the network expects, without augmentation."""
         if self.scaling is None:
             raise RuntimeError("call setup() first: the scaling is measured on the training part")
         return self.scaling(images)

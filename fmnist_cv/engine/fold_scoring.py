@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +11,10 @@ import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import FoldParts
-from fmnist_cv.data.batches import ImageBatches
-from fmnist_cv.data.images import Images
 from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.callbacks import KeepCheckpoints
@@ -103,15 +103,20 @@ def _score_checkpoint(
     scores: EpochScores = {"epoch": epoch}
     arrays: dict[str, np.ndarray] = {}
     test = data.test_images if score_test else None
-    scored: list[tuple[Literal["validation", "test"], Images, np.ndarray]] = []
+    scored: list[tuple[Literal["validation", "test"], Callable[[], Any], Tensor]] = []
     if not data.split.is_refit:
-        scored.append(("validation", data.train_images, data.split.validation))
+        held_out = data.train_images.labels.cpu()[torch.from_numpy(data.split.validation)]
+        scored.append(("validation", data.predict_dataloader, held_out))
     if test is not None:
-        scored.append(("test", test, np.arange(len(test))))
-    for part, images, indices in scored:
-        batches = ImageBatches(images, torch.from_numpy(indices), data.eval_batch_size)
+        scored.append(("test", data.test_dataloader, test.labels.cpu()))
+    for part, loader, expected in scored:
         context = trainer.precision_plugin.forward_context()
-        log_probabilities, labels = predict_log_probabilities(model, data, batches, context)
+        log_probabilities, labels = predict_log_probabilities(model, data, loader(), context)
+        if not torch.equal(labels.cpu(), expected):
+            raise UserError(
+                f"{type(data).__name__}.{loader.__name__} must yield the {part} images in the order of the split, "
+                f"{len(expected)} of them; it yields {len(labels)}, or others"
+            )
         right = int((log_probabilities.argmax(1) == labels).sum())
         scores[part] = {"loss": float(F.nll_loss(log_probabilities, labels)), "accuracy": right / len(labels)}
         arrays[part] = log_probabilities.exp().cpu().numpy()

@@ -48,7 +48,7 @@ def predict_log_probabilities(
     outputs, labels = [], []
     with torch.inference_mode(), precision:
         for images, batch_labels in batches:
-            outputs.append(model(data.scale(images.to(model.device))).float())
+            outputs.append(model(data.prepare(images.to(model.device))).float())
             labels.append(batch_labels.to(model.device))
     for module, training in was_training.items():
         module.training = training

@@ -48,11 +48,9 @@ def explain_step(error: Exception, model: str, data: str, parts: FoldParts) -> U
 
 def _augmented_shape(data: KFoldDataModule) -> tuple[int, ...] | None:
     """(channels, height, width) of augmented images; None if the augmentation itself fails."""
-    images = data.scale(data.train_images.images[:2])
+    images = data.train_images.pixels(torch.arange(2))
     try:
-        for module in data.augment:
-            images = module(images)
-        return tuple(images.shape[1:])
+        return tuple(data.prepare(images, training=True).shape[1:])
     except Exception:
         return None
 

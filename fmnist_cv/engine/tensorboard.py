@@ -166,7 +166,7 @@ def draw_confusion(axes: Axes, report: ClassificationReport) -> None:
 def samples_figure(data: KFoldDataModule) -> Figure:
     """The first training images as stored, with their labels; large images are subsampled."""
     indices = torch.from_numpy(data.split.train[:N_SAMPLES])
-    images = data.train_images.images[indices].cpu().permute(0, 2, 3, 1).numpy()
+    images = data.train_images.pixels(torch.as_tensor(indices)).cpu().permute(0, 2, 3, 1).numpy()
     step = -(-max(images.shape[1:3]) // LARGEST_SAMPLE)
     images = images[:, ::step, ::step]
     labels = data.train_images.labels[indices].tolist()

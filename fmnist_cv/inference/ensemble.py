@@ -35,21 +35,21 @@ class TrainedNetwork(nn.Module):
     Args:
         name: its fold's, or "refit".
         network: returns logits, log-probabilities or probabilities; which of them is determined on 16 images of noise.
-        scale: maps uint8 images to the float32 that the network expects.
+        prepare: maps uint8 images to the float32 that the network expects.
         image_shape: (channels, height, width).
     """
 
     def __init__(
-        self, name: str, network: nn.Module, scale: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]
+        self, name: str, network: nn.Module, prepare: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]
     ) -> None:
         super().__init__()
-        self.name, self.network, self.scale = name, network.eval(), scale
+        self.name, self.network, self.prepare = name, network.eval(), prepare
         noise = torch.randint(256, (16, *image_shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         with torch.inference_mode():
-            self.returns_probabilities = are_probabilities(network(scale(noise)).float())
+            self.returns_probabilities = are_probabilities(network(prepare(noise)).float())
 
     def forward(self, images: Tensor) -> Tensor:
-        outputs = self.network(self.scale(images)).float()
+        outputs = self.network(self.prepare(images)).float()
         # softmax is also right for log-probabilities
         return normalised(outputs) if self.returns_probabilities else outputs.softmax(1)
 
@@ -182,7 +182,7 @@ def load_ensemble(
         parts, state = load_parts(checkpoint, experiment)
         if isinstance(parts.model, ImageClassifier):  # as in training
             parts.model.to(memory_format=torch.channels_last)
-        network = TrainedNetwork(name, parts.model, scaling_of(parts.data), tuple(state["image_shape"]))
+        network = TrainedNetwork(name, parts.model, preparation_of(parts.data), tuple(state["image_shape"]))
         networks.append(network.to(device))
     return Ensemble(
         tuple(networks),
@@ -239,7 +239,7 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         parts.data.load_state_dict(state)
         parts.model.load_state_dict(checkpoint["state_dict"])
         image_shape = tuple(int(size) for size in state["image_shape"])
-        parts.model.eval()(parts.data.scale(torch.zeros((1, *image_shape), dtype=torch.uint8)))
+        parts.model.eval()(parts.data.prepare(torch.zeros((1, *image_shape), dtype=torch.uint8)))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UserError(
@@ -248,11 +248,12 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
     return parts, state
 
 
-def scaling_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:
-    """A data module's `Scaling`, or its `scale` method where its class overrides it."""
-    if type(data).scale is KFoldDataModule.scale and data.scaling is not None:
+def preparation_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:
+    """A data module's `prepare`; of one that does not override it, the `Scaling` alone, which needs no images."""
+    kind = type(data)
+    if kind.prepare is KFoldDataModule.prepare and kind.scale is KFoldDataModule.scale and data.scaling is not None:
         return data.scaling
-    return data.scale
+    return data.prepare
 
 
 def _device_and_precision(

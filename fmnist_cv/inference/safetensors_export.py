@@ -59,7 +59,7 @@ def export_safetensors(
     require("The safetensors format", "safetensors")
     from safetensors.torch import save
 
-    scalings = [network.scale for network in ensemble.networks if isinstance(network.scale, Scaling)]
+    scalings = [network.prepare for network in ensemble.networks if isinstance(network.prepare, Scaling)]
     if len(scalings) < len(ensemble.networks):
         raise UserError(
             "the run's data module has a custom scaling, which network.json cannot hold; export ONNX, which can"

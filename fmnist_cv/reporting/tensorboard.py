@@ -115,7 +115,7 @@ def embed(result: CrossValidationResult, n_images: int = N_IMAGES) -> Embedded:
     indices = np.sort(random.choice(split.validation, n_images, replace=False))
     parts, _ = load_parts(result.path / best["checkpoint"], result.experiment)
     model, data = parts.model, parts.data
-    images = result.data.train_images.images[torch.from_numpy(indices)].cpu()
+    images = result.data.train_images.pixels(torch.from_numpy(indices)).cpu()
     what, vectors = _vectors(model.eval(), data, images)
     if vectors.shape[1] > N_COLUMNS and n_images > N_COLUMNS:
         vectors = PCA(N_COLUMNS, random_state=result.summary["seed"]).fit_transform(vectors)
@@ -136,7 +136,7 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
     with torch.inference_mode():
         for batch in torch.split(images, data.eval_batch_size):
             called.clear()
-            output = model(data.scale(batch)).float()
+            output = model(data.prepare(batch)).float()
             outputs.append(output)
             if called:
                 name, layer, given = called[-1]

@@ -160,7 +160,7 @@ def test_the_best_model_is_the_best_folds_and_predicts_what_was_stored(standard:
     data.load_state_dict(torch.load(link, weights_only=True)["SyntheticDataModule"])
     validation = torch.from_numpy(arrays(standard / "splits.npz")[f"repeat_0_fold_{best}_validation"].astype(np.int64))
     with torch.inference_mode():
-        probabilities = model.eval()(data.scale(data.train_images.images[validation])).softmax(1)
+        probabilities = model.eval()(data.prepare(data.train_images.images[validation])).softmax(1)
     stored = arrays(standard / f"fold_{best}" / "probabilities.npz")["last_validation"]
     np.testing.assert_allclose(probabilities, stored, atol=1e-6)
 

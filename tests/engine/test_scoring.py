@@ -173,7 +173,7 @@ def test_predictions_that_are_nan_name_the_image(data: SyntheticDataModule) -> N
     class Broken(L.LightningModule):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             outputs = nn.functional.pad(images.mean((1, 2, 3))[:, None], (0, 9))
-            broken = (images == data.scale(data.train_images.images[[bad]])).flatten(1).all(1)
+            broken = (images == data.prepare(data.train_images.images[[bad]])).flatten(1).all(1)
             return outputs.masked_fill(broken[:, None], torch.nan)
 
     with pytest.raises(NonFinite, match=f"NaN for 1 of 20 images, the first of them number {bad} of its data set"):

@@ -17,7 +17,14 @@ from fmnist_cv.data import KFoldDataModule
 from fmnist_cv.data.batches import Scaling
 from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.errors import UserError
-from fmnist_cv.inference.ensemble import Ensemble, Predictions, TrainedNetwork, checkpoints, load_ensemble, scaling_of
+from fmnist_cv.inference.ensemble import (
+    Ensemble,
+    Predictions,
+    TrainedNetwork,
+    checkpoints,
+    load_ensemble,
+    preparation_of,
+)
 from fmnist_cv.models import DenseNetwork
 
 
@@ -109,10 +116,10 @@ def test_a_data_module_that_scales_in_its_own_way_does_so_here() -> None:
         def scale(self, images: Tensor) -> Tensor:
             return 1 - images / 255
 
-    assert scaling_of(Negated())(torch.tensor([255])) == 0
+    assert preparation_of(Negated())(torch.tensor([255])) == 0
     plain: KFoldDataModule = SyntheticDataModule()
     plain.scaling = Scaling((0.0,), (255.0,))
-    assert isinstance(scaling_of(plain), Scaling)
+    assert isinstance(preparation_of(plain), Scaling)
 
 
 def test_votes_by_hand() -> None:

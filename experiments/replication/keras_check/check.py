@@ -77,7 +77,7 @@ def outputs_and_gradients(config: str, overrides: list[str], spread: float) -> d
     if spread != 1:
         model.classifier[-1].centres.data *= spread
     data.setup("fit")
-    images, labels = data.scale(data.train_images.images[:32]), data.train_images.labels[:32]
+    images, labels = data.prepare(data.train_images.images[:32]), data.train_images.labels[:32]
     logits = model(images)
     loss = model.loss(logits, labels)
     (loss + model.l2_penalty() if model.l2 else loss).backward()
