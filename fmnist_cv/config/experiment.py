@@ -18,7 +18,7 @@ from fmnist_cv.config.jsonargparse_internals.messages import explain, known_keys
 from fmnist_cv.config.options import experiment_parser, parse
 from fmnist_cv.config.sections import OWN_METRICS, SECTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.config.yaml_files import load_yaml
-from fmnist_cv.data import SplitPlan
+from fmnist_cv.data import KFoldDataModule, SplitPlan
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import Devices, find_devices, has_fast_bf16, seed_everything
 from fmnist_cv.utils.paths import user_path
@@ -146,6 +146,16 @@ class Experiment:
         except (TypeError, ValueError) as error:
             raise UserError(f"the experiment cannot be built: {reason_of_build(error)}") from None
         return FoldParts(made.model, made.data, made.trainer.as_dict())
+
+    def build_data(self) -> KFoldDataModule:
+        """Make the data module alone."""
+        seed_everything(self.seed)
+        try:
+            part = Namespace(data=self.config.data)  # type: ignore[no-untyped-call]
+            data: KFoldDataModule = self._parser.instantiate(part).data
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the experiment cannot be built: {reason_of_build(error)}") from None
+        return data
 
     @property
     def headline(self) -> Literal["last", "best"]:

@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import Callback
 
 from fmnist_cv.config.checks import check_callbacks
+from fmnist_cv.config.fitted import fit_to_data, leaves_sizes_open, sizes_of
 from fmnist_cv.data import KFoldDataModule, make_splits
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
@@ -40,12 +41,16 @@ def check_parts(experiment: Experiment, same_data: KFoldDataModule | None = None
     """Build the parts once, on the CPU, and refuse what would fail only during training.
 
     Args:
+        experiment: what the parts are built from; sizes of the network that it leaves to the data are the data's.
         same_data: a data module with the same images, so that they are not read again.
 
     Raises:
         UserError: the parts do not fit each other or the data.
     """
     experiment.devices()
+    if leaves_sizes_open(experiment):
+        same_data = same_data or experiment.build_data()
+        experiment = fit_to_data(experiment, same_data)
     parts = experiment.build(seed=experiment.seed)
     name = experiment.config.model.class_path
     check_callbacks(parts.callbacks)
@@ -132,8 +137,8 @@ def _check_hyperparameters(model: L.LightningModule, name: str) -> None:
 
 def _other_sizes(model: Mapping[str, Any] | Namespace, shape: tuple[int, int, int]) -> str:
     """What to set of a network's arguments where they fit images of another shape (channels, height, width)."""
-    channels, height, width = shape
-    fitting = {"in_channels": channels, "image_size": height, "in_features": channels * height * width}
+    _, height, width = shape
+    fitting = sizes_of(shape)
     given = {key: model[key] for key in fitting if key in model}
     if "image_size" in given and height != width:
         return f"it takes square images only, and these are {height} pixels high and {width} wide; make them square"

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
@@ -121,16 +122,18 @@ def _check_names(experiment: Experiment, run: str | None, resume: str | None) ->
 def _find_data(
     experiment: Experiment, console: Console | None, same_data: KFoldDataModule | None
 ) -> tuple[Experiment, KFoldDataModule, bool]:
-    """The experiment's data, or synthetic images where it allows them and its own data are unavailable."""
+    """The experiment, fitted to its data, and these; or synthetic images where it allows them and its own data are unavailable."""
     try:
-        return experiment, check_parts(experiment, same_data).data, False
+        data = check_parts(experiment, same_data).data
+        return fit_to_data(experiment, data), data, False
     except DataNotFound as error:
         if not experiment.synthetic_fallback:
             raise
         if console is not None:
             console.print(f"{error}.\n\nRunning on SYNTHETIC images instead.\n", style="yellow", markup=False)
         experiment = experiment.with_synthetic_data()
-        return experiment, check_parts(experiment).data, True
+        data = check_parts(experiment).data
+        return fit_to_data(experiment, data), data, True
 
 
 def _create_or_join(

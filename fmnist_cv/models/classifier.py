@@ -33,7 +33,7 @@ class ImageClassifier(L.LightningModule):
     epoch: logging in every step slows a small network down by 40 %.
 
     Args:
-        n_classes: number of classes.
+        n_classes: number of classes; null for the data's, 10 for a network made alone.
         optimizer: creates the optimiser from the parameters; in YAML, a class_path and init_args.
         lr_scheduler: creates the scheduler from the optimiser; in YAML, a class_path and init_args. Those of
             `fmnist_cv.models.schedules` can be combined, and by default are as long as the training.
@@ -52,7 +52,7 @@ class ImageClassifier(L.LightningModule):
 
     def __init__(
         self,
-        n_classes: int = 10,
+        n_classes: int | None = None,
         optimizer: Callable[[Iterable[Any]], Optimizer] = Adam,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
@@ -63,6 +63,7 @@ class ImageClassifier(L.LightningModule):
         start_from: str | None = None,
     ) -> None:
         super().__init__()
+        n_classes = 10 if n_classes is None else n_classes
         check_size("n_classes", n_classes)
         if not 0 <= label_smoothing < 1:
             raise UserError(f"model.label_smoothing is {label_smoothing}; it must be in [0, 1)")

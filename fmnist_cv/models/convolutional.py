@@ -37,8 +37,8 @@ class BatchNormCNN(ImageClassifier):
         dropout: probability of dropping a unit after the first linear layer.
         widths: outputs of the first two linear layers.
         linear_activation: put a ReLU after each of the first two linear layers.
-        in_channels: 1 for grey, 3 for colour.
-        image_size: height and width of the images in pixels.
+        in_channels: 1 for grey, 3 for colour; null for the data's, 1 for a network made alone.
+        image_size: height and width of the images in pixels; null for the data's, 28 for a network made alone.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
     """
 
@@ -47,11 +47,13 @@ class BatchNormCNN(ImageClassifier):
         dropout: float = 0.25,
         widths: tuple[int, int] = (600, 120),
         linear_activation: bool = False,
-        in_channels: int = 1,
-        image_size: int = 28,
+        in_channels: int | None = None,
+        image_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        in_channels = 1 if in_channels is None else in_channels
+        image_size = 28 if image_size is None else image_size
         check_dropout("dropout", dropout)
         check_size("widths", *widths)
         check_size("in_channels", in_channels)
@@ -122,8 +124,8 @@ class ConvolutionalNetwork(ImageClassifier):
         activation: after each convolution and each hidden layer.
         batch_norm: normalise each convolution's output before the activation.
         initialiser: how weights are initialised, see `layers.initialise`.
-        in_channels: 1 for grey, 3 for colour.
-        image_size: height and width of the images in pixels.
+        in_channels: 1 for grey, 3 for colour; null for the data's, 1 for a network made alone.
+        image_size: height and width of the images in pixels; null for the data's, 28 for a network made alone.
         input_padding: zeros put around the image, in pixels on each side.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
 
@@ -139,12 +141,14 @@ class ConvolutionalNetwork(ImageClassifier):
         activation: Activation = "relu",
         batch_norm: bool = False,
         initialiser: Initialiser = "torch",
-        in_channels: int = 1,
-        image_size: int = 28,
+        in_channels: int | None = None,
+        image_size: int | None = None,
         input_padding: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        in_channels = 1 if in_channels is None else in_channels
+        image_size = 28 if image_size is None else image_size
         check_size("hidden", *hidden)
         check_size("in_channels", in_channels)
         check_size("image_size", image_size)
@@ -207,8 +211,8 @@ class LeNet5(ConvolutionalNetwork):
         gamma: width of the radial basis functions.
         clip: clip the radial basis functions' values as Keras does.
         initialiser: how weights are initialised, see `layers.initialise`.
-        in_channels: 1 for grey, 3 for colour.
-        image_size: height and width of the images in pixels.
+        in_channels: 1 for grey, 3 for colour; null for the data's, 1 for a network made alone.
+        image_size: height and width of the images in pixels; null for the data's, 28 for a network made alone.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
     """
 
@@ -219,8 +223,8 @@ class LeNet5(ConvolutionalNetwork):
         gamma: float = 0.5,
         clip: bool = False,
         initialiser: Initialiser = "glorot_uniform",
-        in_channels: int = 1,
-        image_size: int = 28,
+        in_channels: int | None = None,
+        image_size: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(

@@ -20,7 +20,7 @@ class DenseNetwork(ImageClassifier):
         batch_norm: normalise each hidden layer's output before the activation.
         dropout: probability of dropping a unit, after each hidden layer's activation.
         initialiser: how weights are initialised, see `layers.initialise`.
-        in_features: channels * height * width of the images.
+        in_features: channels * height * width of the images; null for the data's, 784 for a network made alone.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
 
     Raises:
@@ -34,10 +34,11 @@ class DenseNetwork(ImageClassifier):
         batch_norm: bool = False,
         dropout: float = 0.0,
         initialiser: Initialiser = "torch",
-        in_features: int = 784,
+        in_features: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        in_features = 784 if in_features is None else in_features
         check_size("hidden", *hidden)
         check_size("in_features", in_features)
         check_dropout("dropout", dropout)
@@ -66,11 +67,11 @@ class LinearClassifier(DenseNetwork):
     """Multinomial logistic regression on the pixels: a baseline for all networks.
 
     Args:
-        in_features: channels * height * width of the images.
+        in_features: channels * height * width of the images; null for the data's, 784 for a network made alone.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
     """
 
-    def __init__(self, in_features: int = 784, **kwargs: Any) -> None:
+    def __init__(self, in_features: int | None = None, **kwargs: Any) -> None:
         super().__init__(hidden=[], in_features=in_features, **kwargs)
 
 
@@ -82,7 +83,7 @@ class LogSoftmaxANN(DenseNetwork):
     Args:
         hidden: width of each hidden layer.
         dropout: probability of dropping a unit, after each hidden layer's activation.
-        in_features: channels * height * width of the images.
+        in_features: channels * height * width of the images; null for the data's, 784 for a network made alone.
         kwargs: loss, optimiser and scheduler, see ImageClassifier.
     """
 
@@ -92,7 +93,7 @@ class LogSoftmaxANN(DenseNetwork):
         self,
         hidden: list[int] = [128, 64],  # noqa: B006 -- read only, and YAML shows the default
         dropout: float = 0.25,
-        in_features: int = 784,
+        in_features: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(hidden=hidden, dropout=dropout, in_features=in_features, **kwargs)

@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from optuna.samplers import BaseSampler
 
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import MAY_CHANGE_ON_RESUME, flatten
 from fmnist_cv.config.options import as_arguments, parse, read_config
@@ -254,6 +255,7 @@ class Search:
     def _check_space(self) -> None:
         """Check the experiment at the ends of each range and with each choice."""
         self.data = check_parts(self.base).data
+        self.base = fit_to_data(self.base, self.data)
         for what, values in corners(self.space):
             try:
                 check_parts(self.experiment(values), self.data)

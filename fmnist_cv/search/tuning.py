@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.options import as_arguments
 from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.environment import describe_environment
@@ -56,7 +57,8 @@ class SearchResult:
     @property
     def experiment(self) -> Experiment:
         """The winner's experiment, as the search ran it."""
-        return self.search.experiment(values_of(self.search.space, self.winner.params))
+        experiment = self.search.experiment(values_of(self.search.space, self.winner.params))
+        return fit_to_data(experiment, self.search.data)
 
     @property
     def table(self) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from rich.console import Console
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.statistics import DifferenceTest, corrected_t_test, summarise
 from fmnist_cv.analysis.tables import percent
+from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.cross_validation import cross_validate
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.preparation import run_or_resume
@@ -41,6 +42,7 @@ def write_winner(search: Search, winner: CompletedTrial) -> Path:
     """Write the winner's experiment as a config for `fit` with another seed than the search's: log_dir/name/winner.yaml."""
     values = values_of(search.space, winner.params)
     experiment = search.experiment(values, name=f"{search.name}-winner", seed=search.fresh_seed)
+    experiment = fit_to_data(experiment, search.data)
     path = search.folder / "winner.yaml"
     warnings = "".join(f"# {line}\n" for line in synthetic_warning(search.data.data_name))
     header = (

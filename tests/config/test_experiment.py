@@ -879,7 +879,8 @@ def test_what_to_set_for_images_of_another_size_is_said(
 ) -> None:
     np.savez(tmp_path / "pets.npz", images=np.zeros((30, *shape), dtype=np.uint8), labels=np.arange(30) % 3)
     data = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "pets.npz")}}
-    model = {"class_path": f"fmnist_cv.models.{name}", "init_args": {"n_classes": 3}}
+    given = {"in_channels": 1, "image_size": 28} if name == "BatchNormCNN" else {"in_features": 784}
+    model = {"class_path": f"fmnist_cv.models.{name}", "init_args": given}
     with pytest.raises(
         UserError, match=f"fmnist_cv.models.{name} cannot take images of shape .*: .*{SIZES[name, shape]}"
     ):

@@ -1,0 +1,51 @@
+"""What only the data know: filled into an experiment once they are there, and saved with the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fmnist_cv.config.class_paths import load_class
+from fmnist_cv.models import ImageClassifier
+
+if TYPE_CHECKING:
+    from fmnist_cv.config.experiment import Experiment
+    from fmnist_cv.data import KFoldDataModule
+
+_SIZES = ("n_classes", "in_channels", "image_size", "in_features")  # arguments of networks
+
+
+def sizes_of(shape: tuple[int, int, int]) -> dict[str, int]:
+    """What a network's arguments are for images of a shape (channels, height, width)."""
+    channels, height, width = shape
+    return {"in_channels": channels, "image_size": height, "in_features": channels * height * width}
+
+
+def leaves_sizes_open(experiment: Experiment) -> bool:
+    """Whether the experiment's network takes a size from the data."""
+    return bool(_open_sizes(experiment))
+
+
+def fit_to_data(experiment: Experiment, data: KFoldDataModule) -> Experiment:
+    """Complete an experiment by what its data decide.
+
+    Args:
+        experiment: in which n_classes, in_channels, image_size and in_features of an ImageClassifier may be null.
+        data: its data module.
+
+    Returns:
+        The same experiment if nothing is left open; else one in which these are the data's.
+    """
+    if not (missing := _open_sizes(experiment)):
+        return experiment
+    images = data.train_images
+    fitting: dict[str, Any] = {"n_classes": len(images.class_names), **sizes_of(images.shape)}
+    return experiment.replaced(**{f"model__init_args__{name}": fitting[name] for name in missing})
+
+
+def _open_sizes(experiment: Experiment) -> list[str]:
+    model = experiment.config.model
+    cls, given = load_class(model.class_path), model.get("init_args", {})
+    # null may mean something else to a module of another kind
+    if not (isinstance(cls, type) and issubclass(cls, ImageClassifier)):
+        return []
+    return [name for name in _SIZES if name in given and given[name] is None]
