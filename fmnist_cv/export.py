@@ -11,14 +11,14 @@ from fmnist_cv.utils import paths
 from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
-Export the networks of a finished run, with their preprocessing: uint8 images in, probabilities out.
+Export the networks of a finished run, with their preprocessing: stored pixels in, probabilities out.
 
   python -m fmnist_cv.export lightning_logs/sharifi-cnn/2026-01-31_12-00-00 --format onnx
   python -m fmnist_cv.export RUN --format onnx --model refit --out refit/
   python -m fmnist_cv.export RUN --format safetensors --out published/
 
-onnx         model.onnx: the input "images", uint8 (n, channels, height, width), the output "probabilities", float32
-             (n, classes), the mean of the folds' for the ensemble; class names in its metadata. It is checked with
+onnx         model.onnx: the input "images", (n, channels, height, width) of the data's dtype, such as uint8; the output
+             "probabilities", float32 (n, classes), the mean of the folds' for the ensemble; class names in its metadata. It is checked with
              onnxruntime, which must predict the same for every test image. Needs pip install 'fmnist_cv[onnx]'
 safetensors  weights.safetensors and network.json, from which fmnist_cv.load_exported(FOLDER) rebuilds the
              networks without executing code from the files

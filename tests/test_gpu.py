@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fmnist_cv import cross_validate
+from fmnist_cv.data import module
 from fmnist_cv.inference import load_ensemble
 
 pytestmark = [
@@ -58,3 +59,15 @@ def test_a_device_that_is_not_there_is_refused(on_gpu: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="there is no device"):
         cross_validate(on_gpu, {"trainer.devices": [99]})
     assert not list(Path(on_gpu["log_dir"]).glob("*/*"))
+
+
+def test_images_that_do_not_fit_on_the_gpu_are_copied_ahead_and_train_the_same(
+    on_gpu: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = {"trainer.precision": "32-true", "trainer.deterministic": True}
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    kept = cross_validate(on_gpu, overrides, run="kept")
+    monkeypatch.setattr(module, "SHARE_ON_DEVICE", 0.0)
+    copied = cross_validate(on_gpu, overrides, run="copied")
+    np.testing.assert_array_equal(kept.out_of_fold(), copied.out_of_fold())
+    np.testing.assert_array_equal(kept.test_probabilities(), copied.test_probabilities())

@@ -13,8 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from fmnist_cv.data.pixel_kinds import as_stored
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
+
+_CHUNK_BYTES = 2**25
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Images:
     Everything but `pixels`, `chunks` and `shape` leaves the pixels alone, so that images in a file may exceed the memory.
 
     Attributes:
-        images: uint8 (n_stored, channels, height, width), channels 1 or 3; in memory, on a device or mapped from a file.
+        images: uint8, uint16 or float32 (n_stored, channels, height, width); in memory, on a device or mapped from a file.
         labels: int64 (n,), values 0 to len(class_names) - 1.
         class_names: one name per class.
         groups: int64 (n,) or None; images of one group are never on both sides of a split.
@@ -58,7 +61,9 @@ class Images:
         """Check arrays and bring them into shape.
 
         Args:
-            images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c) with c in {1, 3}.
+            images: uint8, uint16, or finite floats, which are stored as float32; (n, h, w), (n, c, h, w) or (n, h, w, c). Of
+                four axes, the second is the channels if it has 1 or 3, else the last if that has 1 or 3, else the shorter of
+                the two.
             labels: integers (n,), counted from 0.
             class_names: by default "0", "1", ... up to the largest label; bytes are read as UTF-8.
             groups: any values (n,), one per image, none of them missing.
@@ -66,25 +71,14 @@ class Images:
         Raises:
             UserError: a dtype, shape, length or label that does not fit.
         """
-        images, labels = np.asarray(images), np.asarray(labels)
-        if images.dtype != np.uint8:
-            raise UserError(
-                f"images must be uint8 with values 0 to 255, got {images.dtype}; "
-                "scaling is a setting of the experiment (data.scaling), not of the file"
-            )
-        if images.ndim == 3:
-            images = images[:, None]
-        elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-            images = images.transpose(0, 3, 1, 2)
-        if images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise UserError(f"images must have the shape (n, h, w), (n, c, h, w) or (n, h, w, c), got {images.shape}")
+        images, labels = _channels_first(np.asarray(images)), np.asarray(labels)
         if labels.shape != (len(images),) or not np.issubdtype(labels.dtype, np.integer):
             raise UserError(
                 f"labels must be {len(images)} integers, one per image, got {labels.dtype} of shape {labels.shape}"
             )
         if not len(images):
             raise UserError("there are no images")
-        labels = labels.astype(np.int64)
+        images, labels = as_stored(images), labels.astype(np.int64)
         names = _default_names(labels) if class_names is None else _names(class_names)
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(f"labels run from {labels.min()} to {labels.max()}, but there are {len(names)} class names")
@@ -101,6 +95,11 @@ class Images:
         return len(self.labels)
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the stored pixels: uint8, uint16 or float32."""
+        return self.images.dtype
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return tuple(self.images.shape[1:])  # type: ignore[return-value]
@@ -113,8 +112,9 @@ class Images:
         stored = self.images.flatten(1)  # rows are copied faster than blocks of several axes
         return stored.index_select(0, indices).view(-1, *self.images.shape[1:])
 
-    def chunks(self, size: int = 1000) -> Iterator[Tensor]:
-        """All stored pixels in order, at most `size` images (m, channels, height, width) at a time."""
+    def chunks(self, size: int | None = None) -> Iterator[Tensor]:
+        """All stored pixels in order, at most `size` images (m, channels, height, width) at a time, by default 32 MB."""
+        size = size or max(1, _CHUNK_BYTES // max(1, self.images[:1].nbytes))
         for indices in torch.split(torch.arange(len(self)), size):
             yield self.pixels(indices)
 
@@ -166,6 +166,23 @@ class Images:
             if part is not None:
                 digest.update(part.cpu().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _channels_first(images: np.ndarray) -> np.ndarray:
+    """Images of any accepted shape as (n, c, h, w)."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim != 4 or 0 in images.shape[1:]:
+        raise UserError(f"images must have the shape (n, h, w), (n, c, h, w) or (n, h, w, c), got {images.shape}")
+    first, last = images.shape[1], images.shape[3]
+    if first in (1, 3) or (last not in (1, 3) and first < last):
+        return images
+    if last in (1, 3) or last < first:
+        return images.transpose(0, 3, 1, 2)
+    raise UserError(
+        f"images of the shape {images.shape} may have their channels in the second or in the last axis, which are equally long; "
+        "only images with fewer channels than rows and columns are taken"
+    )
 
 
 def _default_names(labels: np.ndarray) -> tuple[str, ...]:

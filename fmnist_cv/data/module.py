@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fmnist_cv.data.augmentation import refuse_batchwise
 from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.images import Images, read_indices
+from fmnist_cv.data.pixel_kinds import name_of
 from fmnist_cv.data.splits import Split, SplitPlan, make_splits
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
@@ -20,6 +21,10 @@ from fmnist_cv.utils.paths import user_path
 
 # Arguments that determine the split of a module used alone; in an experiment the section `cv` replaces them.
 SPLIT_ARGUMENTS = ("n_splits", "fold", "repeat", "stratify", "holdout", "inner_holdout", "seed")
+
+# of a CUDA device's free memory, up to which the training images are kept on it, so that folds side by side and the
+# network's activations have the rest; of larger ones, batches are copied ahead of use
+SHARE_ON_DEVICE = 0.25
 
 _SHUFFLE = 7  # keeps the shuffle's seeds apart from those of dropout and augmentation
 
@@ -39,7 +44,8 @@ class KFoldDataModule(L.LightningDataModule):
 
     Args:
         batch_size: images per training step.
-        scaling: "unit" (x / 255), "minmax", "standardise" (both measured on the training part), or "none".
+        scaling: "unit" (x / 255 for 8 bits, x / 65535 for 16; floats stay as they are), "minmax", "standardise" (both measured
+            on the training part), or "none".
         augment: modules applied in turn to each scaled training batch; each must be random per image, as
             those of `kornia.augmentation` are (torchvision's are random per batch, and are refused).
         eval_batch_size: images per step without gradients; changes speed and memory only.
@@ -86,6 +92,7 @@ class KFoldDataModule(L.LightningDataModule):
         self._seed = derive_seed(seed, repeat, fold)
         self._split: Split | None = None
         self.scaling: Scaling | None = None
+        self._device: torch.device | None = None  # a CUDA device, to which batches are copied
 
     # -- to be overridden -----------------------------------------------------------------------------------
 
@@ -156,24 +163,27 @@ class KFoldDataModule(L.LightningDataModule):
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """Load the training images, measure the scaling on the training part, and move the images to the device.
+        """Load the training images, measure the scaling on the training part, and move the images to the device if they fit.
 
         Raises:
             UserError: an augmentation of torchvision, which is random per batch instead of per image.
         """
         data, split = self.train_images, self.split
         if self.scaling is None:
-            self.scaling = Scaling.fit(self.scaling_name, data.images, split.train)
+            self.scaling = Scaling.fit(self.scaling_name, data, split.train)
         if stage in ("fit", None):
             refuse_batchwise(self.augment, self.prepare(data.pixels(torch.arange(1))))
         if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
-            device = self.trainer.strategy.root_device
-            self.train_images = data.to(device)
+            self._device = device = self.trainer.strategy.root_device
+            if data.images.nbytes <= SHARE_ON_DEVICE * torch.cuda.mem_get_info(device)[0]:
+                self.train_images = data.to(device)
 
     def train_dataloader(self) -> ImageBatches:
         """Shuffled in each epoch; the order depends on (seed, epoch) alone."""
         indices = torch.from_numpy(self.split.train)
-        return ImageBatches(self.train_images, indices, self.batch_size, self._shuffle_seed, self.drop_last)
+        return ImageBatches(
+            self.train_images, indices, self.batch_size, self._shuffle_seed, self.drop_last, self._device
+        )
 
     def val_dataloader(self) -> ImageBatches:
         """The images on which the epoch is chosen: the inner hold-out if there is one, else the held-out fold."""
@@ -226,7 +236,13 @@ class KFoldDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Everything that a prediction from the checkpoint needs, as plain values."""
         scaling = self.scaling.state_dict() if self.scaling else None
-        return {"scaling": scaling, "class_names": list(self.class_names), "image_shape": list(self.train_images.shape)}
+        train = self.train_images
+        return {
+            "scaling": scaling,
+            "class_names": list(train.class_names),
+            "image_shape": list(train.shape),
+            "dtype": name_of(train.dtype),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the scaling from a checkpoint."""
@@ -234,7 +250,7 @@ class KFoldDataModule(L.LightningDataModule):
             self.scaling = Scaling.from_state_dict(state_dict["scaling"])
 
     def _eval_batches(self, data: Images, indices: np.ndarray) -> ImageBatches:
-        return ImageBatches(data, torch.from_numpy(indices), self.eval_batch_size)
+        return ImageBatches(data, torch.from_numpy(indices), self.eval_batch_size, device=self._device)
 
     def _shuffle_seed(self) -> int:
         # from the trainer, not counted here: a resumed epoch must get the same order

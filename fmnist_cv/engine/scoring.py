@@ -32,7 +32,7 @@ def predict_log_probabilities(
     batches: Iterable[tuple[Tensor, Tensor]],
     precision: AbstractContextManager[Any],
 ) -> tuple[Tensor, Tensor]:
-    """One pass without gradients over batches of uint8 images.
+    """One pass without gradients over batches of stored images.
 
     The model may return logits, log-probabilities or probabilities; the last are detected on all predictions together.
     Its training mode is restored afterwards.

@@ -24,6 +24,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.identity import flatten
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.data.pixel_kinds import as_pictures
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.run_records import FoldRecord
@@ -166,7 +167,7 @@ def draw_confusion(axes: Axes, report: ClassificationReport) -> None:
 def samples_figure(data: KFoldDataModule) -> Figure:
     """The first training images as stored, with their labels; large images are subsampled."""
     indices = torch.from_numpy(data.split.train[:N_SAMPLES])
-    images = data.train_images.pixels(torch.as_tensor(indices)).cpu().permute(0, 2, 3, 1).numpy()
+    images = as_pictures(data.train_images.pixels(indices).cpu()).permute(0, 2, 3, 1).numpy()
     step = -(-max(images.shape[1:3]) // LARGEST_SAMPLE)
     images = images[:, ::step, ::step]
     labels = data.train_images.labels[indices].tolist()

@@ -1,4 +1,4 @@
-"""A run's models, rebuilt from its config and checkpoints: uint8 images in, probabilities out."""
+"""A run's models, rebuilt from its config and checkpoints: stored pixels in, probabilities out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import Images, KFoldDataModule
+from fmnist_cv.data.pixel_kinds import KINDS, name_of, noise
 from fmnist_cv.engine.fold_scoring import load_checkpoint
 from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
 from fmnist_cv.engine.scoring import are_probabilities, normalised
@@ -30,28 +31,34 @@ from fmnist_cv.runtime import find_devices
 
 
 class TrainedNetwork(nn.Module):
-    """One trained network with its preprocessing: uint8 (b, c, h, w) to probabilities float32 (b, n_classes).
+    """One trained network with its preprocessing: stored pixels (b, c, h, w) to probabilities float32 (b, n_classes).
 
     Args:
         name: its fold's, or "refit".
         network: returns logits, log-probabilities or probabilities; which of them is determined on 16 images of noise.
-        prepare: maps uint8 images to the float32 that the network expects.
+        prepare: maps stored pixels to the float32 that the network expects.
         image_shape: (channels, height, width).
+        dtype: of the stored pixels.
     """
 
     def __init__(
-        self, name: str, network: nn.Module, prepare: Callable[[Tensor], Tensor], image_shape: tuple[int, int, int]
+        self,
+        name: str,
+        network: nn.Module,
+        prepare: Callable[[Tensor], Tensor],
+        image_shape: tuple[int, int, int],
+        dtype: torch.dtype = torch.uint8,
     ) -> None:
         super().__init__()
         self.name, self.network, self.prepare = name, network.eval(), prepare
-        noise = torch.randint(256, (16, *image_shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         with torch.inference_mode():
-            self.returns_probabilities = are_probabilities(network(prepare(noise)).float())
+            outputs = network(prepare(noise(16, image_shape, dtype, seed=0)))
+            self.returns_probabilities = are_probabilities(outputs.float())
 
     def forward(self, images: Tensor) -> Tensor:
         outputs = self.network(self.prepare(images)).float()
-        # softmax is also right for log-probabilities
-        return normalised(outputs) if self.returns_probabilities else outputs.softmax(1)
+        # log-softmax, also right for log-probabilities, and then exp: bit for bit what the run's own scoring stored
+        return normalised(outputs) if self.returns_probabilities else outputs.log_softmax(1).exp()
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,7 @@ class Ensemble:
         precision: makes the context in which they run.
         precision_name: the Trainer's name for it.
         batch_size: images per forward pass.
+        dtype: of the pixels they take.
     """
 
     networks: tuple[TrainedNetwork, ...]
@@ -119,31 +127,38 @@ class Ensemble:
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext
     precision_name: str = "32-true"
     batch_size: int = 1000
+    dtype: torch.dtype = torch.uint8
 
-    def predict(self, images: np.ndarray | Tensor, console: Console | None = None) -> Predictions:
-        """Classify images: uint8, (n, h, w), (n, c, h, w) or (n, h, w, c), of the training images' size and preprocessing.
+    def predict(self, images: np.ndarray | Tensor | Images, console: Console | None = None) -> Predictions:
+        """Classify images: (n, h, w), (n, c, h, w) or (n, h, w, c), of the training images' size, pixels and preprocessing.
 
         Args:
-            images: the images; for image files, see `predict_files`.
+            images: the images, uint8, uint16 or floats as the training images were; `Images` are read in batches. For image
+                files, see `predict_files`.
             console: where progress is shown.
 
         Raises:
             UserError: dtype or shape do not fit the models, or a model predicts NaN.
         """
-        images = images.cpu() if isinstance(images, Tensor) else np.asarray(images)
-        checked = Images.from_arrays(images, np.zeros(len(images), dtype=np.int64))
-        if checked.shape != self.image_shape:
+        if not isinstance(images, Images):
+            pixels = images.cpu() if isinstance(images, Tensor) else images
+            images = Images.from_arrays(pixels, np.zeros(len(pixels), dtype=np.int64))
+        if images.dtype != self.dtype:
             raise UserError(
-                f"the images have the shape {checked.shape}, but the models take {self.image_shape} "
+                f"images must be {name_of(self.dtype)}, as those that the models were trained on, got {name_of(images.dtype)}"
+            )
+        if images.shape != self.image_shape:
+            raise UserError(
+                f"the images have the shape {images.shape}, but the models take {self.image_shape} "
                 "(channels, height, width)"
             )
-        batches = torch.split(checked.images, self.batch_size)
-        steps = [(network, batch) for network in self.networks for batch in batches]
-        outputs = []
+        outputs: list[list[np.ndarray]] = [[] for _ in self.networks]
         with torch.inference_mode(), self.precision():
-            for network, batch in tracked(steps, "scoring", console):
-                outputs.append(network(batch.to(self.device)).float().cpu().numpy())
-        probabilities = np.concatenate(outputs).reshape(len(self.networks), len(checked), len(self.class_names))
+            for indices in tracked(torch.split(torch.arange(len(images)), self.batch_size), "scoring", console):
+                batch = images.pixels(indices).to(self.device)  # read once for all models
+                for network, of_network in zip(self.networks, outputs, strict=True):
+                    of_network.append(network(batch).float().cpu().numpy())
+        probabilities = np.stack([np.concatenate(of_network) for of_network in outputs])
         bad = np.argwhere(np.isnan(probabilities).any(2))
         if len(bad):
             name, image = self.networks[bad[0, 0]].name, bad[0, 1]
@@ -182,7 +197,9 @@ def load_ensemble(
         parts, state = load_parts(checkpoint, experiment)
         if isinstance(parts.model, ImageClassifier):  # as in training
             parts.model.to(memory_format=torch.channels_last)
-        network = TrainedNetwork(name, parts.model, preparation_of(parts.data), tuple(state["image_shape"]))
+        network = TrainedNetwork(
+            name, parts.model, preparation_of(parts.data), tuple(state["image_shape"]), dtype_of(state)
+        )
         networks.append(network.to(device))
     return Ensemble(
         tuple(networks),
@@ -192,6 +209,7 @@ def load_ensemble(
         context,
         precision_name,
         parts.data.eval_batch_size,
+        dtype_of(state),
     )
 
 
@@ -239,13 +257,18 @@ def load_parts(path: Path, experiment: Experiment) -> tuple[FoldParts, dict[str,
         parts.data.load_state_dict(state)
         parts.model.load_state_dict(checkpoint["state_dict"])
         image_shape = tuple(int(size) for size in state["image_shape"])
-        parts.model.eval()(parts.data.prepare(torch.zeros((1, *image_shape), dtype=torch.uint8)))
+        parts.model.eval()(parts.data.prepare(torch.zeros((1, *image_shape), dtype=dtype_of(state))))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise UserError(
             f"the checkpoint {path} does not fit the run's config.yaml ({reason}); {FoldFolder(path.parent).retrain_hint}"
         ) from None
     return parts, state
+
+
+def dtype_of(state: dict[str, Any]) -> torch.dtype:
+    """The stored pixels' dtype according to a data module's state; states from before it was recorded mean uint8."""
+    return KINDS[state.get("dtype", "uint8")]
 
 
 def preparation_of(data: KFoldDataModule) -> Callable[[Tensor], Tensor]:

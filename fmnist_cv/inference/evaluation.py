@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -87,7 +89,7 @@ def evaluate_run(
             "(channels, height, width)"
         )
     labels = match_labels(images, ensemble.class_names)
-    predictions = ensemble.predict(images.images, console)
+    predictions = ensemble.predict(images, console)
     reports = _reports(predictions, labels, [network.name for network in ensemble.networks])
     voted = "ensemble" if len(ensemble.networks) > 1 else ensemble.networks[0].name
     is_runs_test_set = data is None or fingerprint == result.summary["data"]["test_fingerprint"]
@@ -183,11 +185,18 @@ def _reproduction(
 def _n_seen(result: CrossValidationResult, images: Images) -> int | None:
     """How many of the images are equal to a training image of the run; None where these are missing."""
     try:
-        train = result.data.train_images.images
+        train = result.data.train_images
     except UserError:
         return None
-    seen = {image.tobytes() for image in train.cpu().numpy()}
-    return sum(image.tobytes() in seen for image in images.images.cpu().numpy())
+    seen = set(_digests(train))
+    return sum(digest in seen for digest in _digests(images))
+
+
+def _digests(images: Images) -> Iterator[bytes]:
+    """Of the stored pixels of each image."""
+    for chunk in images.chunks():
+        for pixels in chunk.cpu().numpy():
+            yield hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
 
 
 # -- the folder ---------------------------------------------------------------------------------------------

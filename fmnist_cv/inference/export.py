@@ -16,6 +16,7 @@ from rich.console import Console
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.config.class_paths import load_class
 from fmnist_cv.data import Images, KFoldDataModule
+from fmnist_cv.data.pixel_kinds import noise
 from fmnist_cv.engine.run_folder import inside
 from fmnist_cv.engine.writable import check_writable
 from fmnist_cv.errors import UserError
@@ -111,10 +112,11 @@ def _safetensors(result: CrossValidationResult, ensemble: Ensemble, folder: Path
             f"network.json {lacks}; pass load_exported a function that makes the network from the other init_args: "
             "load_exported(FOLDER, network=...)"
         ]
-    noise = torch.randint(
-        256, (64, *ensemble.image_shape), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    n = 64
+    made_up = Images(
+        noise(n, ensemble.image_shape, ensemble.dtype, seed=1), torch.zeros(n, dtype=torch.int64), ensemble.class_names
     )
-    if not np.allclose(read.predict(noise).probabilities, ensemble.predict(noise).probabilities, atol=1e-6):
+    if not np.allclose(read.predict(made_up).probabilities, ensemble.predict(made_up).probabilities, atol=1e-6):
         raise UserError(f"the models read back from {folder} predict otherwise than those of the run")
     found = ["The models read back from the files give the same probabilities."]
     if not own:

@@ -41,7 +41,7 @@ class OnnxCheck(TypedDict):
 
 
 class SoftVote(nn.Module):
-    """Maps uint8 images (n, c, h, w) to the mean of the models' probabilities, float32 (n, n_classes)."""
+    """Maps stored pixels (n, c, h, w) to the mean of the models' probabilities, float32 (n, n_classes)."""
 
     def __init__(self, networks: tuple[TrainedNetwork, ...]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class SoftVote(nn.Module):
 def export_onnx(
     ensemble: Ensemble, path: Path, check_on: Images, notes: dict[str, str], console: Console | None = None
 ) -> OnnxCheck:
-    """Write an ONNX file: input "images", uint8 (n, c, h, w) with any n; output "probabilities", float32 (n, n_classes).
+    """Write an ONNX file: input "images", stored pixels (n, c, h, w) with any n; output "probabilities", float32 (n, n_classes).
 
     Its metadata hold class_names and image_shape, as JSON, and the notes. The file is written after the check has passed.
 
@@ -72,7 +72,7 @@ def export_onnx(
         UserError: a package is missing, the models cannot be exported, or onnxruntime predicts otherwise.
     """
     require("ONNX", *PACKAGES)
-    example = torch.zeros(2, *ensemble.image_shape, dtype=torch.uint8)
+    example = torch.zeros(2, *ensemble.image_shape, dtype=ensemble.dtype)
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -110,12 +110,15 @@ def compare_with_onnxruntime(
         UserError: they do not predict the same, or onnxruntime lacks one of the network's operations.
     """
     onnxruntime = import_module("onnxruntime")
-    ours = ensemble.predict(images.images, console).mean  # first, since it checks dtype and shape
-    batches = torch.split(images.images, ensemble.batch_size)
+    ours = ensemble.predict(images, console).mean  # first, since it checks dtype and shape
+    batches = torch.split(torch.arange(len(images)), ensemble.batch_size)
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         theirs = np.concatenate(
-            [session.run(None, {"images": batch.numpy()})[0] for batch in tracked(batches, "onnxruntime", console)]
+            [
+                session.run(None, {"images": images.pixels(batch).cpu().numpy()})[0]
+                for batch in tracked(batches, "onnxruntime", console)
+            ]
         )
     except Exception as error:  # onnxruntime's exceptions have no common class
         reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))[:300]

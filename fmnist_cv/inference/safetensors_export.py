@@ -12,6 +12,7 @@ from torch import nn
 
 from fmnist_cv import models
 from fmnist_cv.data.batches import Scaling
+from fmnist_cv.data.pixel_kinds import KINDS, name_of
 from fmnist_cv.engine.run_folder import replace_file, write_json
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.ensemble import Ensemble, TrainedNetwork
@@ -77,6 +78,7 @@ def export_safetensors(
         ],
         "class_names": list(ensemble.class_names),
         "image_shape": list(ensemble.image_shape),
+        "dtype": name_of(ensemble.dtype),
         **({"objects_left_out": objects} if objects else {}),
         **notes,
     }
@@ -123,15 +125,16 @@ def load_exported(folder: str | Path, network: Callable[..., nn.Module] | None =
         for key, tensor in tensors.items():
             name, _, own_key = key.partition(".")
             tensors_of.setdefault(name, {})[own_key] = tensor
+        dtype = KINDS[description.get("dtype", "uint8")]
         networks = []
         for entry in description["networks"]:
             name = str(entry["name"])
             made = _make(make, init_args, tensors_of.pop(name), is_ours=network is None)  # each name once
             scaling = Scaling.from_state_dict(entry["scaling"])
-            networks.append(TrainedNetwork(name, made, scaling, (channels, height, width)))
+            networks.append(TrainedNetwork(name, made, scaling, (channels, height, width), dtype))
         class_names = tuple(map(str, description["class_names"]))
-        ensemble = Ensemble(tuple(networks), class_names, (channels, height, width))
-        ensemble.predict(torch.zeros(1, channels, height, width, dtype=torch.uint8))
+        ensemble = Ensemble(tuple(networks), class_names, (channels, height, width), dtype=dtype)
+        ensemble.predict(torch.zeros(1, channels, height, width, dtype=dtype))
     except Exception as error:  # the file may hold values of any type
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise UserError(f"{folder / DESCRIPTION} and {WEIGHTS} do not describe a network ({reason})") from None

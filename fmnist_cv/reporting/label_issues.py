@@ -11,6 +11,7 @@ import pandas as pd
 
 from fmnist_cv.data import Images
 from fmnist_cv.reporting.near_duplicates import NearDuplicates, find_near_duplicates
+from fmnist_cv.reporting.sprites import thumbnails_of
 from fmnist_cv.utils.optional import require
 
 # In ten well-known test sets at least 3.3 % of the labels are wrong on average, 6 % in ImageNet's, and people confirmed 51 %
@@ -131,7 +132,7 @@ def find_label_issues(
     from cleanlab.rank import get_label_quality_scores
 
     progress("near-duplicates", 0)
-    duplicates = find_near_duplicates(images.images.cpu(), lambda share: progress("near-duplicates", 0.8 * share))
+    duplicates = find_near_duplicates(thumbnails_of(images), lambda share: progress("near-duplicates", 0.8 * share))
     progress("label errors and outliers", 0.8)
     held_out = np.flatnonzero(~np.isnan(probabilities[:, 0]))
     labels, known = images.labels.cpu().numpy()[held_out], probabilities[held_out]

@@ -54,7 +54,7 @@ def find_near_duplicates(images: Tensor, advance: Advance = lambda share: None) 
     (as cleanlab's Datalab sets it, on features).
 
     Args:
-        images: uint8 (n, channels, h, w).
+        images: stored pixels (n, channels, h, w), or their thumbnails, which are the same to it.
         advance: called with the share that is done.
     """
     pixels = thumbnails(images).reshape(len(images), -1).numpy()

@@ -30,7 +30,7 @@ def near_pairs(
     """int64 (p, 2): pairs of distinct images, each at least once, all nearer than the radius.
 
     Args:
-        pixels: uint8 (n, d).
+        pixels: (n, d), of any dtype that float32 holds.
         sample: int64 (m,), indices of some images.
         distances: float32 (m, k), of these to k other images; infinite for an image and itself.
         radius: Euclidean.

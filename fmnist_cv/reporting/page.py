@@ -17,6 +17,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.tables import fold_table, interval_of, percent, untrained_lines
+from fmnist_cv.data.pixel_kinds import as_pictures
 from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.run_folder import RunFolder, replace_file
 from fmnist_cv.errors import UserError
@@ -118,7 +119,7 @@ def _page(
     while True:
         kept = {name: part.thinned(int(share * len(part)), MISTAKES) for name, part in shown.items()}
         pictured = np.unique(np.concatenate([kept["out_of_fold"].image, suspects]))
-        tiles = sprites.thumbnails(train.images[torch.from_numpy(pictured)].cpu())
+        tiles = sprites.thumbnails_of(train, torch.from_numpy(pictured))
         packed_parts = {
             "out_of_fold": packed(
                 kept["out_of_fold"],
@@ -129,8 +130,9 @@ def _page(
         }
         if test := kept.get("test"):
             packed_parts["test"] = packed(test, len(tiles) + np.arange(len(test)), test.image)
-            of_test = parts["test"].images.images[torch.from_numpy(test.image)].cpu()
-            tiles = torch.cat([tiles, sprites.thumbnails(of_test)])
+            of_test = sprites.thumbnails_of(parts["test"].images, torch.from_numpy(test.image))
+            tiles = torch.cat([tiles, of_test])
+        tiles = as_pictures(tiles)
         context["mistakes"] = np.flatnonzero(kept["out_of_fold"].wrong)[:MISTAKES].tolist()
         context["kept"] = {name: (int(part.wrong.sum()), int(shown[name].wrong.sum())) for name, part in kept.items()}
         context["data"] = script_data(result, packed_parts, tiles)

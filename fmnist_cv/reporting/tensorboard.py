@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.data.pixel_kinds import as_pictures
 from fmnist_cv.engine.scoring import as_log_probabilities
 from fmnist_cv.engine.tensorboard import add_figure, confusion_figure, note_synthetic
 from fmnist_cv.errors import UserError
@@ -86,7 +87,7 @@ class Embedded:
     Attributes:
         what: the fold, and what the vectors are.
         vectors: float32 (m, d).
-        images: uint8 (m, c, h, w).
+        images: stored pixels (m, c, h, w).
         indices: int64 (m,), among the training images.
         labels, predicted: int64 (m,); predicted out of fold.
     """
@@ -125,7 +126,7 @@ def embed(result: CrossValidationResult, n_images: int = N_IMAGES) -> Embedded:
 
 
 def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) -> tuple[str, np.ndarray]:
-    """(what they are, float32 (m, d)): from a pass without gradients over uint8 images (m, c, h, w)."""
+    """(what they are, float32 (m, d)): from a pass without gradients over stored pixels (m, c, h, w)."""
     called: list[tuple[str, nn.Linear, Tensor]] = []  # the linear layers of one pass, in the order of their calls
     hooks = [
         layer.register_forward_pre_hook(lambda layer, inputs, name=name: called.append((name, layer, inputs[0])))
@@ -168,7 +169,7 @@ def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: Seque
 
 def _sprites(images: Tensor) -> Tensor:
     """Squares float32 (m, c, s, s) in 0 to 1, small enough for one sheet of all."""
-    scaled = images.float() / 255
+    scaled = as_pictures(images).float() / 255
     height, width = scaled.shape[2:]
     side = max(height, width)
     squares = F.pad(scaled, (0, side - width, 0, side - height))

@@ -8,7 +8,6 @@ from fmnist_cv.errors import UserError
 
 EXTRAS = {
     "cleanlab": "report",
-    "datasets": "hf",
     "kornia": "augmentation",
     "onnx": "onnx",
     "onnxruntime": "onnx",

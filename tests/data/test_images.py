@@ -36,6 +36,36 @@ def test_images_are_brought_into_one_shape(images: Any, shape: tuple[int, ...], 
     np.testing.assert_array_equal(data.images.numpy(), expected)
 
 
+def with_pixel(value: float) -> np.ndarray:
+    """Floats, one of which has this value in image 4."""
+    images = PIXELS / 255
+    images[4, 1, 2, 3] = value
+    return images
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("last", [False, True])
+def test_any_number_of_channels_is_taken(channels: int, last: bool) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, channels, 8, 9), dtype=np.uint8)
+    data = Images.from_arrays(images.transpose(0, 2, 3, 1) if last else images, LABELS)
+    assert data.shape == (channels, 8, 9)
+    np.testing.assert_array_equal(data.images.numpy(), images)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [("u2", "u2"), (">u2", "u2"), ("f4", "f4"), (">f4", "f4"), ("f8", "f4"), ("f2", "f4")]
+)
+def test_16_bits_and_floats_are_taken(given: str, stored: str) -> None:
+    images = (PIXELS * np.float64(3.0)).astype(given)
+    data = Images.from_arrays(images, LABELS)
+    assert data.images.numpy().dtype == stored and data.images.is_contiguous()
+    np.testing.assert_array_equal(data.images.numpy(), images)
+    np.testing.assert_array_equal(data.pixels(torch.tensor([4, 1])).numpy(), images[[4, 1]])
+    np.testing.assert_array_equal(torch.cat([*data.chunks(4)]).numpy(), images)
+    images[5, 2, 4, 3] += 1
+    assert Images.from_arrays(images, LABELS).fingerprint() != data.fingerprint()
+
+
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", ">i4", "u8", "i8"])
 def test_labels_may_be_any_integers(dtype: str) -> None:
     data = Images.from_arrays(PIXELS, LABELS.astype(dtype))
@@ -78,10 +108,19 @@ def test_a_class_may_be_without_images() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((PIXELS / 255, LABELS), "images must be uint8.*got float64.*data.scaling"),
-        ((PIXELS.astype(int), LABELS), "images must be uint8.*got int64"),
+        (
+            (PIXELS.astype(int), LABELS),
+            r"images must be uint8, uint16 or floats, got int64; convert them.*astype\('uint8'\)",
+        ),
+        ((PIXELS > 9, LABELS), "images must be uint8, uint16 or floats, got bool"),
+        ((PIXELS * 1j, LABELS), "images must be uint8, uint16 or floats, got complex128"),
+        ((PIXELS.astype(str), LABELS), "images must be uint8, uint16 or floats, got <U"),
+        ((with_pixel(np.nan), LABELS), "1 of 6 images have pixels that are NaN, infinite or .*the first at index 4"),
+        ((with_pixel(-np.inf), LABELS), "1 of 6 images have pixels that are NaN, infinite or .*the first at index 4"),
+        ((with_pixel(1e39), LABELS), "too large for float32, the first at index 4"),
+        ((PIXELS.reshape(6, 5, 4, 3)[..., [0, 1, 2, 0, 1]], LABELS), r"\(6, 5, 4, 5\) may have their channels in"),
+        ((PIXELS[:, :0], LABELS), r"images must have the shape .*got \(6, 0, 5, 4\)"),
         ((PIXELS[0, 0], LABELS), r"images must have the shape .*got \(5, 4\)"),
-        ((PIXELS[:, :2], LABELS), r"images must have the shape .*got \(6, 2, 5, 4\)"),
         ((PIXELS[None], LABELS), "images must have the shape"),
         ((PIXELS, LABELS[:5]), r"labels must be 6 integers, one per image.*\(5,\)"),
         ((PIXELS, LABELS[:, None]), r"labels must be 6 integers.*\(6, 1\)"),
