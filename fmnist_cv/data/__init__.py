@@ -15,15 +15,18 @@ if TYPE_CHECKING:
         QMNISTDataModule as QMNISTDataModule,
         SyntheticDataModule as SyntheticDataModule,
     )
+    from fmnist_cv.data.huggingface_data import HuggingFaceDataModule as HuggingFaceDataModule
     from fmnist_cv.data.images import Images as Images
     from fmnist_cv.data.module import KFoldDataModule as KFoldDataModule
     from fmnist_cv.data.splits import Split as Split, SplitPlan as SplitPlan, make_splits as make_splits
+    from fmnist_cv.data.torchvision_data import TorchvisionDataModule as TorchvisionDataModule
 
 # public name: its module; imported on first use, since most need torch and Lightning
 _PUBLIC = {
     "ArrayDataModule": "datasets",
     "EMNISTDataModule": "datasets",
     "FashionMNISTDataModule": "datasets",
+    "HuggingFaceDataModule": "huggingface_data",
     "Images": "images",
     "KFoldDataModule": "module",
     "KMNISTDataModule": "datasets",
@@ -32,6 +35,7 @@ _PUBLIC = {
     "Split": "splits",
     "SplitPlan": "splits",
     "SyntheticDataModule": "datasets",
+    "TorchvisionDataModule": "torchvision_data",
     "make_splits": "splits",
 }
 

@@ -81,7 +81,7 @@ def read_photo(path: Path) -> Image.Image:
             if limit is not None and n_pixels > limit:
                 raise Image.DecompressionBombError(f"{n_pixels} pixels")
             ImageOps.exif_transpose(image, in_place=True)
-            return _as_rgb(image)
+            return as_rgb(image)
     except UnidentifiedImageError:
         if path.suffix.lower() in OTHER_ENDINGS:
             raise UnreadableImage(f"{path} is of a format that is not supported; convert it to JPEG or PNG") from None
@@ -99,7 +99,12 @@ def read_photo(path: Path) -> Image.Image:
         raise UnreadableImage(f"cannot read the image {path}: {reason}") from None
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any of Pillow's modes as RGB: 16 bits to 8, transparent parts in white.
+
+    Raises:
+        ValueError: it has 32 bits per pixel.
+    """
     if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):

@@ -8,6 +8,7 @@ from fmnist_cv.errors import UserError
 
 EXTRAS = {
     "cleanlab": "report",
+    "datasets": "hf",
     "kornia": "augmentation",
     "onnx": "onnx",
     "onnxruntime": "onnx",

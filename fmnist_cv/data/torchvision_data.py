@@ -1,0 +1,174 @@
+"""The data sets of torchvision, decoded once into stored images."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from fmnist_cv.data.decoded_items import PictureFormat, ResizeName, decoded_images
+from fmnist_cv.data.images import Images
+from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.sharing import file_states, shared_images
+from fmnist_cv.data.sources import search_roots
+from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
+from fmnist_cv.runtime import cpu_cores
+from fmnist_cv.utils.torchvision_import import make_torchvision_importable
+
+_OF_TRANSFORMS = ("transform", "transforms", "target_transform", "loader")
+
+
+class TorchvisionDataModule(KFoldDataModule):
+    """Any data set of torchvision that gives a picture and one class: CIFAR-10, SVHN, EuroSAT, Flowers102, …
+
+    Pictures are decoded and resized once; scaling and augmentation are settings of the experiment (data.scaling,
+    data.augment), not transforms of the data set. Which part is for training and which for testing is told by the
+    data set's argument `train` or `split`; where it has neither, all images are for training and there is no test set.
+
+    Args:
+        dataset: the class: a name in torchvision.datasets (CIFAR10), or a class path, also of a data set of your own
+            that follows torchvision's.
+        root: folder of the files; otherwise $FMNIST_CV_DATA, or ./data.
+        download: fetch files that are missing, where the class can.
+        init_args: further arguments of the class, for both parts.
+        train: arguments of the training part; by default {train: true} or {split: train}.
+        test: arguments of the test part; by default {train: false} or {split: test}; false for none.
+        image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
+        resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
+        channels: 1 (grey) or 3 (RGB); by default those of the first picture.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: str | None = None,
+        download: bool = True,
+        init_args: dict[str, Any] | None = None,
+        train: dict[str, Any] | None = None,
+        test: dict[str, Any] | bool | None = None,
+        image_size: int | list[int] | None = None,
+        resize: ResizeName = "squeeze",
+        channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if test is True:
+            raise UserError("data.test is true; it is false for no test set, or the arguments of the test part")
+        for part, given in (("init_args", init_args), ("train", train), ("test", test or None)):
+            if transforms := [key for key in _OF_TRANSFORMS if key in (given or {})]:
+                raise UserError(
+                    f"data.{part} sets {transforms[0]}, but pictures are decoded once, before any transform; use data.image_size, "
+                    "data.scaling and data.augment"
+                )
+        self.dataset, self.root, self.download = dataset, root, download
+        self.init_args, self.parts = dict(init_args or {}), {"train": train, "test": test}
+        self.form = PictureFormat(image_size, resize, channels)
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data set's class."""
+        return self.dataset.rpartition(".")[2]
+
+    def load(self, train: bool) -> Images | None:
+        """Decode the pictures of one part.
+
+        Raises:
+            DataNotFound: the files are not there and cannot be fetched.
+            UserError: there is no such data set, its arguments do not fit, or a picture cannot be decoded.
+        """
+        kind = _class_of(self.dataset)
+        parameters = inspect.signature(kind).parameters
+        arguments = self._arguments(parameters, train)
+        if arguments is None:
+            return None
+        root = Path(arguments.get("root", "."))
+        files = file_states(sorted(path for path in root.rglob("*") if path.is_file())) if "root" in arguments else ()
+        names = None if train else self.train_images.class_names
+        key = (kind, repr(sorted(arguments.items())), repr(self.form), train, names, files)
+        return shared_images(key, lambda: self._decode(kind, arguments, names))
+
+    def _arguments(self, parameters: Any, train: bool) -> dict[str, Any] | None:
+        """The arguments of one part; None where there is no such part."""
+        own = self.parts["train" if train else "test"]
+        if own is False:
+            return None
+        if own is None:
+            if "train" in parameters:
+                own = {"train": train}
+            elif "split" in parameters:
+                own = {"split": "train" if train else "test"}
+            elif train:
+                own = {}
+            else:
+                return None
+        arguments = {**self.init_args, **own}
+        if "root" in parameters:
+            arguments.setdefault("root", str(search_roots(self.root)[0]))
+        elif self.root is not None:
+            raise UserError(f"data.root is {self.root}, but {self.dataset} reads no files; leave it out")
+        if "download" in parameters:
+            arguments.setdefault("download", self.download)
+        any_name = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        if not any_name and (unknown := [key for key in arguments if key not in parameters]):
+            hint = did_you_mean(unknown[0], parameters, f"it takes {', '.join(parameters)}")
+            raise UserError(f"{self.dataset} has no argument '{unknown[0]}'{hint}")
+        return arguments
+
+    def _decode(self, kind: type, arguments: dict[str, Any], names: Sequence[str] | None) -> Images:
+        try:
+            data = kind(**arguments)
+        except (OSError, RuntimeError) as error:  # what torchvision raises where files are missing
+            hint = "" if arguments.get("download") else "; --data.root names their folder"
+            raise DataNotFound(f"{self.dataset} cannot be read ({_first_line(error)}){hint}") from None
+        except (TypeError, ValueError, ImportError) as error:
+            raise UserError(
+                f"{self.dataset} cannot be made with {arguments}: {_first_line(error)}; set its arguments in data.init_args, "
+                "data.train and data.test (false for no test set)"
+            ) from None
+        if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
+            raise UserError(f"{self.dataset} is no data set with a length and items by index, which folds are cut from")
+        # FakeData sets the global seed for each item; of the data sets of others, nothing is known
+        threads = cpu_cores() if kind.__module__.startswith("torchvision.") and kind.__name__ != "FakeData" else 1
+        return decoded_images(
+            len(data), lambda i: _pair(data[i], self.dataset), self.form, self.data_name, threads, names or _names(data)
+        )
+
+
+def _class_of(path: str) -> type:
+    """The class of a class path, or of a name in torchvision.datasets."""
+    make_torchvision_importable()
+    module, _, name = path.rpartition(".")
+    try:
+        found = import_module(module or "torchvision.datasets")
+    except ImportError as error:
+        raise UserError(f"data.dataset is '{path}', but {module} cannot be imported: {error}") from None
+    kind = getattr(found, name, None)
+    if not isinstance(kind, type):
+        names = [key for key, value in vars(found).items() if isinstance(value, type)]
+        raise UserError(
+            f"data.dataset is '{path}', but {found.__name__} has no class '{name}'{did_you_mean(name, names)}"
+        )
+    return kind
+
+
+def _pair(item: Any, source: str) -> tuple[Any, Any]:
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise UserError(f"{source}: its items are no pairs of a picture and a class, but {type(item).__name__}")
+    return item[0], item[1]
+
+
+def _names(data: Any) -> list[str] | None:
+    """The classes' names, where the data set has one for each."""
+    classes = getattr(data, "classes", None)
+    if not isinstance(classes, list | tuple) or not classes:
+        return None
+    # ImageNet's are several names each
+    names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
+    return names if len(set(names)) == len(names) else None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
