@@ -66,6 +66,14 @@ def _same_seed_and_threads() -> None:
     seed_everything(0)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images of tests are not kept in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FMNIST_CV_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests decide how many cores there are, in a container with a quota, too."""

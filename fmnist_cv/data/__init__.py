@@ -15,8 +15,10 @@ if TYPE_CHECKING:
         QMNISTDataModule as QMNISTDataModule,
         SyntheticDataModule as SyntheticDataModule,
     )
+    from fmnist_cv.data.files import ImageFolderDataModule as ImageFolderDataModule
     from fmnist_cv.data.huggingface_data import HuggingFaceDataModule as HuggingFaceDataModule
     from fmnist_cv.data.images import Images as Images
+    from fmnist_cv.data.manifest import ManifestDataModule as ManifestDataModule
     from fmnist_cv.data.module import KFoldDataModule as KFoldDataModule
     from fmnist_cv.data.splits import Split as Split, SplitPlan as SplitPlan, make_splits as make_splits
     from fmnist_cv.data.torchvision_data import TorchvisionDataModule as TorchvisionDataModule
@@ -27,10 +29,12 @@ _PUBLIC = {
     "EMNISTDataModule": "datasets",
     "FashionMNISTDataModule": "datasets",
     "HuggingFaceDataModule": "huggingface_data",
+    "ImageFolderDataModule": "files",
     "Images": "images",
     "KFoldDataModule": "module",
     "KMNISTDataModule": "datasets",
     "MNISTDataModule": "datasets",
+    "ManifestDataModule": "manifest",
     "QMNISTDataModule": "datasets",
     "Split": "splits",
     "SplitPlan": "splits",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, get_args
 
 import lightning as L
@@ -108,6 +110,11 @@ class KFoldDataModule(L.LightningDataModule):
     def data_name(self) -> str:
         """The name of the data in results and reports."""
         return type(self).__name__.removesuffix("DataModule")
+
+    @property
+    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
+        """Decodes an image file to pixels as the stored images have them, uint8 (c, h, w); None where they are no files."""
+        return None
 
     # -- data -----------------------------------------------------------------------------------------------
 

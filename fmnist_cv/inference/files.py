@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -27,6 +27,7 @@ from fmnist_cv.errors import UserError
 from fmnist_cv.inference.choices import AS_PUBLISHED, Preprocessing
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
 from fmnist_cv.inference.progress import tracked
+from fmnist_cv.utils.files import files_in
 from fmnist_cv.utils.paths import user_path
 
 
@@ -108,30 +109,11 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
         if not path.is_dir():
             found[path] = None
             continue
-        inside = sorted(file for file in _files_in(path) if file.suffix.lower() in ENDINGS | OTHER_ENDINGS)
+        inside = sorted(file for file in map(Path, files_in(path)) if file.suffix.lower() in ENDINGS | OTHER_ENDINGS)
         if not inside:
             raise UserError(f"the folder {path} contains no images: no file has the extension .jpg, .png or similar")
         found |= dict.fromkeys(inside)
     return list(found)
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    """The files in a folder and its subfolders, then in linked folders, except hidden ones."""
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}")
-
-    waiting, searched = [folder], set[str]()
-    while waiting:
-        for parent, folders, files in os.walk(waiting.pop(0), onerror=refuse):
-            real = os.path.realpath(parent)
-            if real in searched:
-                folders.clear()
-                continue
-            searched.add(real)
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            waiting += [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
-            yield from (Path(parent, name) for name in files if not name.startswith("."))
 
 
 def read_and_preprocess(

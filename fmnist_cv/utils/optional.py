@@ -14,6 +14,7 @@ EXTRAS = {
     "onnxruntime": "onnx",
     "onnxscript": "onnx",
     "plotly": "report",
+    "pyarrow": "parquet",
     "safetensors": "safetensors",
 }
 

@@ -1,0 +1,130 @@
+"""Image files to uint8 pixels of one size: one file, or many by several threads, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fmnist_cv.data.photos import UnreadableImage, read_photo
+from fmnist_cv.errors import UserError
+
+Resize = Literal["squeeze", "crop", "pad"]
+
+_AT_ONCE = 32  # files per task of a thread
+_BILINEAR = Image.Resampling.BILINEAR  # which averages over all pixels that fall together
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How image files become pixels; calling it decodes one file.
+
+    A photo is turned as its EXIF data say; transparent parts become white; of 16 bits the upper 8 are kept; palettes and
+    CMYK become RGB; of an animation the first image counts.
+
+    Attributes:
+        size: (height, width), or None for the size that each file has.
+        resize: "squeeze" ignores the sides' ratio; "crop" keeps it and cuts off what is left over on both sides; "pad"
+            keeps it and adds black borders.
+        channels: 3 for RGB, 1 for grey.
+    """
+
+    size: tuple[int, int] | None = None
+    resize: Resize = "squeeze"
+    channels: int = 3
+
+    @classmethod
+    def checked(cls, image_size: int | Sequence[int] | None, resize: str, channels: int) -> Decoding:
+        """The same from a user's settings: one number is the length of both sides.
+
+        Raises:
+            UserError: one of them is out of range.
+        """
+        sides = [image_size, image_size] if isinstance(image_size, int) else image_size
+        if sides is not None and (len(sides) != 2 or min(sides) < 1):
+            raise UserError(
+                f"data.image_size is {image_size}; give one number, or [height, width], of at least 1 pixel"
+            )
+        if resize not in get_args(Resize):
+            raise UserError(f"data.resize is '{resize}'; it is one of {', '.join(get_args(Resize))}")
+        if channels not in (1, 3):
+            raise UserError(f"data.channels is {channels}; give 3 for colours, or 1 for grey")
+        return cls(None if sides is None else (sides[0], sides[1]), resize, channels)  # type: ignore[arg-type]
+
+    def __call__(self, path: str | Path) -> np.ndarray:
+        """Decode one file.
+
+        Returns:
+            uint8 (channels, height, width).
+
+        Raises:
+            UnreadableImage: it holds no image that can be decoded; the message names it and the reason.
+        """
+        # twice the size at least: what a JPEG loses when it is decoded smaller does not survive the resizing either
+        photo = self._resized(read_photo(Path(path), None if self.size is None else 2 * max(self.size)))
+        if self.channels == 1:
+            return np.asarray(photo.convert("L"))[None]
+        return np.ascontiguousarray(np.asarray(photo).transpose(2, 0, 1))
+
+    def _resized(self, photo: Image.Image) -> Image.Image:
+        if self.size is None or photo.size == self.size[::-1]:
+            return photo
+        height, width = self.size
+        if self.resize == "squeeze":
+            return photo.resize((width, height), _BILINEAR)
+        if self.resize == "crop":
+            return ImageOps.fit(photo, (width, height), _BILINEAR)
+        scale = min(width / photo.width, height / photo.height)
+        inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+        padded = Image.new("RGB", (width, height))
+        padded.paste(photo.resize(inner, _BILINEAR), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return padded
+
+
+Result = np.ndarray | UnreadableImage
+
+
+@contextmanager
+def decoded(paths: Sequence[str], decoding: Callable[[str], np.ndarray], threads: int) -> Iterator[Iterator[Result]]:
+    """Decode files in several threads: within the context, an iterator over their pixels, in order.
+
+    Threads, since Pillow decodes and resizes without holding Python's lock, and since processes would import the user's
+    script again.
+
+    Args:
+        paths: the files.
+        decoding: decodes one.
+        threads: how many files are decoded at a time.
+    """
+
+    def some(start: int) -> list[Result]:
+        return [_try(decoding, path) for path in paths[start : start + _AT_ONCE]]
+
+    def results() -> Iterator[Result]:
+        waiting: deque[Future[list[Result]]] = deque()
+        for start in range(0, len(paths), _AT_ONCE):
+            waiting.append(pool.submit(some, start))
+            if len(waiting) > 2 * threads:  # not all at once: decoded images wait in memory
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+
+    pool = ThreadPoolExecutor(threads, "decoding")
+    try:
+        yield results()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _try(decoding: Callable[[str], np.ndarray], path: str) -> Result:
+    try:
+        return decoding(path)
+    except UnreadableImage as error:
+        return error

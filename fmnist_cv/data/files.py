@@ -1,0 +1,254 @@
+"""Data modules for image files: what all of them share, and folders of images with a folder per class."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fmnist_cv.data.decoded_files import ImageFile, decoded_files
+from fmnist_cv.data.decoding import Decoding, Resize
+from fmnist_cv.data.images import Images, numbered
+from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.photos import ENDINGS, OTHER_ENDINGS
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.files import files_in
+from fmnist_cv.utils.paths import user_path
+from fmnist_cv.utils.user_text import make_console, one_line, print_line
+
+_SHOWN = 3  # names in a message
+_VALIDATION = ("val", "valid", "validation")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Labelled files, not decoded yet.
+
+    Attributes:
+        names, paths: one per image; the names stay the same wherever the data are.
+        labels: int64 (n,).
+        class_names: one per class.
+        groups: values (n,) or None.
+        folds: int64 (n,), from 0, or -1 for images that are never held out; None where no folds are given.
+    """
+
+    names: Sequence[str]
+    paths: Sequence[str]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    groups: np.ndarray | None = None
+    folds: np.ndarray | None = None
+
+
+class FilesDataModule(KFoldDataModule):
+    """Image files, decoded and resized once into a cache (see `python -m fmnist_cv.cache --help`) and read from there.
+
+    A subclass lists the files. Photos are turned as their EXIF data say, transparent parts become white, of 16 bits per
+    pixel the upper 8 are kept, palettes and CMYK become RGB, and of an animation the first image counts. Images are sorted
+    by their names, so that neither the order of rows nor that of a folder matters.
+
+    Args:
+        image_size: pixels of the stored images, one number for squares or [height, width]; may be left out where all
+            files have one size.
+        resize: how files of another shape get that size: "squeeze" ignores the sides' ratio, "crop" cuts off what is left
+            over on both sides, "pad" adds black borders.
+        channels: 3 for RGB, 1 for grey.
+        on_broken: what to do about files that are missing or cannot be decoded: "error", or "skip", which leaves them out
+            with a warning.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(
+        self,
+        image_size: int | list[int] | None = None,
+        resize: Resize = "squeeze",
+        channels: int = 3,
+        on_broken: Literal["error", "skip"] = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.decoding = Decoding.checked(image_size, resize, channels)
+        if on_broken not in ("error", "skip"):
+            raise UserError(f"data.on_broken is '{on_broken}'; it is one of error, skip")
+        self.on_broken = on_broken
+
+    @property
+    @abstractmethod
+    def source(self) -> Path:
+        """The folder or file that the user named."""
+
+    @abstractmethod
+    def listing(self, train: bool) -> Listing | None:
+        """The files of one part, in any order; None where there is no test set.
+
+        Raises:
+            UserError: the files cannot be listed, or there are none.
+        """
+
+    @property
+    def data_name(self) -> str:
+        """The name of the folder or file."""
+        return one_line(self.source.resolve().stem)
+
+    @property
+    def decode(self) -> Callable[[str | Path], np.ndarray]:
+        """Decodes one image file to pixels as these images are stored: uint8 (channels, height, width).
+
+        Without `image_size`, they keep the size that the file has.
+        """
+        return self.decoding
+
+    def load(self, train: bool) -> Images | None:
+        """The files' images, mapped from the cache; they are decoded if they are not in it."""
+        listed = self.listing(train)
+        if listed is None:
+            return None
+        order = sorted(range(len(listed.names)), key=listed.names.__getitem__)
+        files = [ImageFile.found(listed.names[i], listed.paths[i]) for i in order]
+        self._check_present(files)
+        stored = decoded_files(files, str(self.source.resolve()), self.decoding)
+        self._report_broken([stored.broken[i] for i in sorted(stored.broken)])
+        kept = [i for i in range(len(files)) if i not in stored.broken]
+        rows = np.asarray(order)[kept]
+        groups, group_names = (None, None) if listed.groups is None else numbered(listed.groups[rows], len(rows))
+        return Images(
+            _tensor(stored.pixels),
+            torch.from_numpy(listed.labels[rows]),
+            listed.class_names,
+            groups,
+            names=tuple(files[i].name for i in kept),
+            group_names=group_names,
+            folds=None if listed.folds is None else torch.from_numpy(listed.folds[rows]),
+            stored_digest=stored.digest,
+        )
+
+    def _check_present(self, files: Sequence[ImageFile]) -> None:
+        """Refuse missing files before any other is decoded."""
+        missing = [file.path for file in files if file.size < 0]
+        if missing and self.on_broken == "error":
+            raise UserError(
+                f"{self.source} names {len(missing):,} of {len(files):,} files that are not there: {_first(missing)}; "
+                "correct the paths, or leave these files out with data.on_broken skip"
+            )
+
+    def _report_broken(self, reasons: Sequence[str]) -> None:
+        if not reasons:
+            return
+        found = f"{len(reasons):,} image{'s'[: len(reasons) - 1]} of {self.source} cannot be decoded: {_first(reasons)}"
+        if self.on_broken == "error":
+            raise UserError(f"{found}; replace or remove them, or leave them out with data.on_broken skip")
+        if parent_process() is None:  # each fold would say it again
+            print_line(make_console(stderr=True), f"left out: {found}", style="yellow")
+
+
+def _tensor(pixels: np.ndarray) -> Tensor:
+    if pixels.flags.writeable:
+        return torch.from_numpy(pixels)
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it must not be written to; nothing does
+        return torch.from_numpy(pixels)
+
+
+def _first(items: Sequence[str]) -> str:
+    return "; ".join(items[:_SHOWN]) + ("; …" if len(items) > _SHOWN else "")
+
+
+class ImageFolderDataModule(FilesDataModule):
+    """Image files in a folder per class: root/cat/1.jpg, root/dog/2.png, …
+
+    Or root/train/cat/1.jpg with root/test/cat/2.jpg, the test set, and, if there is root/val/cat/3.jpg, a fixed validation
+    set. JPEG, PNG, WebP, BMP, TIFF, GIF, PPM and AVIF are read, also from folders within a class's folder; other kinds of files
+    are ignored, and so is everything whose name begins with a dot.
+
+        python -m fmnist_cv.fit --data fmnist_cv.data.ImageFolderDataModule --data.root photos/ --data.image_size 96 ...
+
+    Args:
+        root: the folder.
+        image_size, resize, channels, on_broken: how files become pixels, see FilesDataModule: one number or [height, width];
+            "squeeze", "crop" or "pad"; 3 or 1; "error" or "skip".
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int | list[int] | None = None,
+        resize: Resize = "squeeze",
+        channels: int = 3,
+        on_broken: Literal["error", "skip"] = "error",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(image_size, resize, channels, on_broken, **kwargs)
+        self.root = user_path(root, "data.root")
+
+    @property
+    def source(self) -> Path:
+        """The folder."""
+        return self.root
+
+    def listing(self, train: bool) -> Listing | None:
+        """The files in each class's folder; the classes are sorted by name."""
+        parts = self._parts()
+        classes = sorted({name for part in parts["train"] for name in _folders(self.root / part)})
+        if not classes:
+            raise UserError(f"{self.root} holds no folders; it needs one for each class, with its images")
+        if not parts["test"] and not train:
+            return None
+        names, paths, labels, folds = list[str](), list[str](), list[int](), list[int]()
+        for part in parts["train" if train else "test"]:
+            folder = self.root / part
+            if unknown := sorted(set(_folders(folder)) - set(classes)):
+                raise UserError(f"{folder} has the class '{unknown[0]}', of which there is no training image")
+            for label, name in enumerate(classes):
+                inside = _images_in(folder / name) if (folder / name).is_dir() else []
+                names += [os.path.relpath(path, self.root).replace(os.sep, "/") for path in inside]
+                paths += inside
+                labels += [label] * len(inside)
+                folds += [0 if part in _VALIDATION else -1] * len(inside)
+        present = set(labels)
+        if not names or (train and len(present) < len(classes)):
+            empty = next((name for i, name in enumerate(classes) if i not in present), "")
+            raise UserError(
+                f"{self.root} has a folder '{empty}' without images, and each folder is a class; no file in it has the ending "
+                ".jpg, .png or similar"
+            )
+        fixed = train and len(parts["train"]) > 1
+        return Listing(names, paths, np.array(labels), tuple(classes), folds=np.array(folds) if fixed else None)
+
+    def _parts(self) -> dict[str, list[str]]:
+        """The folders, below the root, that hold the classes' folders of the training and of the test images."""
+        if not self.root.is_dir():
+            what = "is not a folder" if self.root.exists() else "does not exist"
+            raise UserError(f"data.root is {self.root}, which {what}; give the folder that holds a folder per class")
+        inside = set(_folders(self.root))
+        if "train" not in inside or not inside <= {"train", "test", *_VALIDATION} or not _folders(self.root / "train"):
+            return {"train": ["."], "test": []}
+        return {
+            "train": ["train", *(name for name in _VALIDATION if name in inside)],
+            "test": ["test"] if "test" in inside else [],
+        }
+
+
+def _folders(folder: Path) -> list[str]:
+    """The names of the folders in a folder, but for hidden ones."""
+    try:
+        return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}: {error.strerror}") from None
+
+
+def _images_in(folder: Path) -> list[str]:
+    def known(files: Iterator[str]) -> Iterator[str]:
+        return (path for path in files if os.path.splitext(path)[1].lower() in ENDINGS | OTHER_ENDINGS)
+
+    return list(known(files_in(folder)))
