@@ -33,7 +33,7 @@ evaluation in that folder is not overwritten.
 
 DATA = """
 data:
-  my.npz         as fmnist_cv.data.ArrayDataModule takes it: images (uint8), labels, and class_names
+  my.npz         as fmnist_cv.data.ArrayDataModule takes it: images, labels, and class_names
   some.yaml      a section `data` with class_path and init_args, as in a config of fmnist_cv.fit
   module.Class   a data module, with its defaults
   The classes are those of the run or some of them; they are matched by name, in any order.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from fmnist_cv.data import medmnist
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.sharing import file_states, shared_images
@@ -95,8 +98,11 @@ class ArrayDataModule(KFoldDataModule):
     """Your own images, from an `.npz` file or from arrays in memory.
 
     Args:
-        path: an `.npz` with `images` (uint8; (n, h, w), (n, c, h, w) or (n, h, w, c)) and `labels` (integers
-            from 0), and optionally `class_names`, `groups`, `test_images` and `test_labels`.
+        path: an `.npz` with `images` (uint8, uint16 or floats; (n, h, w), (n, c, h, w) or (n, h, w, c)) and `labels`
+            (integers from 0), and optionally `class_names`, `groups`, `test_images` and `test_labels`. Files of MedMNIST are
+            understood: their `train_images` and `val_images` together are the training images.
+        use_validation: the file's `val_images` are the only fold that is held out, instead of training images like the
+            others.
         images, labels, class_names, groups, test_images, test_labels: the same as arrays or tensors, from Python.
         kwargs: batches and splits, see KFoldDataModule.
     """
@@ -110,13 +116,17 @@ class ArrayDataModule(KFoldDataModule):
         groups: np.ndarray | Tensor | None = None,
         test_images: np.ndarray | Tensor | None = None,
         test_labels: np.ndarray | Tensor | None = None,
+        use_validation: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         arrays = (images, labels, class_names, groups, test_images, test_labels)
         if (path is None) == all(array is None for array in arrays) or (path is None and images is None):
             raise UserError("ArrayDataModule takes either a path to an .npz file or images and labels")
+        if use_validation and path is None:
+            raise UserError("use_validation is for the val_images of an .npz file; arrays have none")
         self.path = None if path is None else user_path(path, "data.path")
+        self.use_validation = use_validation
         self._arrays: dict[str, Any] = {
             "images": images,
             "labels": labels,
@@ -135,7 +145,7 @@ class ArrayDataModule(KFoldDataModule):
         """Check the arrays and bring them into shape (see `Images.from_arrays`)."""
         if (path := self.path) is None:
             return self._checked(self._arrays, train)
-        key = (ArrayDataModule, train, file_states([path]))
+        key = (ArrayDataModule, train, self.use_validation, file_states([path]))
         return shared_images(key, lambda: self._checked(self._read(path, train), train))
 
     def _checked(self, arrays: dict[str, Any], train: bool) -> Images | None:
@@ -154,11 +164,13 @@ class ArrayDataModule(KFoldDataModule):
         names = arrays.get("class_names")
         if names is None and not train:
             names = self.train_images.class_names
-        return Images.from_arrays(images, labels, names, groups)
+        found = Images.from_arrays(images, labels, names, groups)
+        folds = arrays.get("folds")
+        return found if folds is None else replace(found, folds=torch.from_numpy(folds))
 
     def _read(self, path: Path, train: bool) -> dict[str, Any]:
         """The arrays of one part, by name."""
-        part = {"images", "labels", "groups"} if train else {"test_images", "test_labels"}
+        part = {"images", "labels", "groups", *medmnist.TRAIN} if train else {*medmnist.TEST}
         arrays: dict[str, Any] = {}
         name = ""
         try:
@@ -167,7 +179,7 @@ class ArrayDataModule(KFoldDataModule):
                     "it is damaged or of another kind; numpy.savez('my.npz', images=..., labels=...) writes one"
                 )
             with np.load(path, allow_pickle=False) as file:
-                unknown = set(file.files) - set(self._arrays)
+                names = set(file.files)
                 for name in file.files:
                     if name in part | {"class_names"}:
                         arrays[name] = file[name]
@@ -177,9 +189,22 @@ class ArrayDataModule(KFoldDataModule):
             if "allow_pickle" in str(error):
                 error = ValueError(f"{name} holds Python objects; save it as an array of numbers or of strings")
             raise UserError(f"cannot read {path} as an .npz file of plain arrays: {error}") from None
-        if unknown:
-            raise UserError(f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(self._arrays)}")
-        return arrays
+        of_medmnist = not names.isdisjoint(medmnist.TRAIN)
+        known = {*medmnist.TRAIN, *medmnist.TEST, "class_names"} if of_medmnist else {*self._arrays}
+        if unknown := names - known:
+            raise UserError(f"{path} holds {sorted(unknown)}, which is not known; known are {sorted(known)}")
+        if self.use_validation and not of_medmnist:
+            raise UserError(f"data.use_validation is true, but {path} has no val_images; leave it out")
+        return self._of_medmnist(path, arrays, train) if of_medmnist else arrays
+
+    def _of_medmnist(self, path: Path, arrays: dict[str, Any], train: bool) -> dict[str, Any]:
+        """The same by this class's names, with one label for each image."""
+        try:
+            if train:
+                return arrays | medmnist.training_arrays(arrays, self.use_validation)
+            return {name: medmnist.one_each(a) if name == "test_labels" else a for name, a in arrays.items()}
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 class SyntheticDataModule(KFoldDataModule):
