@@ -197,10 +197,13 @@ def _remarks(runs: list[CrossValidationResult], scores: list[RunScores], pairs: 
         *_epochs(runs, scores),
         *_missing_t_tests(scores, pairs),
     ]
+    held_out, n_train = runs[0].summary["held_out"], runs[0].summary["data"]["n_train"]
+    if held_out is not None and held_out < n_train:
+        lines.append(f"All scores stand on the {held_out:,} of {n_train:,} training images that some fold holds out.")
     if scores[0].n_repeats > 1:
         in_others = (
             "the other repeats hold out the same images"
-            if runs[0].summary["cv"]["holdout"] is None
+            if runs[0].summary["cv"]["folds_per_repeat"] > 1
             else "each repeat holds out other images"
         )
         lines.append(f"McNemar's test on the held-out images uses the first repeat: {in_others}.")

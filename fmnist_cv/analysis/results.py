@@ -14,6 +14,7 @@ from fmnist_cv.analysis.summary import (
     CVPlan,
     EnsembleScore,
     FoldSummary,
+    Groups,
     Interval,
     Metric,
     RefitSummary,
@@ -24,6 +25,7 @@ from fmnist_cv.analysis.tables import markdown_report
 from fmnist_cv.analysis.training_time import summarise_times
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.data import Images, Split
+from fmnist_cv.data.group_sizes import dominant_groups, sizes_of_groups
 from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.checked_files import Shape
 from fmnist_cv.engine.environment import Environment
@@ -81,6 +83,8 @@ def write_results(
         "data": info["data"],
         "seed": experiment.seed,
         "cv": _cv_plan(experiment),
+        "held_out": len(np.unique(np.concatenate([split.validation for split in splits]))),
+        "groups": _groups(folders, splits, train),
         "headline": {
             "epoch": headline,
             "accuracy": summarise(accuracies, ratio),
@@ -132,7 +136,20 @@ def _cv_plan(experiment: Experiment) -> CVPlan:
         "holdout": plan.holdout,
         "inner_holdout": plan.inner_holdout,
         "train_size": plan.train_size,
+        "splitter": plan.splitter,
+        "splits": plan.splits,
     }
+
+
+def _groups(folders: list[FoldFolder], splits: list[Split], train: Images) -> Groups | None:
+    if (sizes := sizes_of_groups(train)) is None:
+        return None
+    dominant = {
+        folder.name: group
+        for folder, group in zip(folders, dominant_groups(train, splits), strict=True)
+        if group is not None
+    }
+    return {"n": sizes[0], "largest": sizes[1], "dominant": dominant}
 
 
 def _fold_summary(folder: FoldFolder, metrics: FoldMetrics) -> FoldSummary:
@@ -161,7 +178,7 @@ def _validation_scores(folds: list[FoldMetrics], epoch: Epoch, ratio: float) -> 
 def _out_of_fold(
     experiment: Experiment, splits: list[Split], probabilities: list[dict[str, np.ndarray]], n: int, n_classes: int
 ) -> dict[str, np.ndarray]:
-    """float32 (n_repeats, n, n_classes) for each epoch; NaN where an image was never held out (a hold-out's rest)."""
+    """float32 (n_repeats, n, n_classes) for each epoch; NaN where an image was never held out."""
     shape = (experiment.plan.n_repeats, n, n_classes)
     arrays: dict[str, np.ndarray] = {epoch: np.full(shape, np.nan, dtype=np.float32) for epoch in EPOCHS}
     for split, scored in zip(splits, probabilities, strict=True):
@@ -170,7 +187,8 @@ def _out_of_fold(
             if not np.isnan(here[split.validation]).all():
                 raise UserError(f"an image is held out twice in repeat {split.repeat}; the run's splits are damaged")
             here[split.validation] = scored[f"{epoch}_validation"]
-    if experiment.plan.holdout is None and any(np.isnan(array).any() for array in arrays.values()):
+    is_complete = experiment.plan.holdout is None and not experiment.plan.is_given
+    if is_complete and any(np.isnan(array).any() for array in arrays.values()):
         raise UserError("an image has no out-of-fold prediction; the run's folds are damaged")
     return arrays
 

@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fmnist_cv.analysis.statistics import ScoreSummary, within_bounds
+from fmnist_cv.data.group_sizes import DominantGroup
 from fmnist_cv.engine.run_records import DataRecord, Epoch, FoldRecord
 
 if TYPE_CHECKING:
@@ -35,6 +36,16 @@ class CVPlan(TypedDict):
     holdout: float | str | None
     inner_holdout: float | None
     train_size: int | None
+    splitter: str | dict[str, Any] | None
+    splits: str | None
+
+
+class Groups(TypedDict):
+    """The groups of training images; `dominant` has, by fold, one that is most of what the fold holds out."""
+
+    n: int
+    largest: int
+    dominant: dict[str, DominantGroup]
 
 
 class Headline(TypedDict):
@@ -120,7 +131,9 @@ class Times(TypedDict):
 class RunSummary(TypedDict):
     """What results.json holds.
 
-    `untrained_classes` lists, by fold, the classes that it holds out images of and does not train on. `test`,
+    `held_out` is the number of training images that at least one fold holds out, which the scores stand on; None in runs
+    that did not record it. `groups` is None where images are in no groups. `untrained_classes` lists, by fold, the classes
+    that it holds out images of and does not train on. `test`,
     `ensemble` and `test_report` are None without a test set, `refit` until there is one.
     """
 
@@ -130,6 +143,8 @@ class RunSummary(TypedDict):
     data: DataRecord
     seed: int
     cv: CVPlan
+    held_out: int | None
+    groups: Groups | None
     headline: Headline
     untrained_classes: dict[str, list[str]]
     validation: dict[Epoch, dict[Metric, ScoreSummary]]
@@ -151,7 +166,7 @@ def upgraded(content: dict[str, Any]) -> RunSummary:
     Older versions kept fewer keys, and wrote intervals beyond the metric's range or of two or equal scores.
     """
     data = {"test_fingerprint": None} | content["data"]
-    cv = {"train_size": None} | content["cv"]
+    cv = {"train_size": None, "splitter": None, "splits": None} | content["cv"]
     if "n_splits" in cv:
         cv["folds_per_repeat"] = cv.pop("n_splits")
     headline = content["headline"] | {"accuracy": within_bounds(content["headline"]["accuracy"])}
@@ -165,6 +180,8 @@ def upgraded(content: dict[str, Any]) -> RunSummary:
         "cv": cv,
         "headline": headline,
         "validation": validation,
+        "held_out": content.get("held_out"),
+        "groups": content.get("groups"),
         "untrained_classes": content.get("untrained_classes", {}),
     }
     summary: RunSummary = {**content, **changed}  # type: ignore[typeddict-item]

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary, why_no_interval
-from fmnist_cv.analysis.summary import Interval, RunSummary
+from fmnist_cv.analysis.summary import Groups, Interval, RunSummary
+from fmnist_cv.data.group_sizes import describe_sizes
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.utils.user_text import for_markdown, plain
 
@@ -55,6 +56,36 @@ def untrained_lines(results: RunSummary) -> list[str]:
     ]
 
 
+def scored_lines(results: RunSummary) -> list[str]:
+    """On how many images the scores stand, where these are not all, and what their groups are."""
+    lines, cv = [], results["cv"]
+    n, held_out, groups = results["data"]["n_train"], results["held_out"], results["groups"]
+    if held_out is not None and held_out < n:
+        lines.append(
+            f"Scored on {held_out:,} of {n:,} training images; the other {n - held_out:,} are never held out and have no "
+            "out-of-fold prediction."
+        )
+    if groups is not None:
+        n_folds, repeats = cv["folds_per_repeat"], cv["n_repeats"]
+        folds = f"{n_folds} fold{'s' if n_folds != 1 else ''}{f' x {repeats}' if repeats > 1 else ''}"
+        lines.append(f"{folds} of {n:,} images, {describe_sizes(groups['n'], groups['largest'])}.")
+        lines += _dominant_lines(results, groups)
+    return lines
+
+
+def _dominant_lines(results: RunSummary, groups: Groups) -> list[str]:
+    dominant = groups["dominant"]
+    if len(dominant) == len(results["folds"]) > 1:
+        return [
+            "Caveat: each fold holds out mostly one group, so that its score says how well that group is predicted."
+        ]
+    return [
+        f"Caveat: the group '{group['group']}' is {group['images']:,} of the {group['of']:,} images that {fold} holds out: its "
+        "score is nearly that of this group alone."
+        for fold, group in dominant.items()
+    ]
+
+
 def summary_lines(results: RunSummary) -> list[str]:
     """The results in sentences."""
     headline, optimism, best = results["headline"], results["optimism"], results["best_fold"]
@@ -65,6 +96,7 @@ def summary_lines(results: RunSummary) -> list[str]:
         *synthetic_warning(results["data"]["name"]),
         f"Validation accuracy, {headline['epoch']} epoch: {accuracy}",
         *([f"Caveat: {headline['caveat']}."] if headline["caveat"] else []),
+        *scored_lines(results),
         *untrained_lines(results),
         f"Best minus last epoch: {100 * optimism['accuracy']:+.2f} points ({optimism['what']}).",
         *_test_lines(results),

@@ -44,8 +44,8 @@ def check_settings(experiment: Experiment) -> None:
         )
     if cv.workers is not None and cv.workers < 1:
         raise UserError(f"cv.workers is {cv.workers}; it must be at least 1")
-    if cv.fold is not None and not 0 <= cv.fold < experiment.plan.n_folds:
-        raise UserError(f"cv.fold is {cv.fold}; this experiment has folds 0 to {experiment.plan.n_folds - 1}")
+    if not experiment.plan.is_given:  # else the images decide how many folds there are
+        check_fold(experiment)
     if selection.patience is not None and selection.patience < 1:
         raise UserError(f"selection.patience is {selection.patience}; it must be at least 1, or null")
     epochs, steps = trainer.max_epochs, trainer.max_steps
@@ -65,6 +65,17 @@ def check_settings(experiment: Experiment) -> None:
             f"trainer.precision is {trainer.precision}; images are scaled to float32 for "
             f"{', '.join(PRECISIONS[:-1])} only"
         )
+
+
+def check_fold(experiment: Experiment) -> None:
+    """Refuse a cv.fold that is none of the experiment's folds.
+
+    Raises:
+        UserError: it is out of range.
+    """
+    fold, n_folds = experiment.cv.fold, experiment.plan.n_folds
+    if fold is not None and not 0 <= fold < n_folds:
+        raise UserError(f"cv.fold is {fold}; this experiment has folds 0 to {n_folds - 1}")
 
 
 def _check_validation_options(experiment: Experiment) -> None:

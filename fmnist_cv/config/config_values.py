@@ -14,7 +14,7 @@ from fmnist_cv.utils.paths import expand, user_path
 
 # Keys of an experiment that hold paths, besides all values of the type Path.
 _KEYS = re.compile(
-    r"log_dir|data\.init_args\.(root|path|leave_out|recoding|cache)|model\.init_args\.start_from"
+    r"log_dir|cv\.splits|data\.init_args\.(root|path|leave_out|recoding|cache)|model\.init_args\.start_from"
     r"|trainer\.(.*\.)?init_args\.(dirpath|save_dir)"
 )
 

@@ -61,6 +61,8 @@ class Experiment:
             self.cv.inner_holdout,
             self.seed,
             self.cv.train_size,
+            self.cv.splitter,
+            self.cv.splits,
         )
         check_settings(self)
 

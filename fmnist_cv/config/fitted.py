@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fmnist_cv.config.checks import check_fold
 from fmnist_cv.config.class_paths import load_class
+from fmnist_cv.data.given_splits import fitted_plan
 from fmnist_cv.models import ImageClassifier
 
 if TYPE_CHECKING:
@@ -29,17 +31,29 @@ def fit_to_data(experiment: Experiment, data: KFoldDataModule) -> Experiment:
     """Complete an experiment by what its data decide.
 
     Args:
-        experiment: in which n_classes, in_channels, image_size and in_features of an ImageClassifier may be null.
+        experiment: in which n_classes, in_channels, image_size and in_features of an ImageClassifier may be null, and
+            whose splits may be given by a splitter, a file or the data.
         data: its data module.
 
     Returns:
-        The same experiment if nothing is left open; else one in which these are the data's.
+        The same experiment if nothing is left open; else one in which these are the data's, and the number of folds and
+        repeats that of the splits given.
+
+    Raises:
+        UserError: its section `cv` contradicts the splits that are given.
     """
-    if not (missing := _open_sizes(experiment)):
-        return experiment
     images = data.train_images
-    fitting: dict[str, Any] = {"n_classes": len(images.class_names), **sizes_of(images.shape)}
-    return experiment.replaced(**{f"model__init_args__{name}": fitting[name] for name in missing})
+    fitted: dict[str, Any] = {}
+    if missing := _open_sizes(experiment):
+        fitting = {"n_classes": len(images.class_names), **sizes_of(images.shape)}
+        fitted |= {f"model__init_args__{name}": fitting[name] for name in missing}
+    plan = fitted_plan(images, experiment.plan)
+    if plan != experiment.plan:
+        fitted |= {"cv__n_splits": plan.n_splits, "cv__n_repeats": plan.n_repeats, "cv__splits": plan.splits}
+    if fitted:
+        experiment = experiment.replaced(**fitted)
+    check_fold(experiment)
+    return experiment
 
 
 def _open_sizes(experiment: Experiment) -> list[str]:

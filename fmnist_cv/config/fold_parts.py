@@ -14,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 
 from fmnist_cv.config.checks import check_callbacks
 from fmnist_cv.config.fitted import fit_to_data, leaves_sizes_open, sizes_of
-from fmnist_cv.data import KFoldDataModule, make_splits
+from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
 
@@ -86,8 +87,7 @@ def _check_images(data: KFoldDataModule) -> None:
 def _check_forward(experiment: Experiment, parts: FoldParts) -> None:
     """Pass two images of the first fold through the model."""
     name, data, train = experiment.config.model.class_path, parts.data, parts.data.train_images
-    groups = None if train.groups is None else train.groups.numpy()
-    data.use_split(make_splits(train.labels.numpy(), experiment.plan, groups)[0], seed=0)
+    data.use_split(split_images(train, experiment.plan)[0], seed=0)
     data.setup("fit")
     images = data.prepare(train.pixels(torch.arange(2)))
     try:

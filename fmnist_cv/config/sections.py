@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 SECTIONS = ("name", "seed", "log_dir", "synthetic_fallback", "report", "cv", "selection", "model", "data", "trainer")
 
@@ -137,6 +137,12 @@ class CrossValidationSection:
         n_repeats: repeat the cross-validation this many times, with new splits.
         stratify: keep the proportions of the classes in every part; false for plain shuffled splits.
         holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
+        splitter: a splitter of scikit-learn in place of the k-fold, fed with labels and groups: its class path and init_args,
+            or the name of one of sklearn.model_selection, e.g. LeaveOneGroupOut. One that shuffles is seeded with `seed`.
+        splits: the folds, drawn by somebody else, in place of the k-fold: a CSV file with the columns name (or index) and fold,
+            where -1 is for images that all folds train on; nnU-Net's JSON of train and val names; or "data", the folds that
+            the data give (a column of a manifest), which is the default where they give some. Splitter, file and data
+            decide n_splits and n_repeats.
         inner_holdout: fraction of each training part that is held out to choose the epoch, so that the validation fold
             chooses nothing; the headline is then the score of the best epoch.
         train_size: train on a sample of this many images of each training part, for learning curves; null for all.
@@ -149,6 +155,8 @@ class CrossValidationSection:
     n_repeats: int = 1
     stratify: bool = True
     holdout: float | int | str | None = None
+    splitter: str | dict[str, Any] | None = None
+    splits: str | None = None
     inner_holdout: float | None = None
     train_size: int | None = None
     workers: int | None = None

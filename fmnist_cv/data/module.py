@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from fmnist_cv.data.augmentation import refuse_batchwise
 from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
+from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.data.images import Images, read_indices
 from fmnist_cv.data.pixel_kinds import name_of
-from fmnist_cv.data.splits import Split, SplitPlan, make_splits
+from fmnist_cv.data.splits import Split, SplitPlan
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.utils.paths import user_path
@@ -151,10 +152,11 @@ class KFoldDataModule(L.LightningDataModule):
     def split(self) -> Split:
         """The split in use: the one given by `use_split`, or else one made from the module's own arguments."""
         if self._split is None:
-            data = self.train_images
-            groups = None if data.groups is None else data.groups.numpy()
-            splits = make_splits(data.labels.numpy(), self._plan, groups)
-            self._split = next(s for s in splits if (s.repeat, s.fold) == self._place)
+            splits = split_images(self.train_images, self._plan)
+            places = [(s.repeat, s.fold) for s in splits]
+            if self._place not in places:
+                raise UserError(f"repeat and fold are {self._place}, but the data give {len(splits)} folds, from 0")
+            self._split = splits[places.index(self._place)]
         return self._split
 
     def use_split(self, split: Split, seed: int) -> None:

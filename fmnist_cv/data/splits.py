@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,8 @@ class SplitPlan:
         inner_holdout: fraction of each training part on which the epoch is chosen instead of on the fold.
         seed: determines all random splits.
         train_size: train on a sample of this many images of each training part, for learning curves.
+        splitter: a splitter of scikit-learn, its class path or {"class_path": ..., "init_args": ...}, in place of the k-fold.
+        splits: a file of folds, or "data" for the folds that the data give, in place of the k-fold.
     """
 
     n_splits: int = 5
@@ -81,9 +84,14 @@ class SplitPlan:
     inner_holdout: float | None = None
     seed: int = 0
     train_size: int | None = None
+    splitter: str | dict[str, Any] | None = None
+    splits: str | None = None
 
     def __post_init__(self) -> None:
-        if self.holdout is None and self.n_splits < 2:
+        ways = {"cv.holdout": self.holdout, "cv.splitter": self.splitter, "cv.splits": self.splits}
+        if len(given := [f"{key} ({value})" for key, value in ways.items() if value is not None]) > 1:
+            raise UserError(f"{' and '.join(given)} contradict each other: each decides the splits; keep one of them")
+        if self.holdout is None and self.n_splits < (1 if self.is_given else 2):
             raise UserError(f"cv.n_splits is {self.n_splits}; k-fold cross-validation needs at least 2")
         if self.n_repeats < 1:
             raise UserError(f"cv.n_repeats is {self.n_repeats}; it must be at least 1")
@@ -97,6 +105,11 @@ class SplitPlan:
             raise UserError(f"cv.train_size is {self.train_size}; it is a number of images, or null for all")
         if self.seed < 0:
             raise UserError(f"seed is {self.seed}; it must not be negative")
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a splitter, a file or the data decide the splits; they may leave images that are never held out."""
+        return self.splitter is not None or self.splits is not None
 
     @property
     def folds_per_repeat(self) -> int:
@@ -137,6 +150,15 @@ def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None)
     """
     labels = np.asarray(labels)
     outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups)
+    return finish_splits(outer, labels, plan, groups)
+
+
+def finish_splits(outer: list[Split], labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
+    """Cut the plan's inner hold-outs and samples from the training parts of splits, and check the result.
+
+    Raises:
+        UserError: a part cannot be cut, or the splits are not those that the plan asks for.
+    """
     splits = [_take_sample(_cut_inner(split, labels, plan, groups), labels, plan, groups) for split in outer]
     check_splits(splits, labels, plan, groups)
     return splits
@@ -248,6 +270,9 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         if plan.train_size is not None:
             if len(split.train) != plan.train_size or len(np.unique(indices)) < len(indices) or indices[-1] >= n:
                 raise UserError(f"{where}: its parts overlap, or it trains on {len(split.train)} images")
+        elif plan.is_given:
+            if len(np.unique(indices)) < len(indices) or indices[0] < 0 or indices[-1] >= n:
+                raise UserError(f"{where}: its parts overlap, or name images that are not there")
         elif not np.array_equal(indices, everything):
             raise UserError(f"{where}: its parts overlap or leave images out")
         if groups is not None and any(
@@ -257,10 +282,12 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         if (split.inner is None) != (plan.inner_holdout is None):
             raise UserError(f"{where}: it has {'no' if split.inner is None else 'an'} inner part, unlike the plan")
         held_out[split.repeat, split.validation] += 1
-        if plan.stratify and groups is None and not plan._takes_first:
+        if plan.stratify and groups is None and not plan._takes_first and not plan.is_given:
             counts = np.bincount(labels[split.validation], minlength=labels.max() + 1)
             share = np.bincount(labels, minlength=labels.max() + 1) * (len(split.validation) / n)
             if np.abs(counts - share).max() > 1.5:
                 raise UserError(f"{where}: not stratified: {counts.tolist()} images per class")
-    if plan.holdout is None and not (held_out == 1).all():
+    if plan.holdout is None and not plan.is_given and not (held_out == 1).all():
         raise UserError("an image is not held out exactly once per repeat")
+    if (held_out > 1).any():
+        raise UserError("an image is held out more than once in a repeat")

@@ -16,7 +16,9 @@ from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
-from fmnist_cv.data import Images, KFoldDataModule, Split, make_splits
+from fmnist_cv.data import Images, KFoldDataModule, Split
+from fmnist_cv.data.given_splits import given_by, groups_of, split_images
+from fmnist_cv.data.group_sizes import describe_sizes, sizes_of_groups
 from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
 from fmnist_cv.engine.run_folder import RunFolder
@@ -100,7 +102,9 @@ def prepare_run(
     _check_same(experiment, config, found, train)
     if refit and not is_new and not found.refit.finished:
         run_sanity_check(experiment, data, [Split.refit(len(train))])
-    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), _groups(train))
+    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups_of(train))
+    if not is_new:
+        _check_given_splits(experiment, found, splits, train)
     if console is not None:
         print_line(console, _headline(experiment, found, data))
     return PreparedRun(experiment, config, found, splits, train, data.test_images)
@@ -167,7 +171,7 @@ def _create(
     console: Console | None,
 ) -> RunFolder:
     train, test = data.train_images, data.test_images
-    splits = make_splits(train.labels.numpy(), experiment.plan, _groups(train))
+    splits = split_images(train, experiment.plan)
     _check_one_step(experiment, data, splits, refit, console)
     devices = experiment.devices()
     workers = experiment.cv.workers or default_workers(len(splits), devices)
@@ -226,16 +230,27 @@ def _check_same(experiment: Experiment, config: str, run: RunFolder, train: Imag
         )
 
 
-def _groups(images: Images) -> np.ndarray | None:
-    return None if images.groups is None else images.groups.numpy()
+def _check_given_splits(experiment: Experiment, run: RunFolder, splits: list[Split], train: Images) -> None:
+    """Refuse a run whose folds a file or the data have changed since."""
+    if experiment.plan.splits is None:
+        return
+    for then, now in zip(splits, split_images(train, experiment.plan), strict=True):
+        if not np.array_equal(then.validation, now.validation) or not np.array_equal(then.train, now.train):
+            raise UserError(
+                f"run {run.path} was made with other folds than {experiment.plan.splits} gives now: repeat {now.repeat}, fold "
+                f"{now.fold} differs; resume with the folds it was started with, or start a new run"
+            )
 
 
 def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> str:
     environment = run.read_run_info()["environment"]
-    plan = experiment.plan
+    plan, groups = experiment.plan, sizes_of_groups(data.train_images)
     how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
+    if plan.is_given:
+        how += f" given by {given_by(plan)}"
+    grouped = "" if groups is None else f", {describe_sizes(*groups)}"
     return (
         f"{experiment.name}: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
-        f"{data.data_name} ({len(data.train_images):,} images), {environment['device']}, {environment['precision']}, "
+        f"{data.data_name} ({len(data.train_images):,} images{grouped}), {environment['device']}, {environment['precision']}, "
         f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )

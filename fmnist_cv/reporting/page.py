@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
-from fmnist_cv.analysis.tables import fold_table, interval_of, percent, untrained_lines
+from fmnist_cv.analysis.tables import fold_table, interval_of, percent, scored_lines, untrained_lines
 from fmnist_cv.data.pixel_kinds import as_pictures
 from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.run_folder import RunFolder, replace_file
@@ -191,6 +191,7 @@ def _context(result: CrossValidationResult, parts: dict[str, ScoredImages], issu
         ],
         "issues": issues,
         "trust": issues.trust(summary["out_of_fold_report"]["accuracy"]),
+        "scored": scored_lines(summary),
         "untrained": untrained_lines(summary),
         "n_predicted": int(np.isfinite(issues.quality).sum()),
         "n_left_out": len(result.data.left_out),

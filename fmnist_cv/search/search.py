@@ -18,7 +18,7 @@ from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import MAY_CHANGE_ON_RESUME, flatten
 from fmnist_cv.config.options import as_arguments, parse, read_config
-from fmnist_cv.data import make_splits
+from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import LARGEST_SEED, derive_seed
 from fmnist_cv.search.optuna_internals import quiet_optuna
@@ -105,9 +105,7 @@ class Search:
     @property
     def ratio(self) -> float:
         """Held-out images per training image, the mean over the folds."""
-        train = self.data.train_images
-        groups = None if train.groups is None else train.groups.numpy()
-        splits = make_splits(train.labels.numpy(), self.base.plan, groups)
+        splits = split_images(self.data.train_images, self.base.plan)
         return mean(len(split.validation) / len(split.train) for split in splits)
 
     def fresh_experiment(
@@ -265,6 +263,12 @@ class Search:
     def _check_afterwards(self) -> None:
         """Check the steps after the search, which would otherwise fail after hours."""
         confirm, nested = self.confirm, self.settings.nested
+        if self.base.plan.is_given and (confirm.top or nested is not None):
+            given = "confirm.top to 0" if confirm.top else "nested to null"
+            raise UserError(
+                "the splits are given, by cv.splitter, cv.splits or the data, so that there are none which the search has not "
+                f"seen; set {given}"
+            )
         try:
             if confirm.top:
                 check_parts(self.fresh_experiment({}, confirm.n_splits, confirm.n_repeats), self.data)

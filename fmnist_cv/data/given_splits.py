@@ -1,0 +1,208 @@
+"""Splits of images: drawn by the plan, or given by a splitter of scikit-learn, by a file, or by the data themselves."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fmnist_cv.data.split_lists import Parts, parts_of_folds, read_split_file
+from fmnist_cv.data.splits import Indices, Split, SplitPlan, finish_splits, make_splits
+from fmnist_cv.errors import UserError, did_you_mean
+from fmnist_cv.runtime import derive_seed
+from fmnist_cv.utils.paths import user_path
+
+if TYPE_CHECKING:
+    from fmnist_cv.data.images import Images
+
+FROM_DATA = "data"  # the value of cv.splits for folds that the data give
+
+_SKLEARN = "sklearn.model_selection"
+_SPLITTER = 4_000  # keeps the splitter's seed apart from those of other splits
+
+
+def split_images(images: Images, plan: SplitPlan) -> list[Split]:
+    """Make all splits of images, in the order repeat 0 fold 0, repeat 0 fold 1, ...
+
+    Args:
+        images: the training images; a splitter gets their labels and groups.
+        plan: what to draw, or what gives the splits; see `fitted_plan`.
+
+    Raises:
+        UserError: the images cannot be split like this, or the plan has not as many splits as are given.
+    """
+    labels, groups = images.labels.cpu().numpy(), groups_of(images)
+    plan = fitted_plan(images, plan)
+    if not plan.is_given:
+        return make_splits(labels, plan, groups)
+    outer = [
+        Split(train, validation, None, *divmod(i, plan.folds_per_repeat))
+        for i, (train, validation) in enumerate(_given(images, plan))
+    ]
+    if groups is not None:
+        _check_groups(outer, images, groups, plan)
+    return finish_splits(outer, labels, plan, groups)
+
+
+def fitted_plan(images: Images, plan: SplitPlan) -> SplitPlan:
+    """The plan with what only the images tell: whether they give folds, and how many splits are given.
+
+    Raises:
+        UserError: the plan contradicts what is given.
+    """
+    if images.folds is not None and plan.splits != FROM_DATA:
+        settings = {"cv.holdout": plan.holdout, "cv.splitter": plan.splitter, "cv.splits": plan.splits}
+        for key, value in settings.items():
+            if value is not None:
+                raise UserError(f"{key} is {value}, but the data give the folds themselves; leave out one of the two")
+        plan = replace(plan, splits=FROM_DATA)
+    if not plan.is_given:
+        return plan
+    parts = _given(images, plan)
+    n_repeats = _repeats(parts)
+    n_splits = len(parts) // n_repeats
+    what = given_by(plan)
+    for key, value, default, found in (
+        ("n_splits", plan.n_splits, SplitPlan.n_splits, n_splits),
+        ("n_repeats", plan.n_repeats, SplitPlan.n_repeats, n_repeats),
+    ):
+        if value not in (default, found):
+            raise UserError(
+                f"cv.{key} is {value}, but {what} gives {n_splits} folds, {n_repeats} times; leave cv.{key} out"
+            )
+    return replace(plan, n_splits=n_splits, n_repeats=n_repeats)
+
+
+def given_by(plan: SplitPlan) -> str:
+    """What decides the splits of a plan that does not draw them itself: "cv.splitter GroupKFold"."""
+    if plan.splitter is not None:
+        return f"cv.splitter {_name(plan.splitter)}"
+    return "the data" if plan.splits == FROM_DATA else f"cv.splits {plan.splits}"
+
+
+def groups_of(images: Images) -> Indices | None:
+    """The images' groups int64 (n,), or None."""
+    return None if images.groups is None else images.groups.cpu().numpy()
+
+
+def shown_name(images: Images, index: int) -> str:
+    """How messages call an image: by its name, or by its place."""
+    return f"'{images.names[index]}'" if images.names is not None else f"{index}"
+
+
+def _given(images: Images, plan: SplitPlan) -> Parts:
+    """The sorted training and validation parts that splitter, file or data give, none of them empty."""
+    if plan.splitter is not None:
+        parts = _of_splitter(images, plan.splitter, plan.seed)
+    elif plan.splits == FROM_DATA:
+        if images.folds is None:
+            raise UserError("cv.splits is 'data', but the data give no folds; name the column of the folds, or a file")
+        parts = parts_of_folds(images.folds.cpu().numpy())
+    else:
+        path = user_path(str(plan.splits), "cv.splits")
+        parts = read_split_file(path, images.names, len(images))
+    if not parts:
+        raise UserError(f"{given_by(plan)} gives no fold that holds an image out")
+    for i, (train, validation) in enumerate(parts):
+        if not len(train) or not len(validation):
+            empty = "trains on no image" if not len(train) else "holds no image out"
+            raise UserError(f"{given_by(plan)}: fold {i} {empty}")
+    return parts
+
+
+def _repeats(parts: Parts) -> int:
+    """Into how many equal runs of splits, none of which holds an image out twice, the splits fall; as few as possible."""
+    n = len(parts)
+    for n_repeats in (r for r in range(1, n + 1) if n % r == 0):
+        size = n // n_repeats
+        runs = (np.concatenate([part for _, part in parts[i : i + size]]) for i in range(0, n, size))
+        if all(len(np.unique(run)) == len(run) for run in runs):
+            return n_repeats
+    return n
+
+
+def _check_groups(splits: list[Split], images: Images, groups: Indices, plan: SplitPlan) -> None:
+    for split in splits:
+        shared = np.intersect1d(groups[split.train], groups[split.validation])
+        if len(shared):
+            name = str(shared[0]) if images.group_names is None else images.group_names[shared[0]]
+            one, other = (part[groups[part] == shared[0]][0] for part in (split.train, split.validation))
+            way_out = (
+                "choose a splitter that keeps groups whole, such as GroupKFold"
+                if plan.splitter is not None
+                else "correct the folds"
+            )
+            raise UserError(
+                f"the group '{name}' is on both sides of repeat {split.repeat}, fold {split.fold}: image "
+                f"{shown_name(images, one)} is trained on and {shown_name(images, other)} held out; {way_out}, or leave the "
+                "groups out"
+            )
+
+
+# -- splitters ----------------------------------------------------------------------------------------------
+
+
+def _name(splitter: str | dict[str, Any] | None) -> str:
+    path = splitter.get("class_path") if isinstance(splitter, dict) else splitter
+    return str(path).rpartition(".")[2]
+
+
+def _of_splitter(images: Images, splitter: str | dict[str, Any], seed: int) -> Parts:
+    made = make_splitter(splitter, seed)
+    labels = images.labels.cpu().numpy()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of ignored groups and rare classes: the result is checked
+            found = [
+                (np.sort(a), np.sort(b)) for a, b in made.split(np.zeros((len(labels), 1)), labels, groups_of(images))
+            ]
+    except (TypeError, ValueError) as error:
+        hint = "; the data have no groups" if images.groups is None and "group" in str(error).lower() else ""
+        raise UserError(f"cv.splitter {_name(splitter)} cannot split these images: {error}{hint}") from None
+    return [(train.astype(np.int64), validation.astype(np.int64)) for train, validation in found]
+
+
+def make_splitter(splitter: str | dict[str, Any], seed: int) -> Any:
+    """A splitter of scikit-learn's interface; one that shuffles and has no random_state of its own is seeded.
+
+    Args:
+        splitter: a class path, a class's name in sklearn.model_selection, or {"class_path": ..., "init_args": {...}}.
+        seed: determines what it draws.
+
+    Raises:
+        UserError: there is no such class, it is no splitter, or its arguments do not fit.
+    """
+    keys = {"class_path", "init_args"}
+    if isinstance(splitter, dict) and (not set(splitter) <= keys or not isinstance(splitter.get("class_path"), str)):
+        raise UserError(f"cv.splitter is {splitter}; it is a class path, or a mapping of class_path and init_args")
+    path, arguments = splitter, {}
+    if isinstance(splitter, dict):
+        path, arguments = splitter["class_path"], splitter.get("init_args") or {}
+    cls = _load(str(path))
+    try:
+        made = cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"cv.splitter {_name(splitter)} cannot be created: {error}") from None
+    if getattr(made, "random_state", 0) is None and getattr(made, "shuffle", True):
+        made.random_state = derive_seed(seed, _SPLITTER)
+    return made
+
+
+def _load(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(import_module(module or _SKLEARN), name)
+    except (ImportError, AttributeError, ValueError):
+        found = vars(import_module(_SKLEARN))
+        known = sorted(key for key, value in found.items() if inspect.isclass(value) and hasattr(value, "get_n_splits"))
+        raise UserError(
+            f"cv.splitter is '{path}', which cannot be imported"
+            + did_you_mean(name, known, f"sklearn.model_selection has {', '.join(known)}")
+        ) from None
+    if not inspect.isclass(cls) or not callable(getattr(cls, "split", None)):
+        raise UserError(f"cv.splitter is '{path}', which is no splitter: it has no method split(X, y, groups)")
+    return cls

@@ -1,0 +1,51 @@
+"""How large the groups of images are, and where one of them is most of what a fold holds out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fmnist_cv.data.images import Images
+    from fmnist_cv.data.splits import Split
+
+
+class DominantGroup(TypedDict):
+    """A group that has more than half of the images that a fold holds out."""
+
+    group: str
+    images: int
+    of: int
+
+
+def sizes_of_groups(images: Images) -> tuple[int, int] | None:
+    """The number of groups and the number of images of the largest; None without groups."""
+    if images.groups is None:
+        return None
+    counts = np.bincount(images.groups.cpu().numpy())
+    return int((counts > 0).sum()), int(counts.max())
+
+
+def describe_sizes(n_groups: int, largest: int) -> str:
+    """ "341 groups, none split; the largest has 12 images"."""
+    return (
+        f"{n_groups:,} group{'s' if n_groups != 1 else ''}, none split; the largest has {largest:,} "
+        f"image{'s' if largest != 1 else ''}"
+    )
+
+
+def dominant_groups(images: Images, splits: Sequence[Split]) -> list[DominantGroup | None]:
+    """For each split, the group that has more than half of the images that it holds out, or None."""
+    if images.groups is None:
+        return [None] * len(splits)
+    groups = images.groups.cpu().numpy()
+    found: list[DominantGroup | None] = []
+    for split in splits:
+        counts = np.bincount(groups[split.validation])
+        group, n = int(counts.argmax()), int(counts.max())
+        name = str(group) if images.group_names is None else images.group_names[group]
+        dominates = 2 * n > len(split.validation)
+        found.append({"group": name, "images": n, "of": len(split.validation)} if dominates else None)
+    return found

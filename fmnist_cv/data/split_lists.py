@@ -1,0 +1,159 @@
+"""Folds from a file: a CSV with the fold of each image, or nnU-Net's JSON with the names of each split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmnist_cv.data.splits import Indices
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.files import regular_file
+
+Parts = list[tuple[Indices, Indices]]  # training and validation part of each split
+
+
+def parts_of_folds(folds: Indices) -> Parts:
+    """From the fold of each image, -1 for one that all folds train on, the parts of each fold in ascending order."""
+    return [
+        (np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds[folds >= 0]).tolist()
+    ]
+
+
+def read_split_file(path: Path, names: Sequence[str] | None, n: int) -> Parts:
+    """The training and validation part of each split in a file, as sorted indices.
+
+    A CSV has the columns `name` (or `index`, counted from 0) and `fold`: the fold that holds the image out, and -1 where
+    all folds train on it. A JSON is nnU-Net's list of {"train": [names], "val": [names]}. Names may lack folder and ending
+    where that leaves them unique; images without names are named by their index.
+
+    Args:
+        path: the file; its ending decides how it is read.
+        names: of the images, or None.
+        n: number of images.
+
+    Raises:
+        UserError: it cannot be read, names an unknown image or one twice, or leaves one out.
+    """
+    read = {".csv": _read_csv, ".json": _read_json}.get(path.suffix.lower())
+    if read is None:
+        raise UserError(f"cv.splits is {path}; give a .csv with the columns name and fold, or nnU-Net's .json")
+    images = _Names(path, names, n)
+    try:
+        return read(path, images)
+    except OSError as error:
+        raise UserError(f"cv.splits: cannot read {path}: {error.strerror or error}") from None
+
+
+class _Names:
+    """Finds images by the names that a file gives them."""
+
+    def __init__(self, path: Path, names: Sequence[str] | None, n: int) -> None:
+        self.path = path
+        self.names = [str(i) for i in range(n)] if names is None else [*names]
+        self._exact = {name: i for i, name in enumerate(self.names)}
+        self._short: dict[str, set[int]] = {}
+        for i, name in enumerate(self.names if names is not None else ()):
+            whole = PurePosixPath(name)
+            for short in {str(whole.with_suffix("")), whole.name, whole.stem}:
+                self._short.setdefault(short, set()).add(i)
+
+    def find(self, given: Any, where: str) -> int:
+        """The index of an image.
+
+        Raises:
+            UserError: there is none of that name, or several.
+        """
+        name = str(given)
+        if (index := self._exact.get(name)) is not None:
+            return index
+        found = self._short.get(name, set())
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            some = " and ".join(f"'{self.names[i]}'" for i in sorted(found)[:2])
+            raise UserError(f"{self.path}: {where} names '{name}', which may be {some}; give the whole name")
+        raise UserError(
+            f"{self.path}: {where} names the image '{name}', which the data do not have; they have {len(self.names):,}, "
+            f"the first is '{self.names[0]}'"
+        )
+
+    def find_all(self, given: Iterable[Any], where: str) -> Indices:
+        """The indices of images, none of them twice, in the order given."""
+        indices = [self.find(name, where) for name in given]
+        for index, times in Counter(indices).items():
+            if times > 1:
+                raise UserError(f"{self.path}: {where} names the image '{self.names[index]}' {times} times")
+        return np.array(indices, dtype=np.int64)
+
+    def check_complete(self, indices: Indices, where: str) -> None:
+        """Refuse images that the file does not name."""
+        if len(missing := np.setdiff1d(np.arange(len(self.names)), indices)):
+            raise UserError(
+                f"{self.path}: {where} lacks {len(missing)} of {len(self.names)} images, the first is "
+                f"'{self.names[missing[0]]}'; name each image, or leave it out of the data"
+            )
+
+
+def _read_csv(path: Path, images: _Names) -> Parts:
+    try:
+        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"cv.splits: {path} is not a CSV file: {error}") from None
+    column = next((name for name in ("name", "index") if name in table), None)
+    if column is None or "fold" not in table:
+        raise UserError(f"{path} has the columns {', '.join(table)}; it needs 'name' (or 'index') and 'fold'")
+    if column == "index":
+        numbers = table["index"]
+        if len(bad := numbers[~numbers.str.fullmatch(r"\d+")]):
+            raise UserError(f"{path}: the column 'index' has '{bad.iloc[0]}', which is not a number counted from 0")
+        images = _Names(path, None, len(images.names))
+    indices = images.find_all(table[column], "the file")
+    images.check_complete(indices, "the file")
+    if len(bad := table["fold"][~table["fold"].str.fullmatch(r"-1|\d+")]):
+        raise UserError(
+            f"{path}: the column 'fold' has '{bad.iloc[0]}'; it holds the numbers of folds, or -1 where all folds train on "
+            "the image"
+        )
+    folds = np.empty(len(indices), dtype=np.int64)
+    folds[indices] = table["fold"].astype(np.int64)
+    return parts_of_folds(folds)
+
+
+def _read_json(path: Path, images: _Names) -> Parts:
+    try:
+        content = json.loads(regular_file(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"cv.splits: {path} is not a JSON file: {error}") from None
+    if not isinstance(content, list) or not all(
+        isinstance(split, dict) and all(isinstance(split.get(part), list) for part in ("train", "val"))
+        for split in content
+    ):
+        raise UserError(f'{path} is not a list of splits {{"train": [names], "val": [names]}}')
+    parts: Parts = []
+    for i, split in enumerate(content):
+        where = f"split {i}"
+        train, validation = (images.find_all(split[part], f"{part} of {where}") for part in ("train", "val"))
+        if len(both := np.intersect1d(train, validation)):
+            raise UserError(f"{path}: {where} names the image '{images.names[both[0]]}' in train and in val")
+        images.check_complete(np.concatenate([train, validation]), where)
+        parts.append((np.sort(train), np.sort(validation)))
+    _check_held_out(parts, images)
+    return parts
+
+
+def _check_held_out(parts: Parts, images: _Names) -> None:
+    """Refuse images held out more often than others: once in each repeat is a repeated cross-validation, else a mistake."""
+    times = np.zeros(len(images.names), dtype=np.int64)
+    for _, validation in parts:
+        times[validation] += 1
+    usual = np.bincount(times[times > 0]).argmax() if times.any() else 1
+    if len(odd := np.flatnonzero(times > usual)):
+        raise UserError(
+            f"{images.path}: the image '{images.names[odd[0]]}' is in val of {times[odd[0]]} splits, others in {usual}"
+        )
