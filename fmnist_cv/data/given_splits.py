@@ -65,14 +65,14 @@ def fitted_plan(images: Images, plan: SplitPlan) -> SplitPlan:
     parts = _given(images, plan)
     n_repeats = _repeats(parts)
     n_splits = len(parts) // n_repeats
-    what = given_by(plan)
     for key, value, default, found in (
         ("n_splits", plan.n_splits, SplitPlan.n_splits, n_splits),
         ("n_repeats", plan.n_repeats, SplitPlan.n_repeats, n_repeats),
     ):
         if value not in (default, found):
+            repeats = f" in each of {n_repeats} repeats" if n_repeats > 1 else ""
             raise UserError(
-                f"cv.{key} is {value}, but {what} gives {n_splits} folds, {n_repeats} times; leave cv.{key} out"
+                f"cv.{key} is {value}, but there are {n_splits} folds{repeats} given by {given_by(plan)}; leave cv.{key} out"
             )
     return replace(plan, n_splits=n_splits, n_repeats=n_repeats)
 
@@ -106,11 +106,11 @@ def _given(images: Images, plan: SplitPlan) -> Parts:
         path = user_path(str(plan.splits), "cv.splits")
         parts = read_split_file(path, images.names, len(images))
     if not parts:
-        raise UserError(f"{given_by(plan)} gives no fold that holds an image out")
+        raise UserError(f"no fold given by {given_by(plan)} holds an image out")
     for i, (train, validation) in enumerate(parts):
         if not len(train) or not len(validation):
             empty = "trains on no image" if not len(train) else "holds no image out"
-            raise UserError(f"{given_by(plan)}: fold {i} {empty}")
+            raise UserError(f"fold {i} given by {given_by(plan)} {empty}")
     return parts
 
 
@@ -179,7 +179,8 @@ def make_splitter(splitter: str | dict[str, Any], seed: int) -> Any:
     keys = {"class_path", "init_args"}
     if isinstance(splitter, dict) and (not set(splitter) <= keys or not isinstance(splitter.get("class_path"), str)):
         raise UserError(f"cv.splitter is {splitter}; it is a class path, or a mapping of class_path and init_args")
-    path, arguments = splitter, {}
+    path: Any = splitter
+    arguments: dict[str, Any] = {}
     if isinstance(splitter, dict):
         path, arguments = splitter["class_path"], splitter.get("init_args") or {}
     cls = _load(str(path))

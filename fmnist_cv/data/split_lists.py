@@ -107,7 +107,7 @@ def _read_csv(path: Path, images: _Names) -> Parts:
         raise UserError(f"cv.splits: {path} is not a CSV file: {error}") from None
     column = next((name for name in ("name", "index") if name in table), None)
     if column is None or "fold" not in table:
-        raise UserError(f"{path} has the columns {', '.join(table)}; it needs 'name' (or 'index') and 'fold'")
+        raise UserError(f"{path} has the columns {', '.join(map(str, table))}; it needs 'name' (or 'index') and 'fold'")
     if column == "index":
         numbers = table["index"]
         if len(bad := numbers[~numbers.str.fullmatch(r"\d+")]):

@@ -1,0 +1,128 @@
+"""Runs on splits that are given: they are recorded and checked, and each score says on how many images it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fmnist_cv import CrossValidationResult, cross_validate, fit
+from fmnist_cv.analysis.compared_runs import compare_runs
+from fmnist_cv.analysis.tables import summary_lines
+from fmnist_cv.data.synthetic_images import make_synthetic_images
+from fmnist_cv.errors import UserError
+
+WriteConfig = Callable[[dict[str, Any]], Path]
+
+
+@pytest.fixture
+def short(quick: dict[str, Any]) -> dict[str, Any]:
+    quick["trainer"]["max_epochs"] = 1
+    quick["cv"] = {"workers": 1}
+    quick["data"]["init_args"] |= {"n_train": 60, "n_test": 20}
+    return quick
+
+
+def of_groups(config: dict[str, Any], folder: Path, groups: np.ndarray) -> dict[str, Any]:
+    images, labels = make_synthetic_images(len(groups), 0)
+    np.savez(folder / "data.npz", images=images, labels=labels, groups=groups)
+    config["data"] = {
+        "class_path": "fmnist_cv.data.ArrayDataModule",
+        "init_args": {"path": str(folder / "data.npz"), "batch_size": 32},
+    }
+    return config
+
+
+def predicted(result: CrossValidationResult) -> np.ndarray:
+    return ~np.isnan(result.out_of_fold()[..., 0])
+
+
+def test_images_that_a_splitter_never_holds_out_have_no_prediction_and_the_scores_say_so(
+    short: dict[str, Any], write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = str(write_config(short))
+    chosen = ["--cv.splitter={class_path: sklearn.model_selection.TimeSeriesSplit, init_args: {n_splits: 3}}"]
+    assert fit.main(["--config", config, *chosen, "--run=a"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "tiny: 3 folds given by cv.splitter TimeSeriesSplit of SYNTHETIC garments" in out
+    text = "Scored on 45 of 60 training images; the other 15 are never held out and have no out-of-fold prediction."
+    assert text in out
+    folder = Path(short["log_dir"]) / "tiny"
+    assert text in (folder / "a" / "report.md").read_text()
+    a = CrossValidationResult.load(folder / "a")
+    assert a.summary["held_out"] == 45 and a.summary["out_of_fold_report"]["n"] == 45
+    assert predicted(a).tolist() == [[False] * 15 + [True] * 45]
+    assert [len(split.train) for split in a.splits] == [15, 30, 45]
+    assert a.experiment.cv.n_splits == 3  # saved with the run
+    assert fit.main(["--config", config, *chosen, "--resume=a"]) == 0
+    b = cross_validate(short, {"cv.splitter": {"class_path": "TimeSeriesSplit", "init_args": {"n_splits": 3}}}, run="b")
+    assert "All scores stand on the 45 of 60 training images that some fold holds out." in compare_runs([a, b]).remarks
+    k_fold = cross_validate(short, {"cv.n_splits": 3}, run="c")
+    assert k_fold.summary["held_out"] == 60 and not any("Scored on" in line for line in summary_lines(k_fold.summary))
+    with pytest.raises(UserError, match=r"made on different splits: .*fold 0 holds out different images .*splitter"):
+        compare_runs([a, k_fold])
+
+
+def test_a_holdout_says_on_how_many_images_it_stands(short: dict[str, Any]) -> None:
+    result = cross_validate(short, {"cv.holdout": 0.2}, run="a")
+    assert any("Scored on 12 of 60 training images" in line for line in summary_lines(result.summary))
+
+
+def test_groups_stand_in_console_and_results_and_one_that_is_most_of_a_fold_is_named(
+    short: dict[str, Any], tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = np.array(["clinic"] * 20 + [f"p{i % 20}" for i in range(40)])
+    config = of_groups(short, tmp_path, groups)
+    config["cv"]["splitter"] = {"class_path": "GroupKFold", "init_args": {"n_splits": 2}}
+    assert fit.main(["--config", str(write_config(config)), "--run=a"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "of data (60 images, 21 groups, none split; the largest has 20 images)" in out
+    assert "2 folds of 60 images, 21 groups, none split; the largest has 20 images." in out
+    result = CrossValidationResult.load(Path(short["log_dir"]) / "tiny" / "a")
+    recorded = result.summary["groups"]
+    assert recorded is not None and (recorded["n"], recorded["largest"]) == (21, 20)
+    ((fold, dominant),) = recorded["dominant"].items()
+    assert dominant == {"group": "clinic", "images": 20, "of": 30}
+    assert f"Caveat: the group 'clinic' is 20 of the 30 images that {fold} holds out" in out
+
+
+def test_one_group_a_fold_is_said_once(short: dict[str, Any], tmp_path: Path) -> None:
+    config = of_groups(short, tmp_path, np.arange(60) % 3)
+    result = cross_validate(config, {"cv.splitter": "LeaveOneGroupOut"}, run="a")
+    assert len(result.folds) == 3
+    caveats = [line for line in summary_lines(result.summary) if "group" in line and "Caveat" in line]
+    assert len(caveats) == 1 and "each fold holds out mostly one group" in caveats[0]
+
+
+def test_a_file_of_folds_is_checked_on_resume_and_decides_which_folds_there_are(
+    short: dict[str, Any], tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "folds.json"
+    parts = [([*range(20, 60)], [*range(20)]), ([*range(20), *range(40, 60)], [*range(20, 40)])]
+    file.write_text(json.dumps([{"train": a, "val": b} for a, b in parts]))
+    short["cv"]["splits"] = str(file)
+    config = str(write_config(short))
+    assert fit.main(["--config", config, "--cv.fold=2", "--run=a"]) == 2
+    assert "cv.fold is 2; this experiment has folds 0 to 1" in " ".join(capsys.readouterr().err.split())
+    assert not (Path(short["log_dir"]) / "tiny" / "a").exists()
+    for fold in (0, 1):
+        fit.main(["--config", config, f"--cv.fold={fold}", "--run=a"])
+    result = CrossValidationResult.load(Path(short["log_dir"]) / "tiny" / "a")
+    assert [split.validation.tolist() for split in result.splits] == [b for _, b in parts]
+    assert result.summary["cv"]["splits"] == str(file) and result.summary["held_out"] == 40
+    file.write_text(json.dumps([{"train": a, "val": b} for a, b in reversed(parts)]))
+    with pytest.raises(UserError, match=r"made with other folds than .*folds.json gives now: repeat 0, fold 0 differs"):
+        cross_validate(short, resume="a")
+
+
+@pytest.mark.parametrize("arguments", [["--cv.splitter=GroupKFolds"], ["--cv.splits=no.csv"], ["--cv.splitter=[1]"]])
+def test_what_cannot_split_ends_with_status_2_and_no_files(
+    arguments: list[str], short: dict[str, Any], write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fit.main(["--config", str(write_config(short)), *arguments]) == 2
+    assert "cv.split" in capsys.readouterr().err
+    assert not list(Path(short["log_dir"]).glob("*/*"))
