@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from contextlib import closing
+from dataclasses import asdict
 from typing import Any
 
 import optuna
 from rich.console import Console
 
 from fmnist_cv.config.class_paths import parameters
+from fmnist_cv.config.sections import CrossValidationSection
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.display import SearchDisplay
 from fmnist_cv.search.optuna_internals import quiet_optuna
@@ -89,8 +91,10 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
 
 def _with_new_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """The dotted keys of an older study's experiment, with the defaults of options that its classes have gained since."""
-    added = {}
+    added, of_cv = {}, asdict(CrossValidationSection())
     for key in new.keys() - old.keys():
+        if key.startswith("cv."):
+            added[key] = of_cv.get(key.removeprefix("cv."))
         owner, _, name = key.rpartition(".init_args.")
         default = parameters(str(new.get(f"{owner}.class_path"))).get(name, inspect.Parameter.empty)
         if default is not inspect.Parameter.empty:
