@@ -15,6 +15,7 @@ from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.results import write_results
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.options import as_arguments
+from fmnist_cv.config.short import write_out_config
 from fmnist_cv.data import Split
 from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob, Loaded
@@ -127,8 +128,11 @@ def as_experiment(
         return Experiment.parse([f"--config={config}", *options])
     if isinstance(config, Experiment):
         return Experiment.parse([f"--config={config.to_yaml()}", *options]) if options else config
-    text = yaml.safe_dump(plain(config))
-    return Experiment.parse([f"--config={text}", *options]) if options else Experiment.from_yaml(text)
+    content = plain(config)
+    text = yaml.safe_dump(content)
+    if options or write_out_config(content)[1]:
+        return Experiment.parse([f"--config={text}", *options])
+    return Experiment.from_yaml(text)
 
 
 def _one_worker_where_needed(experiment: Experiment, console: Console | None) -> Experiment:

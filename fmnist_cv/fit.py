@@ -32,11 +32,15 @@ def main(arguments: list[str]) -> int:
 
     # here, since the help and wrong options need neither torch nor Lightning
     from fmnist_cv.config.experiment import Experiment
+    from fmnist_cv.config.short import write_out
     from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 
     console = make_console()
     parser = make_parser()
-    options = parse(parser, _with_config_of_run(arguments), validate=False)
+    written = write_out(read_configs(_with_config_of_run(arguments)))
+    options = parse(parser, written.arguments, validate=False)
+    if written.defaults:
+        print_line(console, f"not given, so: {', '.join(written.defaults)}")
     experiment = Experiment(options, parser)
     try:
         result = cross_validate(

@@ -249,15 +249,15 @@ def put(*keys: str, value: Any) -> Change:
     return change
 
 
-def own_data(content: bytes | None) -> Change:
-    """An .npz with this content."""
+def own_data(content: bytes | None, *options: str) -> Change:
+    """An .npz with this content, and options."""
 
     def change(config: dict[str, Any], folder: Path) -> list[str]:
         if content is not None:
             (folder / "own.npz").write_bytes(content)
         path = str(folder / "own.npz")
         config["data"] = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": path}}
-        return []
+        return [*options]
 
     return change
 
@@ -338,7 +338,10 @@ USER_ERRORS: dict[str, tuple[Change, str]] = {
     "pickled_data": (own_data(arrays(images=IMAGES, labels=np.array([{}] * 40))), "own.npz"),
     "more_labels_than_images": (own_data(arrays(images=IMAGES, labels=np.arange(41) % 4)), "labels must be 40"),
     "images_of_floats": (own_data(arrays(images=IMAGES / 2, labels=LABELS)), "images must be uint8"),
-    "images_of_another_size": (own_data(arrays(images=IMAGES, labels=LABELS)), "cannot take images of shape"),
+    "images_of_another_size": (
+        own_data(arrays(images=IMAGES, labels=LABELS), "--model.in_features", "784"),
+        "cannot take images of shape",
+    ),
     "broken_test_data": (
         own_data(arrays(images=IMAGES, labels=LABELS, test_images=IMAGES / 2, test_labels=LABELS)),
         "images must be uint8",

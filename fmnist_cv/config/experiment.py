@@ -15,8 +15,9 @@ from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.jsonargparse_internals.messages import explain, known_keys, reason_of_build, unknown_key
-from fmnist_cv.config.options import experiment_parser, parse
+from fmnist_cv.config.options import experiment_parser, parse, read_configs
 from fmnist_cv.config.sections import OWN_METRICS, SECTIONS, CrossValidationSection, SelectionSection
+from fmnist_cv.config.short import write_out
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import KFoldDataModule, SplitPlan
 from fmnist_cv.errors import UserError
@@ -72,7 +73,7 @@ class Experiment:
     def parse(cls, arguments: Sequence[str]) -> Experiment:
         """Parse command-line arguments, `--config` among them, without run options."""
         parser = experiment_parser()
-        return cls(parse(parser, arguments, validate=False), parser)
+        return cls(parse(parser, write_out(read_configs(arguments)).arguments, validate=False), parser)
 
     @classmethod
     def from_yaml(cls, text: str) -> Experiment:

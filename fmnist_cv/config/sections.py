@@ -97,7 +97,7 @@ PART_KEYS = (
 TITLES = {
     "cv": "splits and folds",
     "selection": "which epoch is the best, and when to stop",
-    "model": "model: any LightningModule, by its class path",
+    "model": "model: any LightningModule or nn.Module, by its path",
     "data": "data: where the images come from",
     "trainer": "trainer: arguments of Lightning's Trainer",
 }
@@ -105,14 +105,14 @@ TITLES = {
 # What the short help shows of the parts that come from elsewhere: option, its value's name, its meaning.
 COMMON = {
     "model": {
-        "model": ("CLASS", "fmnist_cv.models.BatchNormCNN, my_module.MyNet, …"),
+        "model": ("CLASS", "fmnist_cv.models.BatchNormCNN, my_module.MyNet, torchvision.models.resnet18, …"),
         "model.ARGUMENT": (
             "VALUE",
-            "an argument of that class, e.g. --model.dropout 0.2; --model.help CLASS lists them",
+            "an argument of that class or function, e.g. --model.dropout 0.2; --model.help CLASS lists them",
         ),
     },
     "data": {
-        "data": ("CLASS", "fmnist_cv.data.FashionMNISTDataModule, …ArrayDataModule (your own .npz), …"),
+        "data": ("DATA", "photos/, manifest.csv, arrays.npz, or a class: fmnist_cv.data.FashionMNISTDataModule, …"),
         "data.ARGUMENT": (
             "VALUE",
             "an argument of that class, e.g. --data.batch_size 256; --data.help CLASS lists them",
@@ -126,6 +126,17 @@ COMMON = {
         "trainer.limit_train_batches": ("N", "batches of each epoch, for a quick trial"),
     },
 }
+
+
+# What the sections `data` and `model` take in place of class_path and init_args.
+DATA_WAYS = (
+    "give a folder with one folder of images per class, a .csv, .tsv or .parquet file that lists images, an .npz file of "
+    "arrays, or the path of a data module class, e.g. fmnist_cv.data.FashionMNISTDataModule"
+)
+MODEL_WAYS = (
+    "give the path of a LightningModule or nn.Module class, or of a function that returns a network, e.g. "
+    "torchvision.models.resnet18"
+)
 
 
 @dataclass

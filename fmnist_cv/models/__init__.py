@@ -3,6 +3,7 @@
 from fmnist_cv.models.classifier import ImageClassifier
 from fmnist_cv.models.convolutional import BatchNormCNN, ConvBlock, ConvolutionalNetwork, LeNet5
 from fmnist_cv.models.dense import DenseNetwork, LinearClassifier, LogSoftmaxANN
+from fmnist_cv.models.wrapped import WrappedNetwork
 
 __all__ = [
     "BatchNormCNN",
@@ -13,4 +14,5 @@ __all__ = [
     "LeNet5",
     "LinearClassifier",
     "LogSoftmaxANN",
+    "WrappedNetwork",
 ]

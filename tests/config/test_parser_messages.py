@@ -18,6 +18,7 @@ from fmnist_cv.config.class_paths import parameters
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.jsonargparse_internals.messages import reason_of_build
 from fmnist_cv.config.options import make_parser, parse
+from fmnist_cv.config.sections import MODEL_WAYS
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.search import settings
 from fmnist_cv.search.search import Search
@@ -88,7 +89,7 @@ def refusal(parser: ArgumentParser, *arguments: str) -> str:
             "--data=fmnist_cv.data.ArrayDataModule --data.images=abc",
             "data.init_args.images is 'abc', but must be null; arrays are given from Python only",
         ),
-        ("--model=3", f"model is '3', but must be a LightningModule; {OF_A_CLASS}"),
+        ("--model=3", f"model is '3', but must be a LightningModule; {MODEL_WAYS}"),
         (
             "--model=BatchNormCN",
             "model is 'BatchNormCN', but must be a LightningModule; did you mean 'fmnist_cv.BatchNormCNN'?",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fmnist_cv.config.class_paths import imported_subclasses, load_class, public_path, type_of
 from fmnist_cv.config.jsonargparse_internals.lines import Line
+from fmnist_cv.config.sections import DATA_WAYS, MODEL_WAYS
 from fmnist_cv.utils.paths import shortened
 
 ARRAYS = ("ndarray", "Tensor")  # given from Python only
@@ -37,8 +38,11 @@ def misfit(lines: Sequence[Line]) -> str | None:
     elif any(ast.unparse(node).rpartition(".")[2] == "ndarray" for node in types):
         tip = "; arrays are given from Python only"
     elif bases:
+        ways = {"data": DATA_WAYS, "model": MODEL_WAYS}
         tip = _nearest_class(given, bases) or (
-            "; a class is written as its path, e.g. my_module.MyClass, or as class_path and init_args"
+            f"; {ways[key]}"
+            if key in ways
+            else "; a class is written as its path, e.g. my_module.MyClass, or as class_path and init_args"
         )
     return f"{key} is {given}, but must be {either(words)}{tip}"
 

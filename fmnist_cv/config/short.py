@@ -1,0 +1,300 @@
+"""Short ways to name data and network: a path, or any class or function that makes a network, written out in full."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import lightning as L
+import yaml
+from torch import nn
+
+from fmnist_cv.config.class_paths import load_class, parameters
+from fmnist_cv.config.sections import DATA_WAYS, MODEL_WAYS
+from fmnist_cv.config.yaml_files import load_yaml
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.paths import user_path
+
+EPOCHS = 20  # where neither epochs, steps nor a time are given
+WRAPPED = "fmnist_cv.models.WrappedNetwork"
+FOLDER, ARRAYS = ("fmnist_cv.data.ImageFolderDataModule", "root"), ("fmnist_cv.data.ArrayDataModule", "path")
+MANIFEST = ("fmnist_cv.data.ManifestDataModule", "path")
+SOURCES = {".csv": MANIFEST, ".tsv": MANIFEST, ".parquet": MANIFEST, ".npz": ARRAYS}
+_SECTION_FILES = (".yaml", ".yml", ".json")  # from which the parser reads a section
+
+
+@dataclass
+class WrittenOut:
+    """Arguments in which nothing is short.
+
+    Attributes:
+        arguments: of the command line.
+        defaults: what was chosen for settings that are not given, in words.
+    """
+
+    arguments: list[str]
+    defaults: list[str] = field(default_factory=list)
+
+
+def write_out(arguments: Sequence[str]) -> WrittenOut:
+    """Write the short forms in arguments out; without any, they stay as they are.
+
+    A path as `data` becomes the data module that reads it; a class or function that makes a network becomes a
+    `WrappedNetwork`, and options of the section `model` that this does not have become arguments of the network. Name and
+    number of epochs then have defaults.
+
+    Args:
+        arguments: the command line's, with the configs' texts, see `options.read_configs`.
+
+    Raises:
+        UserError: the data or the network is nothing that can be used.
+    """
+    options = _Options()
+    for argument in _pairs(arguments):
+        options.take(argument)
+    return options.written_out() if options.is_changed else WrittenOut([*arguments])
+
+
+def write_out_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """A config's content with its sections `data` and `model` written out, and whether one of them was short.
+
+    Raises:
+        UserError: as `write_out`.
+    """
+    written = dict(config)
+    if (data := _full_data(config.get("data"))) is not None:
+        written["data"] = data
+    if (model := _full_model(config.get("model"))) is not None:
+        written["model"] = model
+    return written, data is not None or model is not None
+
+
+def _pairs(arguments: Sequence[str]) -> list[list[str]]:
+    """Each option with its value: ["--key=value"], ["--key", "value"] or ["--flag"]."""
+    pairs: list[list[str]] = []
+    for argument in arguments:
+        is_value = not argument.startswith("--") and pairs and len(pairs[-1]) == 1 and "=" not in pairs[-1][0]
+        if is_value:
+            pairs[-1].append(argument)
+        else:
+            pairs.append([argument])
+    return pairs
+
+
+class _Options:
+    """Options as they come, and what they set so far."""
+
+    def __init__(self) -> None:
+        self.is_short = self._has_network_options = self._has_optimizer = False
+        self._written: list[str] = []
+        self._given: dict[str, Any] = {}  # by dotted keys
+        self._class, self._network = "", dict[str, Any]()  # of the section `model`, and arguments of the network in it
+
+    @property
+    def is_changed(self) -> bool:
+        return self.is_short or self._has_network_options
+
+    def take(self, pair: list[str]) -> None:
+        """Take the next option with its value."""
+        option, joined, value = pair[0].partition("=")
+        value = value if joined else "".join(pair[1:])
+        key = option.removeprefix("--")
+        self._has_optimizer |= key.startswith(("model.optimizer", "model.init_args.optimizer"))
+        if key == "config":
+            self._take_config(value, pair)
+        elif key in ("data", "model"):
+            self._take_section(key, _value(value) if value.startswith("{") else value, pair)
+        elif self._class == WRAPPED and (name := _network_argument(key)) is not None:
+            self._has_network_options = True
+            self._network |= {name: _value(value)} if name else _value(value)
+        else:
+            self._given[key] = value
+            self._written += pair
+
+    def _take_config(self, text: str, pair: list[str]) -> None:
+        try:
+            content = load_yaml(text)
+        except (UserError, yaml.YAMLError):  # which the parser reports
+            content = None
+        if not isinstance(content, dict):
+            self._written += pair
+            return
+        written, is_short = write_out_config(content)
+        self.is_short |= is_short
+        for section, values in written.items():
+            self._given |= {f"{section}.{k}": v for k, v in values.items()} if isinstance(values, dict) else {}
+            self._given[section] = values
+        if "model" in written:
+            self._note_model(written["model"])
+        self._written += [f"--config={yaml.safe_dump(written)}\n"] if is_short else pair
+
+    def _take_section(self, section: str, value: Any, pair: list[str]) -> None:
+        full = _full_data(value) if section == "data" else _full_model(value)
+        self._given[section] = value if full is None else full
+        if section == "model":
+            self._note_model(self._given[section])
+        if full is None:
+            self._written += pair
+        else:
+            self.is_short = True
+            self._written.append(f"--{section}={full['class_path']}")
+            self._written += [
+                f"--{section}.{key}={item if isinstance(item, str) else json.dumps(item)}"
+                for key, item in full["init_args"].items()
+            ]
+
+    def _note_model(self, model: Any) -> None:
+        init_args = (model.get("init_args") or {}) if isinstance(model, dict) else {}
+        self._class = str(model.get("class_path")) if isinstance(model, dict) else str(model)
+        self._network = dict(init_args.get("arguments") or {}) if self._class == WRAPPED else {}
+        self._has_optimizer |= "optimizer" in init_args
+
+    def written_out(self) -> WrittenOut:
+        """All options, and defaults for what is not given."""
+        written, defaults = [*self._written], []
+        if self._has_network_options:
+            written.append(f"--model.arguments={json.dumps(self._network)}")
+        if not self.is_short:
+            return WrittenOut(written)
+        if self._given.get("name") is None:
+            name = "-".join(_label(self._given[part]) for part in ("data", "model") if self._given.get(part))
+            written.append(f"--name={name}")
+            defaults.append(f"name {name}")
+        if not self._has_optimizer and "optimizer" in parameters(self._class):
+            defaults.append("Adam with learning rate 0.001")
+        if all(self._given.get(f"trainer.{key}") is None for key in ("max_epochs", "max_steps", "max_time")):
+            written.append(f"--trainer.max_epochs={EPOCHS}")
+            defaults.append(f"{EPOCHS} epochs")
+        return WrittenOut(written, defaults)
+
+
+def _network_argument(key: str) -> str | None:
+    """The network's argument that an option of a `WrappedNetwork` sets, "" for all of them, None for another option."""
+    section, *names = (name for name in key.split(".") if name != "init_args")
+    if section != "model" or not names:
+        return None
+    if names[0] == "arguments":
+        return names[1] if len(names) == 2 else "" if len(names) == 1 else None
+    own = {*parameters(WRAPPED)} - {"kwargs"} | {"help", "class_path"}
+    return names[0] if len(names) == 1 and names[0] not in own else None
+
+
+def _value(text: str) -> Any:
+    """An argument of a network as YAML reads it."""
+    try:
+        value = load_yaml(text)
+        json.dumps(value)
+    except (TypeError, UserError, yaml.YAMLError):  # the parser reports it
+        return text
+    return value
+
+
+# -- data -------------------------------------------------------------------------------------------------------
+
+
+def _full_data(given: Any) -> dict[str, Any] | None:
+    """The section `data` of a path, or of a mapping with a path and no class; None where it is written out already."""
+    if isinstance(given, str):
+        source = _source(given)
+        return None if source is None else {"class_path": source[0], "init_args": {source[1]: given}}
+    if not isinstance(given, dict) or "class_path" in given or not isinstance(path := given.get("path"), str):
+        return None
+    if (source := _source(path)) is None:
+        raise UserError(f"data.path is '{path}', which cannot be used; {DATA_WAYS}")
+    rest = {key: value for key, value in given.items() if key != "path"}
+    return {"class_path": source[0], "init_args": {source[1]: path, **rest}}
+
+
+def _source(given: str) -> tuple[str, str] | None:
+    """The data module for a path and its argument; None for what is no path.
+
+    Raises:
+        UserError: a path of nothing that can be read.
+    """
+    ending = Path(given).suffix.lower()
+    if not given or "\n" in given or given.startswith("{") or ending in _SECTION_FILES:
+        return None
+    if ending in SOURCES:
+        return SOURCES[ending]
+    if not re.search(r"[/\\]|^[.~]", given) and "." in given and not Path(given).exists():
+        return None  # the path of a class
+    path = user_path(given, "data")
+    if path.is_dir():
+        return FOLDER
+    if path.is_file():
+        raise UserError(f"data is '{given}', a file that is none of {', '.join(SOURCES)}; {DATA_WAYS}")
+    if not path.exists() and re.search(r"[/\\]|^[.~]", given):
+        raise UserError(f"data is '{given}', but there is no such folder or file; {DATA_WAYS}")
+    return None
+
+
+# -- network ----------------------------------------------------------------------------------------------------
+
+
+def _full_model(given: Any) -> dict[str, Any] | None:
+    """The section `model` of a class or function that makes a network; None for a LightningModule or what is unknown."""
+    path: str
+    init_args: Any = {}
+    if isinstance(given, str):
+        path = given
+    elif isinstance(given, dict) and isinstance(given.get("class_path"), str):
+        path, init_args = given["class_path"], given.get("init_args") or {}
+    else:
+        return None
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", path) or not isinstance(init_args, dict):
+        return None
+    if not makes_network(path):
+        return None
+    own = {*parameters(WRAPPED)} - {"kwargs"}
+    arguments = {key: value for key, value in init_args.items() if key not in own}
+    rest = {key: value for key, value in init_args.items() if key in own}
+    return {
+        "class_path": WRAPPED,
+        "init_args": {"network": path, **({"arguments": arguments} if arguments else {}), **rest},
+    }
+
+
+def makes_network(path: str) -> bool:
+    """Whether a dotted path names a class or function that makes a network and is not a LightningModule's.
+
+    Raises:
+        UserError: it names something that makes none.
+    """
+    try:
+        found = load_class(path)
+    except Exception:  # the parser says what is wrong, with suggestions
+        return False
+    if isinstance(found, type):
+        if issubclass(found, L.LightningModule):
+            return False
+        if issubclass(found, nn.Module):
+            return True
+        raise UserError(f"model is '{path}', a class that is no nn.Module; {MODEL_WAYS}")
+    if inspect.ismodule(found) or not callable(found):
+        kind = "a module" if inspect.ismodule(found) else f"an object of type {type(found).__name__}"
+        raise UserError(f"model is '{path}', {kind}; {MODEL_WAYS}")
+    try:
+        returned = get_type_hints(found).get("return")
+    except Exception:  # names that only a type checker resolves
+        returned = None
+    if isinstance(returned, type) and not issubclass(returned, nn.Module):
+        raise UserError(f"model is '{path}', a function that returns {returned.__name__}; {MODEL_WAYS}")
+    return not (isinstance(returned, type) and issubclass(returned, L.LightningModule))
+
+
+# -- names ------------------------------------------------------------------------------------------------------
+
+
+def _label(section: Any) -> str:
+    """What a section's part is called in the name of the experiment."""
+    if isinstance(section, dict):
+        init_args = section.get("init_args") or {}
+        section = init_args.get("root") or init_args.get("path") or init_args.get("network") or section["class_path"]
+    is_path = Path(section).suffix.lower() in SOURCES or re.search(r"[/\\]", section) or Path(section).is_dir()
+    last = Path(section).resolve().stem if is_path else str(section).rpartition(".")[2].removesuffix("DataModule")
+    return re.sub(r"[^\w.+-]", "_", last).lstrip(".+-") or "data"
