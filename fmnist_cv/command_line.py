@@ -29,6 +29,7 @@ COMMANDS = {
     "compare": "compare finished runs: is the difference real?",
     "report": "build a finished run's HTML report again",
     "export": "write a finished run's networks as ONNX or safetensors",
+    "cache": "list or clear the cache of decoded images",
 }
 
 DESCRIPTION = """

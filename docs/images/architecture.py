@@ -13,7 +13,7 @@ from pathlib import Path
 # From top to bottom: the rows of the drawing, each part as (name, what it does). Within a row, a part may import from those
 # to its right.
 ROWS: list[list[tuple[str, str]]] = [
-    [("commands", "fit · tune · evaluate · predict · compare · report · export")],
+    [("commands", "fit · tune · evaluate · predict · compare · report · export · cache")],
     [
         ("search", "studies, trials, pruning, winner, nested estimate"),
         ("reporting", "report.html, label issues, TensorBoard on request"),

@@ -21,6 +21,7 @@ COMMANDS = (
     "compare",
     "report",
     "export",
+    "cache",
     "command_line",
     "completion",
     "__main__",

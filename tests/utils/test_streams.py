@@ -19,7 +19,7 @@ from fmnist_cv.command_line import OK
 from fmnist_cv.utils.streams import lasting_output
 from fmnist_cv.utils.user_text import make_console
 
-COMMANDS = ("fit", "tune", "predict", "evaluate", "export", "compare", "report")
+COMMANDS = ("fit", "tune", "predict", "evaluate", "export", "compare", "report", "cache")
 
 
 def without_reader() -> int:
