@@ -1,4 +1,4 @@
-"""The pixels of many image files, decoded once into the cache and from then on mapped from there."""
+"""The pixels of many image files, or of other pictures, decoded once into the cache and from then on mapped from there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,13 +64,13 @@ class ImageFile(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DecodedFiles:
-    """What is left of a list of files.
+class Decoded:
+    """What the cache has of a list of pictures.
 
     Attributes:
         pixels: uint8 (n, channels, height, width), mapped from a file: those that could be decoded, in order.
         digest: of the pixels.
-        broken: the reason for each file that could not be decoded, by its place in the list.
+        broken: the reason for each picture that could not be decoded, by its place in the list.
     """
 
     pixels: np.ndarray
@@ -78,44 +78,67 @@ class DecodedFiles:
     broken: dict[int, str]
 
 
-def decoded_files(files: Sequence[ImageFile], source: str, decoding: Decoding) -> DecodedFiles:
-    """The files' pixels from the cache; they are decoded by all cores if they are not in it.
-
-    Several processes may call it at once: one decodes, and the others wait for it.
+def decoded_files(files: Sequence[ImageFile], source: str, decoding: Decoding) -> Decoded:
+    """The files' pixels from the cache, see `decoded_once`.
 
     Args:
         files: in the order in which they are stored.
         source: the data set's folder or file, which tells equal names in two places apart.
         decoding: how they are decoded.
+    """
+    states = [(file.name, file.size, file.mtime_ns) for file in files]
+    settings = {"image_size": decoding.size, "resize": decoding.resize, "channels": decoding.channels}
+    names = [file.name for file in files]
+    return decoded_once(names, lambda place: decoding(files[place].path), source, settings, states)
+
+
+def decoded_once(
+    names: Sequence[str],
+    decode: Callable[[int], np.ndarray],
+    source: str,
+    settings: dict[str, Any],
+    state: object,
+    threads: int | None = None,
+) -> Decoded:
+    """Pictures' pixels from the cache; they are decoded if they are not in it.
+
+    Several processes may call it at once: one decodes, and the others wait for it.
+
+    Args:
+        names: what the pictures are called in messages, in the order in which they are stored.
+        decode: makes uint8 (channels, height, width) of the picture at a place in the list; raises UnreadableImage where
+            that cannot be done.
+        source: what the pictures are called together.
+        settings: `image_size`, `resize` and `channels`, of which the pixels depend and which are listed.
+        state: everything else that the pixels depend on, as numbers and strings in tuples and lists.
+        threads: how many pictures are decoded at a time; by default as many as there are cores.
 
     Raises:
         CannotWrite: the disk is full, or the cache cannot be written; nothing is left behind.
-        UserError: no file can be decoded, or they have different sizes and none is set.
+        UserError: no picture can be decoded, or they have different sizes and none is set.
     """
-    settings = {"image_size": decoding.size, "resize": decoding.resize, "channels": decoding.channels}
-    states = [(file.name, file.size, file.mtime_ns) for file in files]
-    key = hashlib.blake2b(repr((FORMAT, source, settings, states)).encode("utf-8", "surrogatepass"), digest_size=16)
+    key = hashlib.blake2b(repr((FORMAT, source, settings, state)).encode("utf-8", "surrogatepass"), digest_size=16)
     entry = cache_folder() / key.hexdigest()
-    if (found := _opened(entry, files, decoding)) is not None:
+    if (found := _opened(entry, decode)) is not None:
         return found
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with _alone(entry.with_name(entry.name + LOCK), source):
-            found = _opened(entry, files, decoding)  # another process may have made it meanwhile
+            found = _opened(entry, decode)  # another process may have made it meanwhile
             if found is None:
-                _make(entry, files, source, decoding, settings)
-                found = _opened(entry, files, decoding)
+                with _new_entry(entry) as (file, facts):
+                    facts |= {"source": source, "settings": settings}
+                    facts |= _decode(file, names, decode, source, threads or cpu_cores())
+                found = _opened(entry, decode)
     except OSError as error:
         raise cannot_write(error, entry.parent) from None
     if found is None:
-        raise UserError(
-            f"files of {source} changed while they were decoded; start again when they do not change any more"
-        )
+        raise UserError(f"{source} changed while it was decoded; start again when it does not change any more")
     return found
 
 
-def _opened(entry: Path, files: Sequence[ImageFile], decoding: Decoding) -> DecodedFiles | None:
-    """An entry's images; None where there is none, or where a file that was broken can be decoded now."""
+def _opened(entry: Path, decode: Callable[[int], np.ndarray]) -> Decoded | None:
+    """An entry's images; None where there is none, or where a picture that was broken can be decoded now."""
     facts = read_facts(entry)
     if facts is None:
         return None
@@ -123,7 +146,7 @@ def _opened(entry: Path, files: Sequence[ImageFile], decoding: Decoding) -> Deco
     with pixel_limit(MAX_PIXELS):
         for place in broken:
             with suppress(UnreadableImage):
-                decoding(files[place].path)
+                decode(place)
                 return None
     with suppress(OSError):
         os.utime(entry / FACTS)  # the time of the last use
@@ -135,7 +158,7 @@ def _opened(entry: Path, files: Sequence[ImageFile], decoding: Decoding) -> Deco
         if error.errno != errno.ENOMEM:
             raise
         pixels = np.memmap(path, np.uint8, "r", shape=shape)  # a private mapping counts as memory, and it is larger
-    return DecodedFiles(pixels, facts["digest"], broken)
+    return Decoded(pixels, facts["digest"], broken)
 
 
 @contextmanager
@@ -153,25 +176,24 @@ def _alone(path: Path, source: str) -> Iterator[None]:
         lock.release()
 
 
-def _make(entry: Path, files: Sequence[ImageFile], source: str, decoding: Decoding, settings: dict[str, Any]) -> None:
-    """Decode the files into a new entry."""
+@contextmanager
+def _new_entry(entry: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
+    """Within it, a file for the pixels and a mapping for the facts; an entry is made of them at its end, or none."""
     part = entry.with_name(entry.name + UNFINISHED)
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     part.mkdir()
+    facts: dict[str, Any] = {
+        "format": FORMAT,
+        "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
     try:
         with (part / PIXELS).open("wb") as file:
-            facts = _decode(file, files, source, decoding)
+            yield file, facts
             _to_disk(file)
-        facts |= {
-            "format": FORMAT,
-            "source": source,
-            "settings": settings,
-            "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
         with (part / FACTS).open("wb") as file:
             file.write(json.dumps(facts).encode())
             _to_disk(file)
-        shutil.rmtree(entry, ignore_errors=True)  # damaged, or of files that were broken
+        shutil.rmtree(entry, ignore_errors=True)  # damaged, or of pictures that were broken
         os.replace(part, entry)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -183,8 +205,10 @@ def _to_disk(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def _decode(file: BinaryIO, files: Sequence[ImageFile], source: str, decoding: Decoding) -> dict[str, Any]:
-    """Write all images one after the other; returns shape, digest and broken files."""
+def _decode(
+    file: BinaryIO, names: Sequence[str], decode: Callable[[int], np.ndarray], source: str, threads: int
+) -> dict[str, Any]:
+    """Write all images one after the other; returns shape, digest and broken ones."""
     shape: tuple[int, ...] | None = None
     first, broken = "", dict[int, str]()
     digest = hashlib.blake2b(digest_size=16)
@@ -192,27 +216,27 @@ def _decode(file: BinaryIO, files: Sequence[ImageFile], source: str, decoding: D
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         pixel_limit(MAX_PIXELS),
-        decoded([f.path for f in files], decoding, cpu_cores()) as results,
+        decoded(len(names), decode, threads) as results,
         Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        for place, result in enumerate(progress.track(results, len(files), description="decoding")):
+        for place, result in enumerate(progress.track(results, len(names), description="decoding")):
             if isinstance(result, UnreadableImage):
                 broken[place] = str(result)
                 continue
             if shape is None:
-                shape, first = result.shape, files[place].name
-                _tell_size(len(files) * result.nbytes, len(files), source, result.shape, console)
+                shape, first = result.shape, names[place]
+                _tell_size(len(names) * result.nbytes, len(names), source, result.shape, console)
             elif result.shape != shape:
                 raise UserError(
                     f"the images of {source} have different sizes: {first} is {shape[1]} pixels high and {shape[2]} wide, "
-                    f"{files[place].name} {result.shape[1]} and {result.shape[2]}; set data.image_size, such as 96"
+                    f"{names[place]} {result.shape[1]} and {result.shape[2]}; set data.image_size, such as 96"
                 )
             content = result.tobytes()
             digest.update(content)
             file.write(content)
     if shape is None:
-        raise UserError(f"none of the {len(files):,} images of {source} can be decoded: {next(iter(broken.values()))}")
-    n = len(files) - len(broken)
+        raise UserError(f"none of the {len(names):,} images of {source} can be decoded: {next(iter(broken.values()))}")
+    n = len(names) - len(broken)
     return {"shape": [n, *shape], "digest": digest.hexdigest(), "broken": broken}
 
 

@@ -1,4 +1,4 @@
-"""Image files to uint8 pixels of one size: one file, or many by several threads, in order."""
+"""Image files to uint8 pixels of one size: one file, or many pictures by several threads, in order."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from fmnist_cv.errors import UserError
 
 Resize = Literal["squeeze", "crop", "pad"]
 
-_AT_ONCE = 32  # files per task of a thread
-_BILINEAR = Image.Resampling.BILINEAR  # which averages over all pixels that fall together
+_AT_ONCE = 32  # pictures per task of a thread
+_BILINEAR = Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True)
@@ -68,48 +68,52 @@ class Decoding:
             UnreadableImage: it holds no image that can be decoded; the message names it and the reason.
         """
         # twice the size at least: what a JPEG loses when it is decoded smaller does not survive the resizing either
-        photo = self._resized(read_photo(Path(path), None if self.size is None else 2 * max(self.size)))
+        photo = read_photo(Path(path), None if self.size is None else 2 * max(self.size))
+        if self.size is not None:
+            photo = resized(photo, self.size, self.resize)
         if self.channels == 1:
             return np.asarray(photo.convert("L"))[None]
         return np.ascontiguousarray(np.asarray(photo).transpose(2, 0, 1))
 
-    def _resized(self, photo: Image.Image) -> Image.Image:
-        if self.size is None or photo.size == self.size[::-1]:
-            return photo
-        height, width = self.size
-        if self.resize == "squeeze":
-            return photo.resize((width, height), _BILINEAR)
-        if self.resize == "crop":
-            return ImageOps.fit(photo, (width, height), _BILINEAR)
-        scale = min(width / photo.width, height / photo.height)
-        inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
-        padded = Image.new("RGB", (width, height))
-        padded.paste(photo.resize(inner, _BILINEAR), ((width - inner[0]) // 2, (height - inner[1]) // 2))
-        return padded
+
+def resized(photo: Image.Image, size: tuple[int, int], how: Resize) -> Image.Image:
+    """A photo at this size (height, width), see `Decoding`; averaged over the pixels that fall together."""
+    height, width = size
+    if photo.size == (width, height):
+        return photo
+    if how == "squeeze":
+        return photo.resize((width, height), _BILINEAR)
+    if how == "crop":
+        return ImageOps.fit(photo, (width, height), _BILINEAR)
+    scale = min(width / photo.width, height / photo.height)
+    inner = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    padded = Image.new(photo.mode, (width, height))
+    padded.paste(photo.resize(inner, _BILINEAR), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return padded
 
 
 Result = np.ndarray | UnreadableImage
 
 
 @contextmanager
-def decoded(paths: Sequence[str], decoding: Callable[[str], np.ndarray], threads: int) -> Iterator[Iterator[Result]]:
-    """Decode files in several threads: within the context, an iterator over their pixels, in order.
+def decoded(n: int, decode: Callable[[int], np.ndarray], threads: int) -> Iterator[Iterator[Result]]:
+    """Decode pictures in several threads: within the context, an iterator over their pixels, in order.
 
     Threads, since Pillow decodes and resizes without holding Python's lock, and since processes would import the user's
     script again.
 
     Args:
-        paths: the files.
-        decoding: decodes one.
-        threads: how many files are decoded at a time.
+        n: how many there are.
+        decode: decodes one, by its place.
+        threads: how many are decoded at a time.
     """
 
     def some(start: int) -> list[Result]:
-        return [_try(decoding, path) for path in paths[start : start + _AT_ONCE]]
+        return [_try(decode, place) for place in range(start, min(start + _AT_ONCE, n))]
 
     def results() -> Iterator[Result]:
         waiting: deque[Future[list[Result]]] = deque()
-        for start in range(0, len(paths), _AT_ONCE):
+        for start in range(0, n, _AT_ONCE):
             waiting.append(pool.submit(some, start))
             if len(waiting) > 2 * threads:  # not all at once: decoded images wait in memory
                 yield from waiting.popleft().result()
@@ -123,8 +127,8 @@ def decoded(paths: Sequence[str], decoding: Callable[[str], np.ndarray], threads
         pool.shutdown(cancel_futures=True)
 
 
-def _try(decoding: Callable[[str], np.ndarray], path: str) -> Result:
+def _try(decode: Callable[[int], np.ndarray], place: int) -> Result:
     try:
-        return decoding(path)
+        return decode(place)
     except UnreadableImage as error:
         return error

@@ -18,7 +18,7 @@ from PIL import Image
 
 from fmnist_cv.data import cache, decoded_files as decoded_files_module
 from fmnist_cv.data.cache import clear, entries
-from fmnist_cv.data.decoded_files import DecodedFiles, ImageFile, decoded_files
+from fmnist_cv.data.decoded_files import Decoded, ImageFile, decoded_files
 from fmnist_cv.data.decoding import Decoding
 from fmnist_cv.errors import CannotWrite, UserError
 
@@ -41,7 +41,7 @@ def files_of(paths: list[Path]) -> list[ImageFile]:
     return [ImageFile.found(path.name, str(path)) for path in paths]
 
 
-def decode(paths: list[Path], decoding: Decoding | None = None, source: str = "here") -> DecodedFiles:
+def decode(paths: list[Path], decoding: Decoding | None = None, source: str = "here") -> Decoded:
     return decoded_files(files_of(paths), source, decoding or Decoding())
 
 
@@ -230,7 +230,7 @@ def test_one_decodes_and_the_others_wait(paths: list[Path], capsys: pytest.Captu
             return super().__call__(path)
 
     Counting.n = 0
-    found: list[DecodedFiles] = []
+    found: list[Decoded] = []
     first = threading.Thread(target=lambda: found.append(decode(paths, Slow())))
     first.start()
     begun.wait(10)

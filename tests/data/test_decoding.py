@@ -129,22 +129,22 @@ def test_many_files_come_in_order_from_several_threads() -> None:
     threads = set()
     both = threading.Barrier(2)
 
-    def decode(path: str) -> np.ndarray:
-        if path in ("0", "40"):
+    def decode(place: int) -> np.ndarray:
+        if place in (0, 40):
             both.wait(10)  # neither ends before the other has begun
         threads.add(threading.current_thread().name)
-        if path == "7":
+        if place == 7:
             raise UnreadableImage("broken")
-        return np.full(1, int(path))
+        return np.full(1, place)
 
-    with decoded([str(i) for i in range(300)], decode, 2) as results:
+    with decoded(300, decode, 2) as results:
         found = [-1 if isinstance(result, UnreadableImage) else int(result[0]) for result in results]
     assert found == [*range(7), -1, *range(8, 300)] and len(threads) == 2
 
 
 def test_a_program_error_ends_the_decoding() -> None:
-    def decode(path: str) -> np.ndarray:
+    def decode(place: int) -> np.ndarray:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), decoded(["a"] * 100, decode, 2) as results:
+    with pytest.raises(ZeroDivisionError), decoded(100, decode, 2) as results:
         list(results)
