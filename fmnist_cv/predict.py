@@ -40,7 +40,8 @@ many of the folds agree. Files that cannot be read are reported and skipped; the
 
 EPILOG = """
 preprocessing:
-  auto           an image of exactly the models' size is used as it is: for 28x28, a light garment on black. Any other is
+  auto           where the run was trained on image files, as these were: decoded and resized in the same way. Otherwise,
+                 an image of exactly the models' size is used as it is: for 28x28, a light garment on black. Any other is
                  treated as a photo of a garment on a plain background, as by fashion-mnist; for models that take
                  another size or colours it is resized
   fashion-mnist  as Fashion-MNIST was made: trimmed, longest side 28 pixels, sharpened, centred, negated, grey

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from fmnist_cv.data.images import Images
-from fmnist_cv.data.photos import UnreadableImage, as_rgb
+from fmnist_cv.data.photos import UnreadableImage, as_rgb, read_photo
 from fmnist_cv.errors import UserError
 
 ResizeName = Literal["squeeze", "crop", "pad"]
@@ -63,6 +64,15 @@ class PictureFormat:
             image = _resized(image, (width, height), self.resize)
         pixels = np.asarray(image)
         return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+    def decoder(self, channels: int) -> Callable[[str | Path], np.ndarray]:
+        """What makes pixels of an image file as of pictures that were stored: uint8 (channels, height, width).
+
+        Args:
+            channels: of the stored pictures.
+        """
+        form = replace(self, channels=channels)
+        return lambda path: np.ascontiguousarray(form.pixels(read_photo(Path(path))).transpose(2, 0, 1))
 
 
 def _is_grey(picture: Any) -> bool:

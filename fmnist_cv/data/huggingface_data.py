@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,13 @@ class HuggingFaceDataModule(KFoldDataModule):
     def data_name(self) -> str:
         """The data set's own name, without its user or folder."""
         return Path(self.path).stem
+
+    @property
+    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
+        """Decodes an image file as the data set's pictures are, where these are resized; see `KFoldDataModule.decode`."""
+        if self.form.image_size is None:
+            return None
+        return self.form.decoder((self.stored_shape or self.train_images.shape)[0])
 
     def load(self, train: bool) -> Images | None:
         """Read one part and decode its pictures.

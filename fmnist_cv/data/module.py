@@ -95,6 +95,7 @@ class KFoldDataModule(L.LightningDataModule):
         self._seed = derive_seed(seed, repeat, fold)
         self._split: Split | None = None
         self.scaling: Scaling | None = None
+        self.stored_shape: tuple[int, ...] | None = None  # (channels, height, width) according to a checkpoint
         self._device: torch.device | None = None  # a CUDA device, to which batches are copied
 
     # -- to be overridden -----------------------------------------------------------------------------------
@@ -254,7 +255,8 @@ class KFoldDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the scaling from a checkpoint."""
+        """Take the scaling, and the shape of the images, from a checkpoint."""
+        self.stored_shape = tuple(state_dict["image_shape"])
         if state_dict["scaling"] is not None:
             self.scaling = Scaling.from_state_dict(state_dict["scaling"])
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from fmnist_cv.data.decoded_items import PictureFormat, ResizeName, decoded_images
 from fmnist_cv.data.images import Images
@@ -71,6 +73,13 @@ class TorchvisionDataModule(KFoldDataModule):
     def data_name(self) -> str:
         """The name of the data set's class."""
         return self.dataset.rpartition(".")[2]
+
+    @property
+    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
+        """Decodes an image file as the data set's pictures are, where these are resized; see `KFoldDataModule.decode`."""
+        if self.form.image_size is None:
+            return None
+        return self.form.decoder((self.stored_shape or self.train_images.shape)[0])
 
     def load(self, train: bool) -> Images | None:
         """Decode the pictures of one part.

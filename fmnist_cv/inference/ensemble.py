@@ -118,6 +118,8 @@ class Ensemble:
         precision_name: the Trainer's name for it.
         batch_size: images per forward pass.
         dtype: of the pixels they take.
+        decode: makes such pixels, uint8 (channels, height, width), of an image file as training did; None where the training
+            images were no files.
     """
 
     networks: tuple[TrainedNetwork, ...]
@@ -128,6 +130,7 @@ class Ensemble:
     precision_name: str = "32-true"
     batch_size: int = 1000
     dtype: torch.dtype = torch.uint8
+    decode: Callable[[str | Path], np.ndarray] | None = None
 
     def predict(self, images: np.ndarray | Tensor | Images, console: Console | None = None) -> Predictions:
         """Classify images: (n, h, w), (n, c, h, w) or (n, h, w, c), of the training images' size, pixels and preprocessing.
@@ -210,6 +213,7 @@ def load_ensemble(
         precision_name,
         parts.data.eval_batch_size,
         dtype_of(state),
+        parts.data.decode,
     )
 
 

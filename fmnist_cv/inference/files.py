@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 from rich.console import Console
 
@@ -23,6 +24,7 @@ from fmnist_cv.data.photos import (
     preprocess,
     read_photo,
 )
+from fmnist_cv.data.pixel_kinds import name_of
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.choices import AS_PUBLISHED, Preprocessing
 from fmnist_cv.inference.ensemble import Ensemble, Predictions
@@ -37,7 +39,7 @@ class FilePredictions(Predictions):
 
     Attributes:
         files: those that were read, in order.
-        prepared: the preprocessing of each: "as it is", "resized" or "fashion-mnist".
+        prepared: the preprocessing of each: "as in training", "as it is", "resized" or "fashion-mnist".
         unreadable: the reason for each file that could not be read.
     """
 
@@ -75,12 +77,17 @@ def predict_files(
     """
     if max_pixels < 1:
         raise UserError(f"max_pixels is {max_pixels}; it must be at least 1")
+    if ensemble.dtype != torch.uint8:
+        raise UserError(
+            f"image files are read with 8 bits, but the models were trained on pixels of {name_of(ensemble.dtype)}; give arrays "
+            "to load_ensemble(run).predict"
+        )
     files = find_images(paths)
     images, prepared, read, unreadable = [], [], [], {}
     with pixel_limit(max_pixels):
         for path in tracked(files, "reading", console):
             try:
-                image, how = read_and_preprocess(path, ensemble.image_shape, preprocessing)
+                image, how = read_and_preprocess(path, ensemble.image_shape, preprocessing, ensemble.decode)
             except UnreadableImage as error:
                 unreadable[path] = str(error)
                 continue
@@ -117,7 +124,10 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def read_and_preprocess(
-    path: Path, image_shape: tuple[int, int, int], preprocessing: Preprocessing
+    path: Path,
+    image_shape: tuple[int, int, int],
+    preprocessing: Preprocessing,
+    decode: Callable[[str | Path], np.ndarray] | None = None,
 ) -> tuple[np.ndarray, str]:
     """Read an image file and preprocess it for the models.
 
@@ -126,11 +136,13 @@ def read_and_preprocess(
         image_shape: (channels, height, width).
         preprocessing: "fashion-mnist", for photos of garments on a plain background and models that take 28x28 grey pixels
             (see `fmnist_cv.data.photos.preprocess`); "none", resized where its size differs, converted to grey where the
-            models take grey images, and nothing else; "auto", unchanged where its size fits, else "fashion-mnist" for
-            models that take 28x28 grey pixels, and "none" for all others.
+            models take grey images, and nothing else; "auto", as in training where there is `decode`; otherwise unchanged where
+            its size fits, else "fashion-mnist" for models that take 28x28 grey pixels, and "none" for all others.
+        decode: how the models' training images were made of files. Where these all had one size and none was set, it keeps the
+            size of a file, and a file of another size is "resized".
 
     Returns:
-        uint8 (channels, height, width), and the preprocessing: "as it is", "resized" or "fashion-mnist".
+        uint8 (channels, height, width), and the preprocessing: "as in training", "as it is", "resized" or "fashion-mnist".
 
     Raises:
         UnreadableImage: the file is not a readable image.
@@ -147,9 +159,17 @@ def read_and_preprocess(
             f"preprocessing '{preprocessing}' makes {SIZE}x{SIZE} grey pixels, but the models take "
             f"{channels} channel(s) of {height}x{width}; use none"
         )
+    if channels not in (1, 3):
+        raise UserError(
+            f"image files have 1 or 3 channels, but the models take {channels}; give arrays to load_ensemble(run).predict"
+        )
+    if preprocessing == "auto" and decode is not None:
+        pixels = decode(path)
+        if pixels.shape == image_shape:
+            return pixels, "as in training"
     photo = read_photo(path)
     fits = photo.size == (width, height)
-    if preprocessing == "fashion-mnist" or (preprocessing == "auto" and garments and not fits):
+    if preprocessing == "fashion-mnist" or (preprocessing == "auto" and decode is None and garments and not fits):
         return preprocess(photo)[None], "fashion-mnist"
     if not fits:
         photo = photo.resize((width, height), Image.Resampling.BILINEAR)
