@@ -100,7 +100,7 @@ def read_photo(path: Path, smallest: int | None = None) -> Image.Image:
         found = re.search(r"(\d+) pixels", str(error))
         raise UnreadableImage(
             f"{path} has {int(found[1]) if found else 0:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,}; "
-            "make it smaller; or raise the limit with predict's --max_pixels, where there is memory for 16 bytes per pixel"
+            "predict's --max_pixels raises it, where there is memory for 16 bytes per pixel; elsewhere, make the image smaller"
         ) from None
     except UserError as error:
         raise UnreadableImage(str(error)) from None
