@@ -138,6 +138,7 @@ def _cv_plan(experiment: Experiment) -> CVPlan:
         "train_size": plan.train_size,
         "splitter": plan.splitter,
         "splits": plan.splits,
+        "test": experiment.cv.test,
     }
 
 

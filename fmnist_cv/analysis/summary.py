@@ -38,6 +38,7 @@ class CVPlan(TypedDict):
     train_size: int | None
     splitter: str | dict[str, Any] | None
     splits: str | None
+    test: float | list[str | int] | None
 
 
 class Groups(TypedDict):
@@ -166,7 +167,7 @@ def upgraded(content: dict[str, Any]) -> RunSummary:
     Older versions kept fewer keys, and wrote intervals beyond the metric's range or of two or equal scores.
     """
     data = {"test_fingerprint": None} | content["data"]
-    cv = {"train_size": None, "splitter": None, "splits": None} | content["cv"]
+    cv = {"train_size": None, "splitter": None, "splits": None, "test": None} | content["cv"]
     if "n_splits" in cv:
         cv["folds_per_repeat"] = cv.pop("n_splits")
     headline = content["headline"] | {"accuracy": within_bounds(content["headline"]["accuracy"])}

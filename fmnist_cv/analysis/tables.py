@@ -110,9 +110,13 @@ def _test_lines(results: RunSummary) -> list[str]:
         return []
     epoch = results["headline"]["epoch"]
     test, ensemble = results["test"][epoch]["accuracy"], results["ensemble"][epoch]
+    n, cut = results["data"]["n_test"], []
+    if results["cv"]["test"] is not None:
+        cut = [f"The test set of {n:,} images was cut off from the training images before any fold (cv.test)."]
     if ensemble["n_models"] == 1:
-        return [f"Test accuracy: {percent(test['mean'])} ({wilson_text(test['wilson_per_fold'][0])})."]
+        return [*cut, f"Test accuracy: {percent(test['mean'])} ({wilson_text(test['wilson_per_fold'][0])})."]
     return [
+        *cut,
         f"Test accuracy of the folds' models, {epoch} epoch: mean {percent(test['mean'])}, sd {percent(test['sd'])}.",
         f"Soft-voting ensemble of the {ensemble['n_models']} models on the test set: {percent(ensemble['accuracy'])} "
         f"({wilson_text(ensemble['wilson'])}).",

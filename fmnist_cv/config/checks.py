@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import (
 
 from fmnist_cv.config.class_paths import load_class
 from fmnist_cv.config.sections import OWN_METRICS
+from fmnist_cv.data.cut_test import check_cut
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.models import ImageClassifier
 from fmnist_cv.runtime import LARGEST_SEED
@@ -46,6 +47,8 @@ def check_settings(experiment: Experiment) -> None:
         raise UserError(f"cv.workers is {cv.workers}; it must be at least 1")
     if not experiment.plan.is_given:  # else the images decide how many folds there are
         check_fold(experiment)
+    if cv.test is not None:
+        check_cut(cv.test)
     if selection.patience is not None and selection.patience < 1:
         raise UserError(f"selection.patience is {selection.patience}; it must be at least 1, or null")
     epochs, steps = trainer.max_epochs, trainer.max_steps

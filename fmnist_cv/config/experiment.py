@@ -101,6 +101,7 @@ class Experiment:
         settings = load_yaml(self.to_yaml())
         shared = ("batch_size", "scaling", "augment", "eval_batch_size", "drop_last")
         kept = {key: value for key, value in settings["data"]["init_args"].items() if key in shared}
+        settings["cv"]["test"] = None  # they have a test set
         settings["data"] = {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": kept}
         return Experiment.from_yaml(yaml.safe_dump(settings))
 
@@ -148,6 +149,7 @@ class Experiment:
             made = self._parser.instantiate(self.config)
         except (TypeError, ValueError) as error:
             raise UserError(f"the experiment cannot be built: {reason_of_build(error)}") from None
+        made.data.test_cut = self.cv.test
         return FoldParts(made.model, made.data, made.trainer.as_dict())
 
     def build_data(self) -> KFoldDataModule:
@@ -158,6 +160,7 @@ class Experiment:
             data: KFoldDataModule = self._parser.instantiate(part).data
         except (TypeError, ValueError) as error:
             raise UserError(f"the experiment cannot be built: {reason_of_build(error)}") from None
+        data.test_cut = self.cv.test
         return data
 
     @property

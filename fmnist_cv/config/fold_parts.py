@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from fmnist_cv.config.checks import check_callbacks
 from fmnist_cv.config.fitted import fit_to_data, leaves_sizes_open, sizes_of
 from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.data.duplicates import refuse_shared
 from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.errors import UserError
 from fmnist_cv.models import ImageClassifier
@@ -79,6 +80,8 @@ def _check_images(data: KFoldDataModule) -> None:
     train, test = data.train_images, data.test_images  # a broken test file must be found before training
     if test is not None and test.shape != train.shape:
         raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
+    if test is not None and data.test_cut is None and data.duplicates != "keep":
+        refuse_shared(train, test)
     present = sorted(set(train.labels.tolist()))
     if len(present) < 2:
         raise UserError(f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two")

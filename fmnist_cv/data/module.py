@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from fmnist_cv.data.augmentation import refuse_batchwise
 from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
+from fmnist_cv.data.cut_test import TestCut, test_indices
+from fmnist_cv.data.duplicates import Duplicates, handle_duplicates
 from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.data.images import Images, read_indices
 from fmnist_cv.data.pixel_kinds import name_of
@@ -54,6 +56,9 @@ class KFoldDataModule(L.LightningDataModule):
         eval_batch_size: images per step without gradients; changes speed and memory only.
         drop_last: leave out the last training batch of an epoch when it is not full.
         leave_out: CSV file whose column `index` names training images, counted from 0, that are left out of everything.
+        duplicates: what to do about images that are equal in every pixel: "keep" treats them as different ones; "group" puts
+            them into one group, so that no fold trains on a copy of what it holds out; "refuse" ends with an error. Those two
+            refuse copies of training images in the test set.
         n_splits: k.
         fold: which of the k folds is held out, from 0.
         repeat: which repetition of the k-fold, from 0.
@@ -71,6 +76,7 @@ class KFoldDataModule(L.LightningDataModule):
         eval_batch_size: int = 1000,
         drop_last: bool = False,
         leave_out: str | None = None,
+        duplicates: Duplicates = "keep",
         n_splits: int = 5,
         fold: int = 0,
         repeat: int = 0,
@@ -87,6 +93,10 @@ class KFoldDataModule(L.LightningDataModule):
         self.augment = list(augment or [])
         if scaling not in get_args(ScalingName):
             raise UserError(f"data.scaling is '{scaling}'; it is one of {', '.join(get_args(ScalingName))}")
+        if duplicates not in get_args(Duplicates):
+            raise UserError(f"data.duplicates is '{duplicates}'; it is one of {', '.join(get_args(Duplicates))}")
+        self.duplicates = duplicates
+        self.test_cut: TestCut | None = None
         self._plan = SplitPlan(n_splits, repeat + 1, stratify, holdout, inner_holdout, seed)
         if not 0 <= fold < self._plan.folds_per_repeat:
             how = f"n_splits {n_splits}" if holdout is None else f"holdout {holdout}"
@@ -122,11 +132,10 @@ class KFoldDataModule(L.LightningDataModule):
 
     @cached_property
     def train_images(self) -> Images:
-        """All training images except those left out; the split refers to them."""
-        images = self.load(train=True)
-        if images is None:
-            raise UserError(f"{self.data_name} has no training images")
-        return images.without(self.left_out) if len(self.left_out) else images
+        """All training images except those left out and those cut off for the test set; the split refers to them."""
+        images = self._whole()
+        self.absent = np.union1d(self.left_out, test_indices(images, self.test_cut))
+        return images.without(self.absent) if len(self.absent) else images
 
     @cached_property
     def left_out(self) -> np.ndarray:
@@ -136,9 +145,32 @@ class KFoldDataModule(L.LightningDataModule):
         return np.unique(read_indices(user_path(self.leave_out, "data.leave_out")))
 
     @cached_property
+    def absent(self) -> np.ndarray:
+        """int64 (m,): indices, in the whole data set, of all images that are no training images; ascending and unique."""
+        return np.union1d(self.left_out, test_indices(self._whole(), self.test_cut))
+
+    @cached_property
     def test_images(self) -> Images | None:
-        """The test images, loaded on first access: by the evaluation, never by the fit."""
-        return self.load(train=False)
+        """The test images, loaded on first access: by the evaluation, never by the fit.
+
+        Raises:
+            UserError: one is to be cut off, but the data have a test set.
+        """
+        images = self.load(train=False)
+        if self.test_cut is None:
+            return images
+        if images is not None:
+            raise UserError(
+                f"cv.test is {self.test_cut}, but {self.data_name} has a test set of {len(images):,} images; leave cv.test out"
+            )
+        images = self._whole()
+        return images.subset(torch.from_numpy(np.setdiff1d(test_indices(images, self.test_cut), self.left_out)))
+
+    def _whole(self) -> Images:
+        images = self.load(train=True)
+        if images is None:
+            raise UserError(f"{self.data_name} has no training images")
+        return handle_duplicates(images, self.duplicates, self.data_name)
 
     def take_images(self, other: KFoldDataModule) -> None:
         """Take another module's images instead of loading them."""

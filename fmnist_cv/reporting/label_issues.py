@@ -62,7 +62,9 @@ class LabelIssues:
             f"{len(self.errors):,} likely label errors may be mistakes of the model; improve it before relying on them."
         ), True
 
-    def table(self, images: Images, predicted: np.ndarray, left_out: np.ndarray) -> pd.DataFrame:
+    def table(
+        self, images: Images, predicted: np.ndarray, left_out: np.ndarray, absent: np.ndarray | None = None
+    ) -> pd.DataFrame:
         """The rows of label_issues.csv, one per finding.
 
         `index` is the image's index in the whole data set, as `data.leave_out` counts. Images that the run itself left out
@@ -73,8 +75,9 @@ class LabelIssues:
             images: the run's training images.
             predicted: int64 (n,), -1 if never held out.
             left_out: int64 (k,), the images that the run left out, as indices into the whole data set.
+            absent: the same of all that are no training images, those cut off for the test set included; by default left_out.
         """
-        numbers = numbers_in_whole_set(len(images), left_out)
+        numbers = numbers_in_whole_set(len(images), left_out if absent is None else absent)
         names = np.array([*images.class_names, ""], dtype=object)  # the last one is for -1
         labels = images.labels.cpu().numpy()
 
@@ -103,9 +106,9 @@ class LabelIssues:
         )
 
 
-def numbers_in_whole_set(n: int, left_out: np.ndarray) -> np.ndarray:
-    """int64 (n,): the indices, in the whole data set, of the n images that are not left out."""
-    return np.delete(np.arange(n + len(left_out)), left_out)
+def numbers_in_whole_set(n: int, absent: np.ndarray) -> np.ndarray:
+    """int64 (n,): the indices, in the whole data set, of the n images that are not absent, i.e. left out or cut off."""
+    return np.delete(np.arange(n + len(absent)), absent)
 
 
 def find_label_issues(

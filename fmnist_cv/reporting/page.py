@@ -59,7 +59,7 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
         mean = mean_over_repeats(result.out_of_fold())
         issues = find_label_issues(train, mean, lambda step, share: progress(step, 0.1 + 0.8 * share))
         predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
-        table = issues.table(train, predicted, result.data.left_out)
+        table = issues.table(train, predicted, result.data.left_out, result.data.absent)
         progress("drawing the page", 0.9)
         text = _page(result, parts, issues, mean, predicted, made_of)
     try:
@@ -105,7 +105,7 @@ def _page(
     )
     labels = train.labels.cpu().numpy()[suspects]
     of_suspects = PredictionTable(suspects, labels, predicted[suspects], np.ones_like(suspects), mean[suspects])
-    numbers = numbers_in_whole_set(len(train), result.data.left_out)
+    numbers = numbers_in_whole_set(len(train), result.data.absent)
     template = _template()
     context = _context(result, parts, issues) | {
         "inputs_name": NAME,

@@ -94,7 +94,7 @@ def script_data(result: CrossValidationResult, parts: dict[str, Any], tiles: tor
         fold = np.full(len(result.labels), -1)
         for i, split in enumerate(result.splits):
             fold[split.validation] = i
-        numbers = numbers_in_whole_set(len(fold), result.data.left_out)
+        numbers = numbers_in_whole_set(len(fold), result.data.absent)
         for part in (parts["out_of_fold"], parts["suspects"]):
             part["fold"] = fold[np.searchsorted(numbers, part["number"])].tolist()
     return {

@@ -212,6 +212,10 @@ class Search:
             raise UserError(
                 f"confirm.seed is {self.confirm.seed}, the seed of the search, whose splits it would repeat"
             )
+        if self.settings.nested is not None and self.base.cv.test is not None:
+            raise UserError(
+                "nested cannot be combined with cv.test: its outer folds are the test sets; set one to null"
+            )
         if self.settings.nested is not None and self.base.config.data.init_args.get("leave_out") is not None:
             raise UserError("nested cannot be combined with data.leave_out, which it uses to remove each outer fold")
 

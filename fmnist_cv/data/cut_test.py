@@ -1,0 +1,83 @@
+"""A test set that is cut off from the training images, once and for all, before any fold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+
+from fmnist_cv.data.splits import Indices
+from fmnist_cv.errors import UserError, did_you_mean
+from fmnist_cv.runtime import derive_seed
+
+if TYPE_CHECKING:
+    from fmnist_cv.data.images import Images
+
+TestCut = float | list[str | int]  # what cv.test holds: a fraction, or the names of groups
+
+_CUT = 5_000  # keeps its seed apart from those of splits
+
+
+def check_cut(cut: TestCut) -> None:
+    """Refuse a fraction out of range and an empty list.
+
+    Raises:
+        UserError: with what to give instead.
+    """
+    if isinstance(cut, list) and not cut:
+        raise UserError("cv.test is an empty list; name the groups of the test set, or give a fraction such as 0.2")
+    if not isinstance(cut, list) and not 0 < cut < 1:
+        raise UserError(f"cv.test is {cut}; it is a fraction between 0 and 1, or a list of names of groups")
+
+
+def test_indices(images: Images, cut: TestCut | None) -> Indices:
+    """The images of the test set, as sorted indices. The images alone decide, whatever the experiment's seed.
+
+    Args:
+        images: all training images.
+        cut: a fraction, of each class or, with groups, as nearly as whole groups allow; the names of groups; or None for no
+            test set.
+
+    Raises:
+        UserError: there are no such groups, a part would be empty, or a class is too small to be divided.
+    """
+    if cut is None:
+        return np.empty(0, dtype=np.int64)
+    check_cut(cut)
+    n = len(images)
+    labels, groups = images.labels.cpu().numpy(), None if images.groups is None else images.groups.cpu().numpy()
+    if isinstance(cut, list):
+        chosen = np.flatnonzero(np.isin(_groups(images), [_number(images, str(name)) for name in cut]))
+        if len(chosen) == n:
+            raise UserError("cv.test names all groups, so that no image is left to train on; leave some out")
+        return chosen
+    splitter: GroupShuffleSplit | StratifiedShuffleSplit
+    make = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
+    splitter = make(1, test_size=cut, random_state=derive_seed(0, _CUT))
+    try:
+        _, chosen = next(splitter.split(np.zeros((n, 1)), labels, groups))
+    except ValueError as error:
+        raise UserError(f"cv.test is {cut}, but such a test set cannot be cut off: {error}") from None
+    return np.sort(chosen).astype(np.int64)
+
+
+def _groups(images: Images) -> Indices:
+    if images.groups is None:
+        raise UserError(
+            "cv.test names groups, but the data have none; give a fraction such as 0.2, or data with groups"
+        )
+    return images.groups.cpu().numpy()
+
+
+def _number(images: Images, name: str) -> int:
+    """The number of the group of a name; groups that were joined, since they hold copies of images, have several."""
+    names = images.group_names or [*map(str, np.unique(_groups(images)))]
+    for number, known in enumerate(names):
+        if name == known or name in known.split(" = "):
+            return number
+    first = ", ".join(f"'{known}'" for known in names[:3])
+    raise UserError(
+        f"cv.test names the group '{name}', which the data do not have"
+        + did_you_mean(name, names, f"they have {len(names):,}, the first are {first}")
+    )

@@ -1,0 +1,106 @@
+"""Copies of images, equal in every pixel: found, put into one group, or refused."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from multiprocessing import parent_process
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.user_text import make_console, print_line
+
+if TYPE_CHECKING:
+    from fmnist_cv.data.images import Images
+
+Duplicates = Literal["group", "keep", "refuse"]
+
+
+def handle_duplicates(images: Images, duplicates: Duplicates, source: str) -> Images:
+    """The images, with copies of an image in one group, and groups that share an image joined.
+
+    Args:
+        images: all training images.
+        duplicates: "group" puts copies into one group, with a warning; "keep" leaves all as it is; "refuse" raises.
+        source: the name of the data, for messages.
+
+    Raises:
+        UserError: there are copies, and they are refused.
+    """
+    if duplicates == "keep":
+        return images
+    codes = pd.factorize(np.array(_digests(images), dtype=object))[0]
+    copied = np.flatnonzero(np.bincount(codes)[codes] > 1)
+    if not len(copied):
+        return images
+    n_sets = len(np.unique(codes[copied]))
+    first, second = np.flatnonzero(codes == codes[copied[0]])[:2]
+    found = (
+        f"{len(copied):,} of {len(images):,} images of {source} have the same pixels as another ({n_sets:,} different ones), "
+        f"e.g. {_name(images, first)} and {_name(images, second)}"
+    )
+    labels = pd.Series(images.labels.cpu().numpy()[copied]).groupby(codes[copied]).nunique()
+    if n_conflicts := int((labels > 1).sum()):
+        found += f"; {n_conflicts:,} of them have several labels"
+    if duplicates == "refuse":
+        raise UserError(f"{found}; remove the copies, or put them into one group with data.duplicates group")
+    if parent_process() is None:  # each fold would say it again
+        print_line(
+            make_console(stderr=True), f"{found}. Copies are in one group, on one side of each split.", style="yellow"
+        )
+    return _grouped(images, codes)
+
+
+def refuse_shared(train: Images, test: Images) -> None:
+    """Refuse a test set that holds copies of training images.
+
+    Raises:
+        UserError: with their number and the first of them.
+    """
+    where = {digest: i for i, digest in enumerate(_digests(train))}
+    shared = [(i, where[digest]) for i, digest in enumerate(_digests(test)) if digest in where]
+    if shared:
+        i, j = shared[0]
+        raise UserError(
+            f"{len(shared):,} of {len(test):,} test images have the same pixels as a training image, e.g. {_name(test, i)} and "
+            f"{_name(train, j)}; remove them, or allow them with data.duplicates keep"
+        )
+
+
+def _digests(images: Images) -> list[bytes]:
+    return [
+        hashlib.blake2b(image, digest_size=16).digest()
+        for chunk in images.chunks()
+        for image in np.ascontiguousarray(chunk.cpu())
+    ]
+
+
+def _name(images: Images, index: int) -> str:
+    return f"'{images.names[index]}'" if images.names is not None else f"number {index}"
+
+
+def _grouped(images: Images, codes: np.ndarray) -> Images:
+    """With groups that are as large as needed to hold all copies of their images."""
+    n, n_codes = len(images), int(codes.max()) + 1
+    old = None if images.groups is None else images.groups.cpu().numpy()
+    # images are joined through what they share: their pixels' code, and their group
+    ends = [n + codes] if old is None else [n + codes, n + n_codes + old]
+    size = n + n_codes + (0 if old is None else int(old.max()) + 1)
+    rows, columns = np.tile(np.arange(n), len(ends)), np.concatenate(ends)
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
+    _, joined = connected_components(graph, directed=False)
+    numbers = pd.factorize(joined[:n])[0].astype(np.int64)
+    if old is None:
+        named = [str(i) for i in range(n)] if images.names is None else [*images.names]
+        frame = pd.DataFrame({"group": numbers, "name": named})
+    else:
+        known = [*map(str, range(int(old.max()) + 1))] if images.group_names is None else [*images.group_names]
+        frame = pd.DataFrame({"group": numbers, "name": [known[i] for i in old]})
+    names = frame.drop_duplicates().groupby("group")["name"].agg(" = ".join)
+    return replace(images, groups=torch.from_numpy(numbers), group_names=tuple(names))
