@@ -90,6 +90,7 @@ PART_KEYS = (
     "data.eval_batch_size",
     "data.drop_last",
     "data.leave_out",
+    "data.duplicates",
 )
 
 

@@ -139,7 +139,7 @@ def _check_groups(splits: list[Split], images: Images, groups: Indices, plan: Sp
             raise UserError(
                 f"the group '{name}' is on both sides of repeat {split.repeat}, fold {split.fold}: image "
                 f"{shown_name(images, one)} is trained on and {shown_name(images, other)} held out; {way_out}, or leave the "
-                "groups out"
+                "groups out (copies of an image are a group, too, unless data.duplicates is keep)"
             )
 
 

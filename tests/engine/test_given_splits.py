@@ -126,3 +126,54 @@ def test_what_cannot_split_ends_with_status_2_and_no_files(
     assert fit.main(["--config", str(write_config(short)), *arguments]) == 2
     assert "cv.split" in capsys.readouterr().err
     assert not list(Path(short["log_dir"]).glob("*/*"))
+
+
+def test_a_test_set_that_is_cut_off_is_scored_recorded_and_checked_on_resume(
+    short: dict[str, Any], tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = of_groups(short, tmp_path, np.arange(60) % 20)
+    config["cv"] |= {"n_splits": 2, "stratify": False}
+    path = str(write_config(config))
+    assert fit.main(["--config", path, "--cv.test=0.25", "--run=a"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "The test set of 15 images was cut off from the training images before any fold (cv.test)." in out
+    a = CrossValidationResult.load(Path(short["log_dir"]) / "tiny" / "a")
+    assert (a.summary["data"]["n_train"], a.summary["data"]["n_test"], a.summary["cv"]["test"]) == (45, 15, 0.25)
+    assert a.test_images is not None and a.data.train_images.groups is not None and a.test_images.groups is not None
+    assert not np.intersect1d(a.data.train_images.groups, a.test_images.groups).size
+    other_seed = cross_validate(config, {"cv.test": 0.25, "seed": 1}, run="b")
+    assert other_seed.summary["data"] == a.summary["data"]
+    named = cross_validate(config, {"cv.test": [3, 4], "cv.n_splits": 2}, run="c")
+    assert named.summary["data"]["n_test"] == 6
+    with pytest.raises(UserError, match=r"has another config: cv.test \(0.25 in the run, 0.5 here\)"):
+        cross_validate(config, {"cv.test": 0.5}, resume="a")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cv.test": 0.2}, "cv.test is 0.2, but SYNTHETIC garments has a test set of 20 images"),
+        ({"cv.test": 2}, "cv.test is 2.0; it is a fraction between 0 and 1"),
+    ],
+)
+def test_test_sets_that_cannot_be_cut_off_are_refused(short: dict[str, Any], settings: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        cross_validate(short, settings)
+
+
+def test_copies_of_training_images_in_the_test_set_are_refused_unless_allowed(
+    short: dict[str, Any], tmp_path: Path
+) -> None:
+    images, labels = make_synthetic_images(60, 0)
+    path = tmp_path / "data.npz"
+    np.savez(path, images=images, labels=labels, test_images=images[7:9], test_labels=labels[7:9])
+    short["data"] = {
+        "class_path": "fmnist_cv.data.ArrayDataModule",
+        "init_args": {"path": str(path), "batch_size": 32, "duplicates": "group"},
+    }
+    short["cv"] |= {"n_splits": 2, "stratify": False}
+    with pytest.raises(
+        UserError, match=r"2 of 2 test images have the same pixels as a training image, e.g. number 0 and"
+    ):
+        cross_validate(short)
+    assert cross_validate(short, {"data.duplicates": "keep"}).summary["groups"] is None
