@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fmnist_cv.data.files import ImageFolderDataModule as ImageFolderDataModule
     from fmnist_cv.data.huggingface_data import HuggingFaceDataModule as HuggingFaceDataModule
     from fmnist_cv.data.images import Images as Images
+    from fmnist_cv.data.lightning_adapter import LightningDataModuleAdapter as LightningDataModuleAdapter
     from fmnist_cv.data.manifest import ManifestDataModule as ManifestDataModule
     from fmnist_cv.data.module import KFoldDataModule as KFoldDataModule
     from fmnist_cv.data.splits import Split as Split, SplitPlan as SplitPlan, make_splits as make_splits
@@ -33,6 +34,7 @@ _PUBLIC = {
     "Images": "images",
     "KFoldDataModule": "module",
     "KMNISTDataModule": "datasets",
+    "LightningDataModuleAdapter": "lightning_adapter",
     "MNISTDataModule": "datasets",
     "ManifestDataModule": "manifest",
     "QMNISTDataModule": "datasets",

@@ -259,6 +259,23 @@ def test_other_ways_to_train_resume_alike(
     assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_augmentation_in_a_users_data_set_resumes_alike(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, num_workers: int
+) -> None:
+    """Its transforms draw from Python's, NumPy's and torch's generators, in this process and in the loader's workers."""
+    quick["cv"] |= {"holdout": 0.3}
+    module = {"class_path": "plain_data.PlainData", "init_args": {"num_workers": num_workers}}
+    quick["data"] = {
+        "class_path": "fmnist_cv.data.LightningDataModuleAdapter",
+        "init_args": {"module": module, "eval_dataset": "without_augmentation"},
+    }
+    quick["trainer"]["max_epochs"] = 2
+    whole = cross_validate(quick, run="whole")
+    killed(quick, monkeypatch, after_epochs=1, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
 @pytest.mark.parametrize(
     ("arguments", "rates", "dies_after"),
     [

@@ -67,6 +67,22 @@ def _unknown_option(lines: Sequence[Line], parser: ArgumentParser) -> str | None
     return None
 
 
+def _as_plain_data(given: str) -> str:
+    """How a LightningDataModule that knows nothing of folds is used."""
+    from lightning import LightningDataModule
+
+    try:
+        kind = load_class(given.strip("'"))
+    except (ImportError, AttributeError, ValueError):
+        return ""
+    if not (isinstance(kind, type) and issubclass(kind, LightningDataModule)):
+        return ""
+    return (
+        ", and its held-out images would be scored with the training's augmentation; give it as data.init_args.module of "
+        "fmnist_cv.data.LightningDataModuleAdapter, with eval_dataset or eval_transform"
+    )
+
+
 def _unknown_argument(word: str, line: Line, parser: ArgumentParser) -> str:
     from fmnist_cv.data.module import SPLIT_ARGUMENTS
 
@@ -183,7 +199,8 @@ def _bad_class(lines: Sequence[Line]) -> str | None:
             r"Import path (\S+ )?does not correspond to a subclass of (?!\w+Section)(\w+)", line.text
         ):
             given = repr(match[1].strip()) if match[1] else given_value(lines, line)
-            return f"{of}{given or 'the class'} is not a {match[2]}"
+            hint = _as_plain_data(given or "") if match[2] == "KFoldDataModule" else ""
+            return f"{of}{given or 'the class'} is not a {match[2]}{hint}"
         if re.search(r"object has no attribute 'keys'", line.text):
             return f"{of}init_args must be a mapping of keys to values"
         if re.search(r"argument of type '\w+' is not iterable", line.text):
