@@ -74,6 +74,8 @@ def workspace(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     np.savez(tmp_path / "my.npz", images=images, labels=labels, class_names=np.array(names))
     (tmp_path / "photos").mkdir()
     Image.fromarray(images[0]).save(tmp_path / "photos" / "shirt.png")
+    (tmp_path / "scans").mkdir()  # which a page fills
+    (tmp_path / "scans" / "manifest.csv").touch()
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     modules = set(sys.modules)
