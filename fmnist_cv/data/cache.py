@@ -22,7 +22,7 @@ from fmnist_cv.utils.paths import user_path
 
 VARIABLE = "FMNIST_CV_CACHE"
 FORMAT = 1  # of an entry; to be raised when other pixels are made of the same files and settings
-PIXELS, FACTS = "images.bin", "info.json"  # the files of an entry
+PIXELS, DIGESTS, FACTS = "images.bin", "digests.bin", "info.json"  # the files of an entry
 UNFINISHED, LOCK = ".part", ".lock"  # follow an entry's name
 
 
@@ -106,11 +106,13 @@ def _is_ours(path: Path) -> bool:
 def read_facts(entry: Path) -> dict[str, Any] | None:
     """An entry's facts; None where it is absent, damaged or of another version."""
     try:
-        facts = json.loads((entry / FACTS).read_text(encoding="utf-8"))
-        size = (entry / PIXELS).stat().st_size
+        facts: dict[str, Any] = json.loads((entry / FACTS).read_text(encoding="utf-8"))
+        sizes = [(entry / name).stat().st_size for name in (PIXELS, DIGESTS)]
     except (OSError, ValueError):
         return None
-    return facts if facts.get("format") == FORMAT and size == math.prod(facts["shape"]) else None
+    if facts.get("format") != FORMAT or sizes != [math.prod(facts["shape"]), 16 * facts["shape"][0]]:
+        return None
+    return facts
 
 
 def cannot_write(error: OSError, folder: Path) -> CannotWrite:

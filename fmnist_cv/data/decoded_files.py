@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fmnist_cv.data.cache import (
+    DIGESTS,
     FACTS,
     FORMAT,
     LOCK,
@@ -31,6 +32,7 @@ from fmnist_cv.data.cache import (
     way_out,
 )
 from fmnist_cv.data.decoding import Decoding, decoded
+from fmnist_cv.data.images import pixel_digest
 from fmnist_cv.data.photos import MAX_PIXELS, UnreadableImage, pixel_limit
 from fmnist_cv.errors import CannotWrite, UserError
 from fmnist_cv.runtime import cpu_cores
@@ -69,11 +71,13 @@ class Decoded:
 
     Attributes:
         pixels: uint8 (n, channels, height, width), mapped from a file: those that could be decoded, in order.
-        digest: of the pixels.
+        digests: uint8 (n, 16), of each picture's pixels.
+        digest: of all pixels.
         broken: the reason for each picture that could not be decoded, by its place in the list.
     """
 
     pixels: np.ndarray
+    digests: np.ndarray
     digest: str
     broken: dict[int, str]
 
@@ -126,9 +130,9 @@ def decoded_once(
         with _alone(entry.with_name(entry.name + LOCK), source):
             found = _opened(entry, decode)  # another process may have made it meanwhile
             if found is None:
-                with _new_entry(entry) as (file, facts):
+                with _new_entry(entry) as (pixels, digests, facts):
                     facts |= {"source": source, "settings": settings}
-                    facts |= _decode(file, names, decode, source, threads or cpu_cores())
+                    facts |= _decode(pixels, digests, names, decode, source, threads or cpu_cores())
                 found = _opened(entry, decode)
     except OSError as error:
         raise cannot_write(error, entry.parent) from None
@@ -158,7 +162,8 @@ def _opened(entry: Path, decode: Callable[[int], np.ndarray]) -> Decoded | None:
         if error.errno != errno.ENOMEM:
             raise
         pixels = np.memmap(path, np.uint8, "r", shape=shape)  # a private mapping counts as memory, and it is larger
-    return Decoded(pixels, facts["digest"], broken)
+    digests = np.fromfile(entry / DIGESTS, np.uint8).reshape(-1, 16)
+    return Decoded(pixels, digests, facts["digest"], broken)
 
 
 @contextmanager
@@ -177,8 +182,8 @@ def _alone(path: Path, source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _new_entry(entry: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
-    """Within it, a file for the pixels and a mapping for the facts; an entry is made of them at its end, or none."""
+def _new_entry(entry: Path) -> Iterator[tuple[BinaryIO, BinaryIO, dict[str, Any]]]:
+    """Within it, files for pixels and digests, and a mapping for the facts; at its end they are an entry, or nothing."""
     part = entry.with_name(entry.name + UNFINISHED)
     shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
     part.mkdir()
@@ -187,9 +192,10 @@ def _new_entry(entry: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     try:
-        with (part / PIXELS).open("wb") as file:
-            yield file, facts
-            _to_disk(file)
+        with (part / PIXELS).open("wb") as pixels, (part / DIGESTS).open("wb") as digests:
+            yield pixels, digests, facts
+            _to_disk(pixels)
+            _to_disk(digests)
         with (part / FACTS).open("wb") as file:
             file.write(json.dumps(facts).encode())
             _to_disk(file)
@@ -206,12 +212,17 @@ def _to_disk(file: BinaryIO) -> None:
 
 
 def _decode(
-    file: BinaryIO, names: Sequence[str], decode: Callable[[int], np.ndarray], source: str, threads: int
+    pixels: BinaryIO,
+    digests: BinaryIO,
+    names: Sequence[str],
+    decode: Callable[[int], np.ndarray],
+    source: str,
+    threads: int,
 ) -> dict[str, Any]:
     """Write all images one after the other; returns shape, digest and broken ones."""
     shape: tuple[int, ...] | None = None
     first, broken = "", dict[int, str]()
-    digest = hashlib.blake2b(digest_size=16)
+    whole = hashlib.blake2b(digest_size=16)
     console = make_console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
@@ -232,12 +243,14 @@ def _decode(
                     f"{names[place]} {result.shape[1]} and {result.shape[2]}; set data.image_size, such as 96"
                 )
             content = result.tobytes()
-            digest.update(content)
-            file.write(content)
+            digest = pixel_digest(content)
+            whole.update(digest)
+            pixels.write(content)
+            digests.write(digest)
     if shape is None:
         raise UserError(f"none of the {len(names):,} images of {source} can be decoded: {next(iter(broken.values()))}")
     n = len(names) - len(broken)
-    return {"shape": [n, *shape], "digest": digest.hexdigest(), "broken": broken}
+    return {"shape": [n, *shape], "digest": whole.hexdigest(), "broken": broken}
 
 
 def _tell_size(needed: int, n: int, source: str, shape: tuple[int, ...], console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +12,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fmnist_cv.data.images import pixel_digest
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.user_text import make_console, print_line
 
@@ -74,11 +74,9 @@ def refuse_shared(train: Images, test: Images) -> None:
 
 
 def _digests(images: Images) -> list[bytes]:
-    return [
-        hashlib.blake2b(image, digest_size=16).digest()
-        for chunk in images.chunks()
-        for image in np.ascontiguousarray(chunk.cpu())
-    ]
+    if images.digests is not None:
+        return [digest.tobytes() for digest in images.digests.numpy()]
+    return [pixel_digest(image.tobytes()) for chunk in images.chunks() for image in chunk.cpu().numpy()]
 
 
 def _name(images: Images, index: int) -> str:

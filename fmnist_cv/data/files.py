@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fmnist_cv.data.decoded_files import ImageFile, decoded_files
 from fmnist_cv.data.decoding import Decoding, Resize
+from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images, numbered
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.photos import ENDINGS, OTHER_ENDINGS
@@ -63,6 +64,8 @@ class FilesDataModule(KFoldDataModule):
         channels: 3 for RGB, 1 for grey.
         on_broken: what to do about files that are missing or cannot be decoded: "error", or "skip", which leaves them out
             with a warning.
+        duplicates: what to do about images that are equal in every pixel: "group" puts them into one group, which is on one
+            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -72,9 +75,10 @@ class FilesDataModule(KFoldDataModule):
         resize: Resize = "squeeze",
         channels: int = 3,
         on_broken: Literal["error", "skip"] = "error",
+        duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(duplicates=duplicates, **kwargs)
         self.decoding = Decoding.checked(image_size, resize, channels)
         if on_broken not in ("error", "skip"):
             raise UserError(f"data.on_broken is '{on_broken}'; it is one of error, skip")
@@ -128,6 +132,7 @@ class FilesDataModule(KFoldDataModule):
             group_names=group_names,
             folds=None if listed.folds is None else torch.from_numpy(listed.folds[rows]),
             stored_digest=stored.digest,
+            digests=torch.from_numpy(stored.digests),
         )
 
     def _check_present(self, files: Sequence[ImageFile]) -> None:
@@ -174,21 +179,11 @@ class ImageFolderDataModule(FilesDataModule):
 
     Args:
         root: the folder.
-        image_size, resize, channels, on_broken: how files become pixels, see FilesDataModule: one number or [height, width];
-            "squeeze", "crop" or "pad"; 3 or 1; "error" or "skip".
-        kwargs: batches and splits, see KFoldDataModule.
+        kwargs: how files become pixels, see FilesDataModule, and batches and splits, see KFoldDataModule.
     """
 
-    def __init__(
-        self,
-        root: str,
-        image_size: int | list[int] | None = None,
-        resize: Resize = "squeeze",
-        channels: int = 3,
-        on_broken: Literal["error", "skip"] = "error",
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(image_size, resize, channels, on_broken, **kwargs)
+    def __init__(self, root: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.root = user_path(root, "data.root")
 
     @property

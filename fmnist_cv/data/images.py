@@ -38,6 +38,7 @@ class Images:
             none.
         rows: int64 (n,), where each image stands in `images`; None where n is n_stored and the order the same.
         stored_digest: identifies the content of `images` where that is known without reading it.
+        digests: uint8 (n, 16) or None; a digest of each image's pixels where that is known without reading them.
     """
 
     images: Tensor
@@ -49,6 +50,7 @@ class Images:
     folds: Tensor | None = None
     rows: Tensor | None = None
     stored_digest: str | None = None
+    digests: Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -121,8 +123,10 @@ class Images:
     def subset(self, indices: Tensor) -> Images:
         """The images of these indices, int64 (m,), in their order; those in a file stay there."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        groups, folds = (None if part is None else part[indices] for part in (self.groups, self.folds))
-        chosen = replace(self, labels=self.labels[indices], groups=groups, folds=folds, names=names)
+        groups, folds, digests = (
+            None if part is None else part[indices] for part in (self.groups, self.folds, self.digests)
+        )
+        chosen = replace(self, labels=self.labels[indices], groups=groups, folds=folds, names=names, digests=digests)
         if self.stored_digest is None:
             return replace(chosen, images=self.pixels(indices), rows=None)
         return replace(chosen, rows=indices if self.rows is None else self.rows[indices])
@@ -183,6 +187,11 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
         f"images of the shape {images.shape} may have their channels in the second or in the last axis, which are equally long; "
         "only images with fewer channels than rows and columns are taken"
     )
+
+
+def pixel_digest(content: bytes) -> bytes:
+    """16 bytes that stand for the pixels of an image, channel by channel and row by row."""
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def _default_names(labels: np.ndarray) -> tuple[str, ...]:

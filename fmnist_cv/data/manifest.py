@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmnist_cv.data.decoding import Resize
 from fmnist_cv.data.files import FilesDataModule, Listing
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.utils.files import regular_file
@@ -50,9 +49,7 @@ class ManifestDataModule(FilesDataModule):
         split: a column with train, validation (or val) and test: a fixed validation set, in place of folds, and the test
             set. Without it all rows are for training.
         root: the folder that the paths are relative to; by default the folder of the file.
-        image_size, resize, channels, on_broken: how files become pixels, see FilesDataModule: one number or [height, width];
-            "squeeze", "crop" or "pad"; 3 or 1; "error" or "skip".
-        kwargs: batches and splits, see KFoldDataModule.
+        kwargs: how files become pixels, see FilesDataModule, and batches and splits, see KFoldDataModule.
     """
 
     def __init__(
@@ -64,13 +61,9 @@ class ManifestDataModule(FilesDataModule):
         folds: str | None = None,
         split: str | None = None,
         root: str | None = None,
-        image_size: int | list[int] | None = None,
-        resize: Resize = "squeeze",
-        channels: int = 3,
-        on_broken: Literal["error", "skip"] = "error",
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_size, resize, channels, on_broken, **kwargs)
+        super().__init__(**kwargs)
         self.path = user_path(path, "data.path")
         self.root = self.path.parent if root is None else user_path(root, "data.root")
         self._columns = {"image": image, "label": label, "group": group, "folds": folds, "split": split}

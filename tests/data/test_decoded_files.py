@@ -20,6 +20,7 @@ from fmnist_cv.data import cache, decoded_files as decoded_files_module
 from fmnist_cv.data.cache import clear, entries
 from fmnist_cv.data.decoded_files import Decoded, ImageFile, decoded_files
 from fmnist_cv.data.decoding import Decoding
+from fmnist_cv.data.images import pixel_digest
 from fmnist_cv.errors import CannotWrite, UserError
 
 
@@ -67,6 +68,7 @@ def test_pixels_are_mapped_and_decoded_once(paths: list[Path], folder: Path) -> 
     found = decode(paths)
     assert isinstance(found.pixels, np.memmap) and found.pixels.shape == (5, 3, 4, 6)
     assert found.pixels[:, 0, 1, 1].tolist() == [0, 1, 2, 3, 4] and found.broken == {}
+    assert [digest.tobytes() for digest in found.digests] == [pixel_digest(image.tobytes()) for image in found.pixels]
     found.pixels[:] = 9  # in this process alone
     assert decode(paths).pixels.max() == 4
     assert sorted(path.suffix for path in folder.iterdir()) == ["", ".lock"]
@@ -101,6 +103,7 @@ def test_an_entry_of_another_version_or_a_damaged_one_is_made_again(
         lambda: (entry / "info.json").write_text("{"),
         lambda: (entry / "info.json").write_text(json.dumps({"format": 0})),
         lambda: (entry / "images.bin").unlink(),
+        lambda: (entry / "digests.bin").write_bytes(b""),
     ):
         damage()
         assert entries()[0].facts == {}
