@@ -96,7 +96,7 @@ class DatasetImages(Images):
             raise UserError(
                 f"{source}: reading an image for evaluation twice gives different pixels; leave random transforms out of it"
             )
-        labels = _labels_of(view)
+        labels = labels_of(view)
         if labels is None or len(labels) != len(view) or not torch.equal(labels[sampled], own):
             everything = _loader(view, np.arange(len(view)), loading.batch_size, loading)
             labels = torch.cat([_checked(batch, source)[1] for batch in everything])
@@ -275,13 +275,13 @@ def _in_this_process(options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key in ("collate_fn", "pin_memory")}
 
 
-def _labels_of(data: Any) -> Tensor | None:
+def labels_of(data: Any) -> Tensor | None:
     """int64 (n,): the labels according to the data set's attributes; None where they cannot be found there."""
     if isinstance(data, Subset):
-        labels = _labels_of(data.dataset)
+        labels = labels_of(data.dataset)
         return None if labels is None else labels[torch.as_tensor(data.indices)]
     if isinstance(data, ConcatDataset):
-        parts = [_labels_of(part) for part in data.datasets]
+        parts = [labels_of(part) for part in data.datasets]
         return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         found: Any = data.tensors[1]

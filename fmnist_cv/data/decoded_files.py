@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from fmnist_cv.data.cache import (
     DIGESTS,
@@ -80,6 +83,13 @@ class Decoded:
     digests: np.ndarray
     digest: str
     broken: dict[int, str]
+
+    @property
+    def tensor(self) -> Tensor:
+        """The pixels as a tensor, without a copy."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that some must not be written to; nothing does
+            return torch.from_numpy(self.pixels)
 
 
 def decoded_files(files: Sequence[ImageFile], source: str, decoding: Decoding) -> Decoded:

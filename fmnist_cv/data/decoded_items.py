@@ -1,78 +1,178 @@
-"""Items of other libraries' data sets, a picture and a label each, decoded once into stored images."""
+"""Pictures of other libraries' data sets: decoded once, as image files are, with labels that are numbers or words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, UnidentifiedImageError
 
+from fmnist_cv.data.decoded_files import Decoded, decoded_once
+from fmnist_cv.data.decoding import Decoding, Resize, decoded
 from fmnist_cv.data.images import Images
-from fmnist_cv.data.photos import UnreadableImage, as_rgb, read_photo
+from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.photos import FORMATS, MAX_PIXELS, UnreadableImage, pixel_limit, upright_rgb
 from fmnist_cv.errors import UserError
-
-ResizeName = Literal["squeeze", "crop", "pad"]
+from fmnist_cv.runtime import cpu_cores
 
 _GREY = {"1", "L", "I;16", "I;16B", "I;16L"}  # Pillow's modes of one channel of a known range
+_SHOWN = 3  # broken pictures in a message
+
+
+class PicturesDataModule(KFoldDataModule):
+    """A data module whose pictures are decoded and resized once, into the cache; see `FilesDataModule`.
+
+    Args:
+        image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
+        resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
+        channels: 1 (grey) or 3 (RGB); by default those of the first picture.
+        kwargs: batches and splits, see KFoldDataModule.
+    """
+
+    def __init__(
+        self,
+        image_size: int | list[int] | None = None,
+        resize: Resize = "squeeze",
+        channels: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.decoding = Decoding.checked(image_size, resize, 3 if channels is None else channels)
+
+    @property
+    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
+        """Decodes an image file as the data set's pictures are, where these are resized; see `KFoldDataModule.decode`."""
+        if self.decoding.size is None:
+            return None
+        return replace(self.decoding, channels=(self.stored_shape or self.train_images.shape)[0])
 
 
 @dataclass(frozen=True)
-class PictureFormat:
-    """How pictures become stored pixels.
+class Pictures:
+    """Labelled pictures, not decoded yet.
 
     Attributes:
-        image_size: height and width of all, or one number for both; None where all pictures have one size.
-        resize: "squeeze" changes the proportions, "crop" cuts off what is too long, "pad" adds black borders.
-        channels: 1 (grey) or 3 (RGB); None for those of the first picture.
+        n: how many there are.
+        item: returns picture and label by index; in threads, if there are several. A picture is one of Pillow, or an array uint8
+            (h, w) or (h, w, 3).
+        source: what the data are called in messages.
+        state: all that the pixels depend on besides the settings, see `decoded_once`; None where that is not known, and they
+            are decoded into memory.
+        threads: how many are decoded at a time; None for as many as there are cores.
+        labels: the labels, where they are known without the pictures.
     """
 
-    image_size: int | Sequence[int] | None = None
-    resize: ResizeName = "squeeze"
-    channels: int | None = None
+    n: int
+    item: Callable[[int], tuple[Any, Any]]
+    source: str
+    state: object
+    threads: int | None = None
+    labels: Sequence[Any] | None = None
 
-    def __post_init__(self) -> None:
-        size = self.image_size
-        sides = [] if size is None else [size, size] if isinstance(size, int) else [*size]
-        if size is not None and (len(sides) != 2 or min(sides) < 1):
-            raise UserError(f"data.image_size is {size}; it is a number of pixels, or [height, width], at least 1 each")
-        if self.resize not in get_args(ResizeName):
-            raise UserError(f"data.resize is '{self.resize}'; it is one of {', '.join(get_args(ResizeName))}")
-        if self.channels not in (None, 1, 3):
-            raise UserError(f"data.channels is {self.channels}; it is 1 for grey or 3 for RGB images")
-
-    def pixels(self, picture: Any) -> np.ndarray:
-        """One picture, of Pillow or an array uint8 (h, w) or (h, w, c), as uint8 (h, w, channels).
-
-        Raises:
-            UserError: it is no picture, or has 32 bits per pixel.
-        """
-        image = picture if isinstance(picture, Image.Image) else _from_array(picture)
-        try:
-            image = as_rgb(ImageOps.exif_transpose(image))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UnreadableImage(f"cannot be decoded: {error}") from None
-        if self.channels == 1:
-            image = image.convert("L")
-        if self.image_size is not None:
-            height, width = (
-                (self.image_size, self.image_size) if isinstance(self.image_size, int) else tuple(self.image_size)
-            )
-            image = _resized(image, (width, height), self.resize)
-        pixels = np.asarray(image)
-        return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-    def decoder(self, channels: int) -> Callable[[str | Path], np.ndarray]:
-        """What makes pixels of an image file as of pictures that were stored: uint8 (channels, height, width).
+    def images(
+        self,
+        decoding: Decoding,
+        channels: int | None,
+        class_names: Sequence[str] | None = None,
+        groups: np.ndarray | None = None,
+    ) -> Images:
+        """Decode the pictures, or find them in the cache.
 
         Args:
-            channels: of the stored pictures.
+            decoding: how they become pixels.
+            channels: 1 or 3; None for those of the first picture.
+            class_names: the classes' names, where they are known.
+            groups: one per picture, or None.
+
+        Raises:
+            UserError: there are none, one cannot be decoded, they differ in size and no size is given, the first are grey and
+                others in colour, or a label is not that of one class.
         """
-        form = replace(self, channels=channels)
-        return lambda path: np.ascontiguousarray(form.pixels(read_photo(Path(path))).transpose(2, 0, 1))
+        if not self.n:
+            raise UserError(f"{self.source}: there are no images")
+        try:
+            is_grey = channels is None and _is_grey(self._read(0)[0])  # which all others must be, too
+        except UnreadableImage as error:
+            raise UserError(f"{self.source}: {error}") from None
+        decoding = replace(decoding, channels=1 if is_grey else channels or 3)
+        labels: dict[int, Any] = {}
+
+        def decode(index: int) -> np.ndarray:
+            picture, labels[index] = self._read(index)
+            if is_grey and not _is_grey(picture):
+                raise UserError(
+                    f"{self.source}: image {index} (counted from 0) is in colour, but image 0 is grey; give --data.channels 3 or 1"
+                )
+            try:
+                return pixels_of(picture, decoding)
+            except UnreadableImage as error:
+                raise UnreadableImage(f"image {index} (counted from 0) {error}") from None
+
+        settings = {"image_size": decoding.size, "resize": decoding.resize, "channels": decoding.channels}
+        if self.state is None:
+            stored = self._in_memory(decode)
+        else:
+            names = [f"image {i}" for i in range(self.n)]
+            stored = decoded_once(names, decode, self.source, settings, self.state, self.threads)
+        if stored.broken:
+            reasons = [stored.broken[i] for i in sorted(stored.broken)]
+            more = "; …" if len(reasons) > _SHOWN else ""
+            raise UserError(
+                f"{self.source}: {len(reasons)} of {self.n} images cannot be decoded: {'; '.join(reasons[:_SHOWN])}{more}"
+            )
+        found = self.labels or [labels[i] if i in labels else self._read(i)[1] for i in range(self.n)]
+        numbers, known = class_numbers(found, class_names, self.source)
+        try:
+            checked = Images.from_arrays(np.zeros((self.n, 1, 1), dtype=np.uint8), numbers, known, groups)
+        except UserError as error:
+            raise UserError(f"{self.source}: {error}") from None
+        return replace(checked, images=stored.tensor, stored_digest=stored.digest or None)
+
+    def _in_memory(self, decode: Callable[[int], np.ndarray]) -> Decoded:
+        """The decoded pictures, without a digest."""
+        pixels, broken = np.empty((0, 0, 0, 0), dtype=np.uint8), dict[int, str]()
+        with pixel_limit(MAX_PIXELS), decoded(self.n, decode, self.threads or cpu_cores()) as results:
+            for index, result in enumerate(results):
+                if isinstance(result, UnreadableImage):
+                    broken[index] = str(result)
+                    continue
+                if not len(pixels):
+                    pixels = np.empty((self.n, *result.shape), dtype=np.uint8)
+                if result.shape != pixels.shape[1:]:
+                    raise UserError(
+                        f"the images of {self.source} have different sizes: image {index} is {result.shape[1]} pixels high and "
+                        f"{result.shape[2]} wide, others {pixels.shape[2]} and {pixels.shape[3]}; set data.image_size, such as 96"
+                    )
+                pixels[index] = result
+        return Decoded(pixels, "", broken)
+
+    def _read(self, index: int) -> tuple[Any, Any]:
+        try:
+            return self.item(index)
+        except UnidentifiedImageError:
+            raise UnreadableImage(
+                f"image {index} (counted from 0) is not an image, or of another format than {', '.join(FORMATS)}"
+            ) from None
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UnreadableImage(f"image {index} (counted from 0) cannot be read: {error}") from None
+
+
+def pixels_of(picture: Any, decoding: Decoding) -> np.ndarray:
+    """A picture of Pillow, or an array uint8 (h, w) or (h, w, c), as uint8 (channels, height, width).
+
+    Raises:
+        UnreadableImage: it is no picture, is too large or truncated, or has 32 bits per pixel.
+    """
+    image = picture if isinstance(picture, Image.Image) else _from_array(picture)
+    try:
+        image = upright_rgb(image, decoding.smallest)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"cannot be decoded: {error}") from None
+    return decoding.of_rgb(image)
 
 
 def _is_grey(picture: Any) -> bool:
@@ -87,87 +187,11 @@ def _from_array(picture: Any) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise UserError(
+        raise UnreadableImage(
             f"is {type(picture).__name__} of dtype {array.dtype} and shape {array.shape}; it must be a picture of Pillow, "
             "or uint8 (h, w) or (h, w, 3)"
         )
     return Image.fromarray(array)
-
-
-def _resized(image: Image.Image, size: tuple[int, int], how: ResizeName) -> Image.Image:
-    """The image at this size (width, height), averaged over the pixels that fall together."""
-    if image.size == size:
-        return image
-    method = Image.Resampling.BILINEAR
-    if how == "squeeze":
-        return image.resize(size, method)
-    return ImageOps.fit(image, size, method) if how == "crop" else ImageOps.pad(image, size, method)
-
-
-def decode_items(
-    n: int, item: Callable[[int], tuple[Any, Any]], form: PictureFormat, source: str, threads: int
-) -> tuple[np.ndarray, list[Any]]:
-    """Decode n items.
-
-    Args:
-        n: how many there are.
-        item: returns picture and label by index.
-        form: how pictures become pixels.
-        source: what the data are called in messages.
-        threads: how many decode at once, outside Python's lock; above 1, `item` must be safe in threads.
-
-    Returns:
-        Pixels uint8 (n, h, w, channels) and the labels, as the data set gives them.
-
-    Raises:
-        UserError: there are none, one cannot be decoded, they differ in size and no size is given, or the first are grey
-            and others in colour.
-    """
-    if not n:
-        raise UserError(f"{source}: there are no images")
-
-    def read(index: int) -> tuple[Any, Any]:
-        try:
-            return item(index)
-        except (OSError, SyntaxError) as error:
-            raise UserError(f"{source}: cannot read image {index} (counted from 0): {error}") from None
-
-    def to_pixels(index: int, picture: Any) -> np.ndarray:
-        try:
-            return form.pixels(picture)
-        except UserError as error:
-            raise UserError(f"{source}: image {index} (counted from 0) {error}") from None
-
-    picture, _ = read(0)
-    if form.channels is None:
-        form, is_grey = replace(form, channels=1 if _is_grey(picture) else 3), _is_grey(picture)
-    else:
-        is_grey = False
-    shape = to_pixels(0, picture).shape
-    pixels = np.empty((n, *shape), dtype=np.uint8)
-
-    def store(index: int) -> Any:
-        picture, label = read(index)
-        if is_grey and not _is_grey(picture):
-            raise UserError(
-                f"{source}: image {index} (counted from 0) is in colour, but image 0 is grey; give --data.channels 3 or 1"
-            )
-        one = to_pixels(index, picture)
-        if one.shape != shape:
-            raise UserError(
-                f"{source}: image {index} (counted from 0) has {one.shape[0]}x{one.shape[1]} pixels, but image 0 "
-                f"{shape[0]}x{shape[1]}; bring them to one size with --data.image_size"
-            )
-        pixels[index] = one
-        return label
-
-    with ThreadPoolExecutor(threads) as pool:
-        futures = pool.map(store, range(n))
-        try:
-            return pixels, [*futures]
-        except UserError:
-            pool.shutdown(cancel_futures=True)
-            raise
 
 
 def class_numbers(
@@ -209,21 +233,3 @@ def class_numbers(
     if unknown := sorted(set(plain) - number.keys()):
         raise UserError(f"{source}: the label '{unknown[0]}' is not among the training images' classes {names}")
     return np.array([number[label] for label in plain], dtype=np.int64), names
-
-
-def decoded_images(
-    n: int,
-    item: Callable[[int], tuple[Any, Any]],
-    form: PictureFormat,
-    source: str,
-    threads: int,
-    class_names: Sequence[str] | None = None,
-    groups: np.ndarray | None = None,
-) -> Images:
-    """Items decoded and checked, see `decode_items` and `class_numbers`."""
-    pixels, labels = decode_items(n, item, form, source, threads)
-    numbers, names = class_numbers(labels, class_names, source)
-    try:
-        return Images.from_arrays(pixels.transpose(0, 3, 1, 2), numbers, names, groups)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from None

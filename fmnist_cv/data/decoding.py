@@ -67,8 +67,18 @@ class Decoding:
         Raises:
             UnreadableImage: it holds no image that can be decoded; the message names it and the reason.
         """
-        # twice the size at least: what a JPEG loses when it is decoded smaller does not survive the resizing either
-        photo = read_photo(Path(path), None if self.size is None else 2 * max(self.size))
+        return self.of_rgb(read_photo(Path(path), self.smallest))
+
+    @property
+    def smallest(self) -> int | None:
+        """The length that the sides of a photo must keep where it is decoded smaller; None where its size is kept.
+
+        Twice the size: what a JPEG loses when it is decoded smaller does not survive the resizing either.
+        """
+        return None if self.size is None else 2 * max(self.size)
+
+    def of_rgb(self, photo: Image.Image) -> np.ndarray:
+        """The pixels uint8 (channels, height, width) of a photo that is upright and RGB."""
         if self.size is not None:
             photo = resized(photo, self.size, self.resize)
         if self.channels == 1:

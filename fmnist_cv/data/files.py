@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fmnist_cv.data.decoded_files import ImageFile, decoded_files
 from fmnist_cv.data.decoding import Decoding, Resize
@@ -124,7 +123,7 @@ class FilesDataModule(KFoldDataModule):
         rows = np.asarray(order)[kept]
         groups, group_names = (None, None) if listed.groups is None else numbered(listed.groups[rows], len(rows))
         return Images(
-            _tensor(stored.pixels),
+            stored.tensor,
             torch.from_numpy(listed.labels[rows]),
             listed.class_names,
             groups,
@@ -152,16 +151,6 @@ class FilesDataModule(KFoldDataModule):
             raise UserError(f"{found}; replace or remove them, or leave them out with data.on_broken skip")
         if parent_process() is None:  # each fold would say it again
             print_line(make_console(stderr=True), f"left out: {found}", style="yellow")
-
-
-def _tensor(pixels: np.ndarray) -> Tensor:
-    if pixels.flags.writeable:
-        return torch.from_numpy(pixels)
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that it must not be written to; nothing does
-        return torch.from_numpy(pixels)
 
 
 def _first(items: Sequence[str]) -> str:

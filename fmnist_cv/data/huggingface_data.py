@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from fmnist_cv.data.decoded_items import PictureFormat, ResizeName, decoded_images
+from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
+from fmnist_cv.data.decoding import Resize
 from fmnist_cv.data.images import Images
-from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.photos import FORMATS
-from fmnist_cv.data.sharing import file_states, shared_images
+from fmnist_cv.data.sharing import file_states
 from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
-from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.utils.optional import require
 from fmnist_cv.utils.paths import expand
 
@@ -27,10 +25,10 @@ _IMAGE_NAMES = ("image", "img", "pixel_values")  # tried in turn where no column
 _LABEL_NAMES = ("label", "labels")
 
 
-class HuggingFaceDataModule(KFoldDataModule):
+class HuggingFaceDataModule(PicturesDataModule):
     """Any image data set of Hugging Face: by its name on the hub, or a folder or Parquet file on disk.
 
-    Pictures are decoded and resized once. Needs the extra: pip install 'fmnist_cv[hf]'.
+    Pictures are decoded and resized once, into the cache (see `python -m fmnist_cv.cache --help`). Needs the extra: pip install 'fmnist_cv[hf]'.
 
     Args:
         path: name on the hub ("user/name"), a folder written by `save_to_disk`, a folder that `load_dataset` reads (of
@@ -59,29 +57,21 @@ class HuggingFaceDataModule(KFoldDataModule):
         group: str | None = None,
         revision: str | None = None,
         image_size: int | list[int] | None = None,
-        resize: ResizeName = "squeeze",
+        resize: Resize = "squeeze",
         channels: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(image_size, resize, channels, **kwargs)
         if test is True:
             raise UserError("data.test is true; it is the name of the part for testing, or false for none")
         self.path, self.name, self.revision = expand(path, "data.path"), name, revision
         self.train_part, self.test_part = train, test
         self.image, self.label, self.group = image, label, group
-        self.form = PictureFormat(image_size, resize, channels)
 
     @property
     def data_name(self) -> str:
         """The data set's own name, without its user or folder."""
         return Path(self.path).stem
-
-    @property
-    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
-        """Decodes an image file as the data set's pictures are, where these are resized; see `KFoldDataModule.decode`."""
-        if self.form.image_size is None:
-            return None
-        return self.form.decoder((self.stored_shape or self.train_images.shape)[0])
 
     def load(self, train: bool) -> Images | None:
         """Read one part and decode its pictures.
@@ -94,11 +84,7 @@ class HuggingFaceDataModule(KFoldDataModule):
         data = self._part(train)
         if data is None:
             return None
-        names = None if train else self.train_images.class_names
-        files = file_states(Path(file["filename"]) for file in data.cache_files)
-        columns = (self.image, self.label, self.group)
-        key = (HuggingFaceDataModule, data._fingerprint, files, columns, repr(self.form), train, names)
-        return shared_images(key, lambda: self._decode(data, train, names))
+        return self._images(data, train, None if train else self.train_images.class_names)
 
     def _part(self, train: bool) -> Dataset | None:
         wanted = self.train_part if train else self.test_part
@@ -114,7 +100,7 @@ class HuggingFaceDataModule(KFoldDataModule):
             raise UserError(f"{self.path} has no part '{wanted}'{hint}")
         return parts[wanted]
 
-    def _decode(self, data: Dataset, train: bool, names: tuple[str, ...] | None) -> Images:
+    def _images(self, data: Dataset, train: bool, names: tuple[str, ...] | None) -> Images:
         import datasets
 
         image, label = self._image_column(data), self._label_column(data)
@@ -126,14 +112,16 @@ class HuggingFaceDataModule(KFoldDataModule):
             groups = np.asarray(data[self._known(data, self.group, "group")])
         if isinstance(data.features[image], datasets.Image):  # decoded here, by the rules for every other picture
             data = data.cast_column(image, datasets.Image(decode=False))
-        pictures = data.select_columns([image])
-        labels = data.with_format(None)[label]
+        pictures, labels = data.select_columns([image]), [*data[label]]
 
         def item(index: int) -> tuple[Any, Any]:
             return _picture(pictures[index][image]), labels[index]
 
-        labels = [*labels]
-        return decoded_images(len(data), item, self.form, self.data_name, cpu_cores(), names, groups)
+        files = file_states(Path(file["filename"]) for file in data.cache_files)
+        state = (image, data._fingerprint, files)
+        return Pictures(len(data), item, self.data_name, state, labels=labels).images(
+            self.decoding, self.channels, names, groups
+        )
 
     def _image_column(self, data: Dataset) -> str:
         import datasets

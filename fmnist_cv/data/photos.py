@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFilter, ImageOps, UnidentifiedImageError
 
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
@@ -83,13 +83,7 @@ def read_photo(path: Path, smallest: int | None = None) -> Image.Image:
     """
     try:
         with Image.open(regular_file(path), formats=FORMATS) as image:
-            n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
-            if limit is not None and n_pixels > limit:
-                raise Image.DecompressionBombError(f"{n_pixels} pixels")
-            if smallest is not None:
-                image.draft(None, (smallest, smallest))
-            ImageOps.exif_transpose(image, in_place=True)
-            return as_rgb(image)
+            return upright_rgb(image, smallest)
     except UnidentifiedImageError:
         if _is_web_page(path):
             raise UnreadableImage(f"{path} is a web page, not an image; its download failed, get it again") from None
@@ -107,6 +101,24 @@ def read_photo(path: Path, smallest: int | None = None) -> Image.Image:
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableImage(f"cannot read the image {path}: {reason}") from None
+
+
+def upright_rgb(image: Image.Image, smallest: int | None = None) -> Image.Image:
+    """An opened image as RGB, rotated as its EXIF data say, with transparent parts in white; see `read_photo`.
+
+    Raises:
+        Image.DecompressionBombError: it is too large, see `pixel_limit`.
+        OSError, ValueError, SyntaxError: it cannot be decoded.
+    """
+    n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
+    if limit is not None and n_pixels > limit:
+        raise Image.DecompressionBombError(f"{n_pixels} pixels")
+    if smallest is not None:
+        image.draft(None, (smallest, smallest))
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # without a copy of all others
+        image = ImageOps.exif_transpose(image)
+    return as_rgb(image)
 
 
 def _is_web_page(path: Path) -> bool:

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import json
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fmnist_cv.data.decoded_items import PictureFormat, ResizeName, decoded_images
+from fmnist_cv.data.dataset_images import labels_of
+from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
+from fmnist_cv.data.decoding import Resize
 from fmnist_cv.data.images import Images
-from fmnist_cv.data.module import KFoldDataModule
-from fmnist_cv.data.sharing import file_states, shared_images
+from fmnist_cv.data.sharing import file_states
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
-from fmnist_cv.runtime import cpu_cores
 from fmnist_cv.utils.torchvision_import import make_torchvision_importable
 
 _OF_TRANSFORMS = ("transform", "transforms", "target_transform", "loader")
 
 
-class TorchvisionDataModule(KFoldDataModule):
+class TorchvisionDataModule(PicturesDataModule):
     """Any data set of torchvision that gives a picture and one class: CIFAR-10, SVHN, EuroSAT, Flowers102, …
 
-    Pictures are decoded and resized once; scaling and augmentation are settings of the experiment (data.scaling,
+    Pictures are decoded and resized once, those of torchvision's own classes into the cache (see
+    `python -m fmnist_cv.cache --help`), those of other classes in each process; scaling and augmentation are settings of the experiment (data.scaling,
     data.augment), not transforms of the data set. Which part is for training and which for testing is told by the
     data set's argument `train` or `split`; where it has neither, all images are for training and there is no test set.
 
@@ -52,11 +51,11 @@ class TorchvisionDataModule(KFoldDataModule):
         train: dict[str, Any] | None = None,
         test: dict[str, Any] | bool | None = None,
         image_size: int | list[int] | None = None,
-        resize: ResizeName = "squeeze",
+        resize: Resize = "squeeze",
         channels: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(image_size, resize, channels, **kwargs)
         if test is True:
             raise UserError("data.test is true; it is false for no test set, or the arguments of the test part")
         for part, given in (("init_args", init_args), ("train", train), ("test", test or None)):
@@ -67,19 +66,11 @@ class TorchvisionDataModule(KFoldDataModule):
                 )
         self.dataset, self.root, self.download = dataset, root, download
         self.init_args, self.parts = dict(init_args or {}), {"train": train, "test": test}
-        self.form = PictureFormat(image_size, resize, channels)
 
     @property
     def data_name(self) -> str:
         """The name of the data set's class."""
         return self.dataset.rpartition(".")[2]
-
-    @property
-    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
-        """Decodes an image file as the data set's pictures are, where these are resized; see `KFoldDataModule.decode`."""
-        if self.form.image_size is None:
-            return None
-        return self.form.decoder((self.stored_shape or self.train_images.shape)[0])
 
     def load(self, train: bool) -> Images | None:
         """Decode the pictures of one part.
@@ -93,11 +84,9 @@ class TorchvisionDataModule(KFoldDataModule):
         arguments = self._arguments(parameters, train)
         if arguments is None:
             return None
-        root = Path(arguments.get("root", "."))
-        files = file_states(sorted(path for path in root.rglob("*") if path.is_file())) if "root" in arguments else ()
-        names = None if train else self.train_images.class_names
-        key = (kind, repr(sorted(arguments.items())), repr(self.form), train, names, files)
-        return shared_images(key, lambda: self._decode(kind, arguments, names))
+        data = self._made(kind, arguments)
+        names = _names(data) if train else self.train_images.class_names
+        return self._pictures(kind, data, arguments).images(self.decoding, self.channels, names)
 
     def _arguments(self, parameters: Any, train: bool) -> dict[str, Any] | None:
         """The arguments of one part; None where there is no such part."""
@@ -126,7 +115,7 @@ class TorchvisionDataModule(KFoldDataModule):
             raise UserError(f"{self.dataset} has no argument '{unknown[0]}'{hint}")
         return arguments
 
-    def _decode(self, kind: type, arguments: dict[str, Any], names: Sequence[str] | None) -> Images:
+    def _made(self, kind: type, arguments: dict[str, Any]) -> Any:
         try:
             data = kind(**arguments)
         except (OSError, RuntimeError) as error:  # what torchvision raises where files are missing
@@ -139,10 +128,31 @@ class TorchvisionDataModule(KFoldDataModule):
             ) from None
         if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
             raise UserError(f"{self.dataset} is no data set with a length and items by index, which folds are cut from")
-        # FakeData sets the global seed for each item; of the data sets of others, nothing is known
-        threads = cpu_cores() if kind.__module__.startswith("torchvision.") and kind.__name__ != "FakeData" else 1
-        return decoded_images(
-            len(data), lambda i: _pair(data[i], self.dataset), self.form, self.data_name, threads, names or _names(data)
+        return data
+
+    def _pictures(self, kind: type, data: Any, arguments: dict[str, Any]) -> Pictures:
+        def item(index: int) -> tuple[Any, Any]:
+            return _pair(data[index], self.dataset)
+
+        try:
+            settings = json.dumps(arguments, sort_keys=True)
+        except TypeError:  # objects given from Python
+            settings = None
+        is_torchvisions = kind.__module__.startswith("torchvision.")
+        labels = labels_of(data) if is_torchvisions else None
+        if labels is not None and any(int(labels[i]) != item(i)[1] for i in {0, len(data) // 2, len(data) - 1}):
+            labels = None  # of another kind than those of the items
+        files = (
+            sorted(path for path in Path(arguments["root"]).rglob("*") if path.is_file()) if "root" in arguments else []
+        )
+        return Pictures(
+            len(data),
+            item,
+            self.data_name,
+            (kind.__name__, settings, file_states(files)) if is_torchvisions and settings else None,
+            # FakeData sets the global seed for each item; of the data sets of others, nothing is known
+            None if is_torchvisions and kind.__name__ != "FakeData" else 1,
+            None if labels is None else labels.tolist(),
         )
 
 

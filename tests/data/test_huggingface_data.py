@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fmnist_cv.data import HuggingFaceDataModule
+from fmnist_cv.data import HuggingFaceDataModule, decoded_items
 from fmnist_cv.errors import DataNotFound, UserError
 
 datasets = pytest.importorskip("datasets", exc_type=ImportError)
@@ -63,6 +63,33 @@ def test_parquet_is_read(tmp_path: Path, as_folder: bool) -> None:
     assert data.test_images is None
 
 
+def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table().save_to_disk(str(tmp_path / "pets"))
+    first = HuggingFaceDataModule(str(tmp_path / "pets"), image_size=4).train_images
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded_items, "pixels_of", None)  # fails if it is called
+        again = HuggingFaceDataModule(str(tmp_path / "pets"), image_size=4).train_images
+        with pytest.raises(TypeError):
+            HuggingFaceDataModule(str(tmp_path / "pets"), image_size=3).train_images  # noqa: B018
+    assert again.stored_digest is not None and again.fingerprint() == first.fingerprint()
+    assert np.array_equal(again.images.numpy(), first.images.numpy())
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_file_is_decoded_as_it_was_stored(tmp_path: Path, ending: str) -> None:
+    """Also a large JPEG, which is decoded smaller in both cases."""
+    paths = [str(tmp_path / f"{i}.{ending}") for i in range(4)]
+    for i, path in enumerate(paths):
+        Image.fromarray(PIXELS[i]).resize((70, 50)).save(path)
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")})
+    made = datasets.Dataset.from_dict({"image": paths, "label": [0, 1, 0, 1]}, features=features)
+    made.save_to_disk(str(tmp_path / "pets"))
+    data = HuggingFaceDataModule(str(tmp_path / "pets"), image_size=6)
+    for path, stored in zip(paths, data.train_images.images, strict=True):
+        assert data.decode is not None and np.array_equal(data.decode(path), stored.numpy())
+    assert HuggingFaceDataModule(str(tmp_path / "pets")).decode is None
+
+
 def test_a_single_saved_table_and_plain_columns(tmp_path: Path) -> None:
     """Arrays and words, in columns with the usual names but without a type that says what they are."""
     features = datasets.Features({"img": datasets.Array2D((5, 7), "uint8"), "label": datasets.Value("string")})
@@ -107,7 +134,10 @@ def test_columns_that_are_not_clear_must_be_named(tmp_path: Path) -> None:
 
 
 def test_a_broken_and_a_missing_picture_are_named(tmp_path: Path) -> None:
-    for bad, message in ((b"<html>", "cannot read image 3"), (None, "image 3 .*no picture")):
+    for bad, message in (
+        (b"<html>", "1 of 12 images cannot be decoded: image 3 .*is not an image"),
+        (None, "image 3 .*no picture"),
+    ):
         cells = table().cast_column("image", datasets.Image(decode=False))["image"][:]
         cells[3] = None if bad is None else {"bytes": bad, "path": None}
         made = datasets.Dataset.from_dict({"image": cells, "label": [0, 1] * 6})

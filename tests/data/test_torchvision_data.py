@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fmnist_cv.data import TorchvisionDataModule
+from fmnist_cv.data import TorchvisionDataModule, decoded_items
 from fmnist_cv.errors import DataNotFound, UserError
 
 FAKE = {"size": 12, "image_size": [3, 8, 10], "num_classes": 3}
@@ -85,8 +85,34 @@ def test_pictures_of_several_sizes_are_brought_to_one(eurosat: Path) -> None:
     own = np.asarray(Image.open(eurosat / "eurosat/2750/Forest/Forest_0.png"))
     assert np.array_equal(data.train_images.images[0].permute(1, 2, 0).numpy(), own)
     assert made(image_size=5, channels=1).train_images.shape == (1, 5, 5)
-    with pytest.raises(UserError, match=r"image 1 .* has 7x9 pixels, but image 0 6x9; .* --data.image_size"):
+    with pytest.raises(
+        UserError, match=r"different sizes: image 0 is 6 pixels high and 9 wide, image 1 7 and 9; set data.image_size"
+    ):
         made().train_images  # noqa: B018
+
+
+def test_pictures_are_decoded_once(eurosat: Path, mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def made() -> list[TorchvisionDataModule]:
+        colour = TorchvisionDataModule("EuroSAT", root=str(eurosat), download=False, image_size=4)
+        return [colour, TorchvisionDataModule("MNIST", root=str(mnist), download=False), fake()]
+
+    first = [data.train_images for data in made()]
+    monkeypatch.setattr(decoded_items, "pixels_of", None)  # fails if it is called
+    for data, expected in zip(made(), first, strict=True):
+        assert data.train_images.stored_digest is not None
+        assert data.train_images.fingerprint() == expected.fingerprint()
+        assert torch.equal(data.train_images.images, expected.images)
+        assert torch.equal(data.train_images.labels, expected.labels)
+
+
+def test_a_data_set_of_the_users_own_is_read_by_each_process() -> None:
+    """Nothing tells whether it has changed."""
+    items = [(grey(1), 0), (grey(2), 1)]
+    arguments = {"dataset": f"{__name__}.Pairs", "init_args": {"items": items}}
+    first = TorchvisionDataModule(**arguments).train_images
+    assert first.stored_digest is None
+    items[0] = (grey(3), 0)
+    assert TorchvisionDataModule(**arguments).train_images.images[0, 0, 0, 0] == 3
 
 
 def test_changed_files_are_read_again(eurosat: Path) -> None:
