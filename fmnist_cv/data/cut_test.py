@@ -51,7 +51,7 @@ def test_indices(images: Images, cut: TestCut | None) -> Indices:
         chosen = np.flatnonzero(np.isin(_groups(images), [_number(images, str(name)) for name in cut]))
         if len(chosen) == n:
             raise UserError("cv.test names all groups, so that no image is left to train on; leave some out")
-        return chosen
+        return _with_all_classes_left(images, chosen)
     splitter: GroupShuffleSplit | StratifiedShuffleSplit
     make = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
     splitter = make(1, test_size=cut, random_state=derive_seed(0, _CUT))
@@ -59,7 +59,18 @@ def test_indices(images: Images, cut: TestCut | None) -> Indices:
         _, chosen = next(splitter.split(np.zeros((n, 1)), labels, groups))
     except ValueError as error:
         raise UserError(f"cv.test is {cut}, but such a test set cannot be cut off: {error}") from None
-    return np.sort(chosen).astype(np.int64)
+    return _with_all_classes_left(images, np.sort(chosen).astype(np.int64))
+
+
+def _with_all_classes_left(images: Images, chosen: Indices) -> Indices:
+    """Refuse a test set that takes all images of a class, which then nothing can learn."""
+    labels = images.labels.cpu().numpy()
+    if len(lost := np.setdiff1d(labels, np.delete(labels, chosen))):
+        raise UserError(
+            f"cv.test takes all images of the class '{images.class_names[lost[0]]}', so that no model can learn it; leave some "
+            "of its groups to the training"
+        )
+    return chosen
 
 
 def _groups(images: Images) -> Indices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Literal
 
@@ -51,10 +52,14 @@ def handle_duplicates(images: Images, duplicates: Duplicates, source: str) -> Im
     if duplicates == "refuse":
         raise UserError(f"{found}; remove the copies, or put them into one group with data.duplicates group")
     if parent_process() is None:  # each fold would say it again
-        print_line(
-            make_console(stderr=True), f"{found}. Copies are in one group, on one side of each split.", style="yellow"
-        )
+        _warn(f"{found}. Copies are in one group, on one side of each split.")
     return _grouped(images, codes)
+
+
+@cache
+def _warn(text: str) -> None:
+    """Once in a process: a command may read its images several times."""
+    print_line(make_console(stderr=True), text, style="yellow")
 
 
 def refuse_shared(train: Images, test: Images) -> None:

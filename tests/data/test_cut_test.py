@@ -54,6 +54,7 @@ def test_groups_are_cut_off_by_name() -> None:
         ),
         (["r"], None, "names groups, but the data have none"),
         (list("pqrs"), list("pqprsr"), "names all groups"),
+        (["s"], list("pqprrs"), "takes all images of the class '1', so that no model can learn it"),
         (0.2, list("pppppp"), "such a test set cannot be cut off"),
         (0.2, None, "such a test set cannot be cut off: .*class"),
     ],
