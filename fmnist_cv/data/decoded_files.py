@@ -74,15 +74,20 @@ class Decoded:
 
     Attributes:
         pixels: uint8 (n, channels, height, width), mapped from a file: those that could be decoded, in order.
-        digests: uint8 (n, 16), of each picture's pixels.
+        digests: uint8 (n, 16), of each picture's pixels, or None where they are not worked out.
         digest: of all pixels.
         broken: the reason for each picture that could not be decoded, by its place in the list.
     """
 
     pixels: np.ndarray
-    digests: np.ndarray
+    digests: np.ndarray | None
     digest: str
     broken: dict[int, str]
+
+    @property
+    def known_digests(self) -> Tensor | None:
+        """The digests as a tensor."""
+        return None if self.digests is None else torch.from_numpy(self.digests)
 
     @property
     def tensor(self) -> Tensor:

@@ -130,7 +130,7 @@ class Pictures:
             checked = Images.from_arrays(np.zeros((self.n, 1, 1), dtype=np.uint8), numbers, known, groups)
         except UserError as error:
             raise UserError(f"{self.source}: {error}") from None
-        return replace(checked, images=stored.tensor, stored_digest=stored.digest or None)
+        return replace(checked, images=stored.tensor, stored_digest=stored.digest or None, digests=stored.known_digests)
 
     def _in_memory(self, decode: Callable[[int], np.ndarray]) -> Decoded:
         """The decoded pictures, without a digest."""
@@ -148,7 +148,7 @@ class Pictures:
                         f"{result.shape[2]} wide, others {pixels.shape[2]} and {pixels.shape[3]}; set data.image_size, such as 96"
                     )
                 pixels[index] = result
-        return Decoded(pixels, "", broken)
+        return Decoded(pixels, None, "", broken)
 
     def _read(self, index: int) -> tuple[Any, Any]:
         try:

@@ -131,7 +131,7 @@ class FilesDataModule(KFoldDataModule):
             group_names=group_names,
             folds=None if listed.folds is None else torch.from_numpy(listed.folds[rows]),
             stored_digest=stored.digest,
-            digests=torch.from_numpy(stored.digests),
+            digests=stored.known_digests,
         )
 
     def _check_present(self, files: Sequence[ImageFile]) -> None:
