@@ -183,7 +183,16 @@ class DatasetBatches:
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)
-        return full + bool(rest and not (self._is_training and self.data.loading.drop_last))
+        return full + bool(rest and not self._drop_last)
+
+    @property
+    def last_size(self) -> int:
+        """Images in the last batch."""
+        return self.batch_size if self._drop_last else len(self.indices) - (len(self) - 1) * self.batch_size
+
+    @property
+    def _drop_last(self) -> bool:
+        return self._is_training and self.data.loading.drop_last
 
 
 def with_transform(data: Any, transform: Callable[[Any], Any], source: str) -> Any:

@@ -80,7 +80,7 @@ class LightningDataModuleAdapter(DatasetDataModule):
     loader's data are the test set; its validation data are not used, since folds take their place.
 
     Images are read anew in each epoch and are the network's input as the module makes it, so that data.scaling and data.augment
-    do not exist here. The report shows this input, stretched to grey values, and a model is exported without the transforms.
+    do not exist here. The report shows this input, stretched to the range of pixels, and a model is exported without the transforms.
 
     Args:
         module: the class, with `class_path` and `init_args`.

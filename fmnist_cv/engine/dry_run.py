@@ -21,6 +21,7 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import KFoldDataModule, Split
 from fmnist_cv.data.batches import ImageBatches
+from fmnist_cv.data.dataset_images import DatasetBatches
 from fmnist_cv.engine.callbacks import KeepCheckpoints, ReseedEachEpoch, ScoreEachEpoch, WatchTraining
 from fmnist_cv.engine.events import Event
 from fmnist_cv.engine.fold import FoldJob, assign_split, fold_trainer
@@ -140,7 +141,7 @@ def _shortened(make: Callable[[], Any], n_images: int | None) -> Any:
     loader = make()
     if isinstance(loader, Mapping | Sequence | CombinedLoader):  # several loaders
         return loader
-    return _FirstBatch(loader, n_images if isinstance(loader, ImageBatches) else None)
+    return _FirstBatch(loader, n_images if isinstance(loader, ImageBatches | DatasetBatches) else None)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import FoldParts
 from fmnist_cv.data import KFoldDataModule, Split
 from fmnist_cv.data.batches import ImageBatches
+from fmnist_cv.data.dataset_images import DatasetBatches
+from fmnist_cv.data.lightning_adapter import DatasetDataModule
 from fmnist_cv.engine.dry_run import first_step_error
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.trainer import quiet_lightning
@@ -66,8 +68,13 @@ def run_sanity_check(experiment: Experiment, data: KFoldDataModule, splits: Sequ
             raise UserError(
                 f"the last training batch of {epoch.name} has one image ({len(epoch.split.train)} training images, "
                 f"data.batch_size {parts.data.batch_size}), on which the network cannot be trained; leave it out with "
-                f"--data.drop_last true, or choose another --data.batch_size ({error})"
+                f"{_option(parts, 'drop_last')} true, or choose another {_option(parts, 'batch_size')} ({error})"
             )
+
+
+def _option(parts: FoldParts, name: str) -> str:
+    """How a setting of the batches is given: to the loader itself, where that is the user's."""
+    return f"the DataLoader's {name}" if isinstance(parts.data, DatasetDataModule) else f"--data.{name}"
 
 
 # -- options and batches ----------------------------------------------------------------------------------------
@@ -121,13 +128,14 @@ class _Epoch:
         if not n:
             raise UserError(
                 f"{name} has {len(split.train)} training images, less than one batch of data.batch_size "
-                f"{parts.data.batch_size}, and data.drop_last is true; lower the batch size, or give --data.drop_last false"
+                f"{parts.data.batch_size}, and data.drop_last is true; lower the batch size, or give "
+                f"{_option(parts, 'drop_last')} false"
             )
         used = n if limit is None else min(n, limit) if isinstance(limit, int) else int(n * limit)
         if not used:
             raise UserError(f"trainer.limit_train_batches is {limit}, which leaves none of the {n} batches of {name}")
         last_size = None
-        if isinstance(loader, ImageBatches):
+        if isinstance(loader, ImageBatches | DatasetBatches):
             last_size = loader.last_size if used == n else loader.batch_size
         return cls(name, split, used, last_size)
 

@@ -155,6 +155,16 @@ def test_a_module_without_test_data_has_no_test_set() -> None:
     assert adapter(NoTest).test_images is None
 
 
+def test_a_last_batch_of_one_image_is_found_before_training(config: dict[str, Any]) -> None:
+    config["model"] = {"class_path": "fmnist_cv.models.DenseNetwork", "init_args": {"hidden": [8], "batch_norm": True}}
+    module = config["data"]["init_args"]["module"]
+    module["init_args"] = {"batch_size": 59}
+    with pytest.raises(
+        UserError, match=r"last training batch of fold_0 has one image .* the DataLoader's drop_last true"
+    ):
+        cross_validate(config)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
