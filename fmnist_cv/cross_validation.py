@@ -14,16 +14,18 @@ from rich.console import Console
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.results import write_results
 from fmnist_cv.config.experiment import Experiment
+from fmnist_cv.config.objects import is_plain, take_objects
 from fmnist_cv.config.options import as_arguments
 from fmnist_cv.config.short import write_out_config
-from fmnist_cv.data import Split
+from fmnist_cv.data import KFoldDataModule, Split
+from fmnist_cv.data.given import GivenData
 from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob, Loaded
 from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.preparation import PreparedRun, prepare_run
 from fmnist_cv.engine.processes import reason_against_processes, warm_up
 from fmnist_cv.engine.progress import FoldDisplay
-from fmnist_cv.engine.run_folder import FoldFolder
+from fmnist_cv.engine.run_folder import FoldFolder, replace_file
 from fmnist_cv.engine.workers import default_workers, run_jobs
 from fmnist_cv.engine.writable import explain_disk_errors, is_writable
 from fmnist_cv.errors import UserError
@@ -77,8 +79,11 @@ def cross_validate(
         resume: the run to resume: its name, its path, or "last".
         refit: finally train a model on all training images, for the median of the folds' best epochs.
         console: where to show progress; None shows nothing.
-        sections: whole sections that replace the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}.
-            Plain values, never objects: each fold builds its own.
+        sections: whole sections that replace the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}, as plain
+            values. `model` may also be a class or a function that makes a network, and `data` objects, see
+            `fmnist_cv.data.given.take_data`: an ArrayDataModule, (images, labels), a list of (image, label), or a data set of
+            torchvision, Hugging Face or another without transforms. Such data are written into the folder of the
+            experiment's runs, where folds and later commands read them; the same call resumes a run on them.
 
     Returns:
         Per-fold scores, out-of-fold probabilities, and a pandas table.
@@ -88,11 +93,13 @@ def cross_validate(
         FoldsFailed: a fold failed.
         FoldsMissing: with cv.fold, if other folds are not finished.
     """
-    experiment = as_experiment({} if config is None else config, {**sections, **(overrides or {})})
+    experiment, given = _as_experiment_on_objects({} if config is None else config, {**sections, **(overrides or {})})
     experiment = _one_worker_where_needed(experiment, console)
     if experiment.cv.workers != 1:
         warm_up()
-    prepared = prepare_run(experiment, run, resume, console, refit=refit)
+    prepared = prepare_run(experiment, run, resume, console, _same_data(experiment, given), refit)
+    if given is not None:
+        _store(given, experiment)
     experiment, folder = prepared.experiment, prepared.run
     all_folds = fold_folders(prepared)
     chosen = range(len(all_folds)) if experiment.cv.fold is None else [experiment.cv.fold]
@@ -133,6 +140,39 @@ def as_experiment(
     if options or write_out_config(content)[1]:
         return Experiment.parse([f"--config={text}", *options])
     return Experiment.from_yaml(text)
+
+
+def _as_experiment_on_objects(
+    config: str | Path | Mapping[str, Any] | Experiment, settings: Mapping[str, Any]
+) -> tuple[Experiment, GivenData | None]:
+    """As `as_experiment`, of settings that may hold objects; the data where these are objects."""
+    if isinstance(config, Mapping):
+        objects = {key: config[key] for key in ("model", "data") if key in config and not is_plain(config[key])}
+        config, settings = {key: config[key] for key in config if key not in objects}, {**objects, **settings}
+    settings, given = take_objects(settings)
+    experiment = as_experiment(config, settings)
+    if given is not None and given.train is not None:
+        path = experiment.log_dir / experiment.name / given.file_name
+        experiment = experiment.replaced(data__init_args__path=str(path))
+    return experiment, given
+
+
+def _same_data(experiment: Experiment, given: GivenData | None) -> KFoldDataModule | None:
+    """The experiment's data module with the images that were given; None where it reads them."""
+    if given is None or given.train is None:
+        return None
+    data = experiment.build_data()
+    given.put_into(data)
+    return data
+
+
+def _store(given: GivenData, experiment: Experiment) -> None:
+    """Write data given as objects where the experiment reads them, unless they are there."""
+    path = Path(experiment.config.data.init_args.path)
+    if path.exists():
+        return
+    with explain_disk_errors(path.parent), locked(path.with_name(f".{path.name}.lock"), wait=True, what="the data"):
+        replace_file(path, given.write)
 
 
 def _one_worker_where_needed(experiment: Experiment, console: Console | None) -> Experiment:

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
-from fmnist_cv.config.class_paths import load_class
+from fmnist_cv.config.class_paths import made_by
 from fmnist_cv.config.sections import OWN_METRICS
 from fmnist_cv.data.cut_test import check_cut
 from fmnist_cv.errors import UserError, did_you_mean
@@ -83,7 +83,7 @@ def check_fold(experiment: Experiment) -> None:
 
 def _check_validation_options(experiment: Experiment) -> None:
     """Lightning's own validation loop runs only for a module with a validation step."""
-    model, trainer = load_class(experiment.config.model.class_path), experiment.config.trainer
+    model, trainer = made_by(experiment.config.model.class_path), experiment.config.trainer
     if model.validation_step not in (L.LightningModule.validation_step, ImageClassifier.validation_step):
         return
     defaults = {"limit_val_batches": None, "val_check_interval": None, "check_val_every_n_epoch": 1}

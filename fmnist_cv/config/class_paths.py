@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -19,12 +19,26 @@ def load_class(class_path: str) -> Any:
     return getattr(import_module(module), name)
 
 
+def made_by(class_path: str) -> Any:
+    """What a dotted path makes: the class itself, or what a function's annotation says it returns (None if it does not)."""
+    found = load_class(class_path)
+    if isinstance(found, type):
+        return found
+    try:
+        returned = get_type_hints(found).get("return")
+    except Exception:  # no function, or names that only a type checker resolves
+        returned = None
+    return returned if isinstance(returned, type) else None
+
+
 def parameters(class_path: str) -> dict[str, Any]:
     """A class's parameters and, since `**kwargs` pass them on, its bases', with their defaults (`inspect` has `empty`)."""
     try:
         cls = load_class(class_path)
     except (ImportError, AttributeError, ValueError):
         return {}
+    if not isinstance(cls, type):  # a function that makes an object
+        return {name: p.default for name, p in inspect.signature(cls).parameters.items()} if callable(cls) else {}
     makers = [vars(c)["__init__"] for c in reversed(inspect.getmro(cls)) if "__init__" in vars(c) and c is not object]
     found = {name: p.default for make in makers for name, p in inspect.signature(make).parameters.items()}
     return {name: default for name, default in found.items() if name != "self"}

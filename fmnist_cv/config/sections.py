@@ -91,6 +91,7 @@ PART_KEYS = (
     "data.drop_last",
     "data.leave_out",
     "data.duplicates",
+    "data.use_validation",
 )
 
 

@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import lightning as L
 import yaml
 from torch import nn
 
-from fmnist_cv.config.class_paths import load_class, parameters
+from fmnist_cv.config.class_paths import load_class, made_by, parameters
 from fmnist_cv.config.sections import DATA_WAYS, MODEL_WAYS
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.errors import UserError
@@ -278,13 +278,10 @@ def makes_network(path: str) -> bool:
     if inspect.ismodule(found) or not callable(found):
         kind = "a module" if inspect.ismodule(found) else f"an object of type {type(found).__name__}"
         raise UserError(f"model is '{path}', {kind}; {MODEL_WAYS}")
-    try:
-        returned = get_type_hints(found).get("return")
-    except Exception:  # names that only a type checker resolves
-        returned = None
-    if isinstance(returned, type) and not issubclass(returned, nn.Module):
+    returned = made_by(path)
+    if returned is not None and not issubclass(returned, nn.Module):
         raise UserError(f"model is '{path}', a function that returns {returned.__name__}; {MODEL_WAYS}")
-    return not (isinstance(returned, type) and issubclass(returned, L.LightningModule))
+    return returned is None or not issubclass(returned, L.LightningModule)
 
 
 # -- names ------------------------------------------------------------------------------------------------------

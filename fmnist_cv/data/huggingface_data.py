@@ -84,7 +84,7 @@ class HuggingFaceDataModule(PicturesDataModule):
         data = self._part(train)
         if data is None:
             return None
-        return self._images(data, train, None if train else self.train_images.class_names)
+        return self.decoded(data, train, None if train else self.train_images.class_names)
 
     def _part(self, train: bool) -> Dataset | None:
         wanted = self.train_part if train else self.test_part
@@ -100,7 +100,17 @@ class HuggingFaceDataModule(PicturesDataModule):
             raise UserError(f"{self.path} has no part '{wanted}'{hint}")
         return parts[wanted]
 
-    def _images(self, data: Dataset, train: bool, names: tuple[str, ...] | None) -> Images:
+    def decoded(self, data: Dataset, train: bool, names: tuple[str, ...] | None) -> Images:
+        """The pictures of one part.
+
+        Args:
+            data: the part.
+            train: whether it is for training, where groups count.
+            names: the classes' names; None for those that the data set has.
+
+        Raises:
+            UserError: there is no such column, or a picture cannot be decoded.
+        """
         import datasets
 
         image, label = self._image_column(data), self._label_column(data)
@@ -157,7 +167,7 @@ class HuggingFaceDataModule(PicturesDataModule):
 
 
 def _picture(value: Any) -> Any:
-    """A cell of a column of pictures, as `decode_items` takes it."""
+    """A cell of a column of pictures, as `Pictures` takes it."""
     if isinstance(value, dict) and {"bytes", "path"} <= value.keys():
         if value["bytes"] is None and value["path"] is None:
             raise OSError("it has no picture")

@@ -192,6 +192,11 @@ class KFoldDataModule(L.LightningDataModule):
             self._split = splits[places.index(self._place)]
         return self._split
 
+    @property
+    def has_split_arguments(self) -> bool:
+        """Whether one of the arguments that determine the split of a module used alone is not the default."""
+        return (self._plan, self._place) != (SplitPlan(5), (0, 0))
+
     def use_split(self, split: Split, seed: int) -> None:
         """Use a split made elsewhere, and the seed that determines the shuffling of its training part."""
         self._split, self._seed = split, seed

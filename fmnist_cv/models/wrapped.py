@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+import lightning as L
 from torch import Tensor, nn
 
 from fmnist_cv.errors import UserError
@@ -115,6 +116,11 @@ def _make(path: str, arguments: Mapping[str, Any], sizes: Mapping[str, int]) -> 
             del passed[refused[0]]
     if not isinstance(network, nn.Module):
         raise UserError(f"model.network is '{path}', which returns {_kind(network)}, not an nn.Module")
+    if isinstance(network, L.LightningModule):
+        raise UserError(
+            f"model.network is '{path}', which returns a LightningModule, with an optimizer of its own; say so in the function, "
+            f"def {path.rpartition('.')[2]}(...) -> {type(network).__name__}, or give the class"
+        )
     return network, {*passed, *arguments}
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
 
-from fmnist_cv import ArrayDataModule, DenseNetwork, cross_validate
+from fmnist_cv import ArrayDataModule, DenseNetwork, SyntheticDataModule, cross_validate
 from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.tuning import as_search
@@ -39,7 +39,10 @@ WAY = r"numpy\.savez\('my\.npz', images=\.\.\., labels=\.\.\.\) and give data={'
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"data": DATA}, rf"data is an object \(ArrayDataModule\), which a config cannot hold: .*{WAY}"),
+        (
+            {"data": SyntheticDataModule()},
+            r"data is an object \(SyntheticDataModule\), which a config cannot hold: .*write {'class_path': 'fmnist_cv\.data\.",
+        ),
         (
             {"data": {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"images": np.zeros((4, 2, 2))}}},
             rf"data\.init_args\.images is the array or tensor of shape \(4, 2, 2\).*{WAY}",
@@ -67,6 +70,12 @@ def test_objects_are_refused_wherever_they_are_given(changes: dict[str, Any], re
         cross_validate("quickstart", **changes)
     with pytest.raises(UserError, match=reason):
         cross_validate(**changes)
+
+
+def test_an_experiment_alone_refuses_data_that_cross_validate_takes() -> None:
+    reason = rf"data is an object \(ArrayDataModule\), which a config cannot hold: .*{WAY}"
+    with pytest.raises(UserError, match=reason):
+        as_experiment("quickstart", {"data": DATA})
 
 
 def test_an_object_in_the_place_of_the_config_is_refused() -> None:

@@ -1,0 +1,79 @@
+"""Classes, functions and data given from Python, in an experiment's settings: as what a config can hold."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from fmnist_cv.data.given import PICTURES, GivenData, take_data
+from fmnist_cv.errors import UserError
+
+
+def is_plain(section: Any) -> bool:
+    """Whether a config can hold what is given as a section: a mapping (not of data sets), a word, or nothing."""
+    return section is None or isinstance(section, str) or type(section) is dict
+
+
+def take_objects(settings: Mapping[str, Any]) -> tuple[dict[str, Any], GivenData | None]:
+    """Settings without objects.
+
+    A class or function as model becomes its dotted path, a `functools.partial` also its arguments; data given as objects
+    become the path of a file that is yet to be written.
+
+    Args:
+        settings: sections, or values of dotted keys.
+
+    Returns:
+        The settings, and the data where these were objects.
+
+    Raises:
+        UserError: a model that no other process could import, or data that cannot be used.
+    """
+    taken = dict(settings)
+    if "model" in taken:
+        taken["model"] = _model(taken["model"])
+    pictures = {key: taken[f"data.{key}"] for key in PICTURES if f"data.{key}" in taken}
+    given = take_data(taken.get("data"), pictures)
+    if given is None:
+        return taken, None
+    for key in pictures:
+        del taken[f"data.{key}"]
+    taken["data"] = {"path": f"{given.kind}.npz", **given.settings}
+    return taken, given
+
+
+def _model(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {**value, "class_path": _model(value["class_path"])} if "class_path" in value else value
+    if isinstance(value, functools.partial):
+        if value.args:
+            raise UserError("model is a functools.partial with arguments without names; give them with their names")
+        return {"class_path": _path_of(value.func), "init_args": dict(value.keywords)}
+    is_maker = isinstance(value, type) or inspect.isfunction(value)
+    return _path_of(value) if is_maker else value
+
+
+def _path_of(maker: Any) -> str:
+    """The dotted path of a class or function.
+
+    Raises:
+        UserError: it cannot be found under its name.
+    """
+    name = maker.__qualname__
+    found = functools.reduce(
+        lambda place, part: getattr(place, part, None), name.split("."), sys.modules.get(maker.__module__)
+    )
+    if found is not maker or "." in name:
+        kind = (
+            "a lambda"
+            if name.endswith("<lambda>")
+            else f"{'the class' if isinstance(maker, type) else 'the function'} {name}"
+        )
+        raise UserError(
+            f"model is {kind}, which other processes cannot find by its name; define it with def or class at the top level of a "
+            "module or script"
+        )
+    return f"{maker.__module__}.{name}"
