@@ -72,7 +72,7 @@ def fitted_plan(images: Images, plan: SplitPlan) -> SplitPlan:
         if value not in (default, found):
             repeats = f" in each of {n_repeats} repeats" if n_repeats > 1 else ""
             raise UserError(
-                f"cv.{key} is {value}, but there are {n_splits} folds{repeats} given by {given_by(plan)}; leave cv.{key} out"
+                f"cv.{key} is {value}, but there are {n_splits} folds{repeats} given by {given_by(plan)}; set it to {found}, or leave it out"
             )
     return replace(plan, n_splits=n_splits, n_repeats=n_repeats)
 

@@ -285,8 +285,9 @@ def test_synthetic_data_keep_the_batches_and_the_augmentation(tiny: Config, augm
         "class_path": "fmnist_cv.data.FashionMNISTDataModule",
         "init_args": {"root": "nowhere", "batch_size": 17, "scaling": "minmax", "augment": augment, "drop_last": True},
     }
-    synthetic = parsed(changed(tiny, data=data)).with_synthetic_data()
+    synthetic = parsed(changed(tiny, data=data, cv__test=0.2)).with_synthetic_data()
     module = synthetic.build(0).data
+    assert module.test_cut is None  # they have a test set
     assert type(module).__name__ == "SyntheticDataModule"
     assert (module.batch_size, module.scaling_name, module.drop_last) == (17, "minmax", True)
     assert len(module.augment) == (0 if augment is None else 1)

@@ -168,7 +168,9 @@ def test_plans_that_contradict_what_is_given_are_refused() -> None:
         SplitPlan(splitter="KFold", holdout=0.2)
     with pytest.raises(UserError, match="n_splits is 7, but there are 5 folds given by cv"):
         split_images(images(), SplitPlan(7, splitter="KFold"))
-    with pytest.raises(UserError, match="n_repeats is 2, but there are 2 folds given by the data; leave"):
+    with pytest.raises(
+        UserError, match="n_repeats is 2, but there are 2 folds given by the data; set it to 1, or leave it out"
+    ):
         split_images(images(folds=[0, 1] * 6), SplitPlan(n_repeats=2))
     with pytest.raises(UserError, match="but the data give no folds"):
         split_images(images(), SplitPlan(splits="data"))

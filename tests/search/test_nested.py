@@ -42,3 +42,9 @@ def test_nested_takes_images_away_by_itself(searched: dict[str, Any], tmp_path: 
     (tmp_path / "out.csv").write_text("index\n3\n")
     with pytest.raises(UserError, match=r"nested cannot be combined with data\.leave_out"):
         as_search(searched | {"nested": 2, "overrides": {"data.leave_out": str(tmp_path / "out.csv")}})
+
+
+def test_a_test_set_is_not_cut_off_beside_outer_folds(searched: dict[str, Any]) -> None:
+    overrides = {"cv.test": 0.2, "data.n_test": 100}
+    with pytest.raises(UserError, match=r"nested cannot be combined with cv\.test"):
+        as_search(searched | {"nested": 2, "overrides": overrides})

@@ -122,3 +122,12 @@ def test_a_grid_visits_each_point_once(searched: dict[str, Any]) -> None:
     assert len({str(values) for values in drawn(search, 8)}) == 8
     with pytest.raises(UserError, match="trials is 9, but the grid has 8 points"):
         as_search(search, {"trials": 9})
+
+
+def test_given_splits_are_searched_on_but_leave_none_to_confirm_on(searched: dict[str, Any]) -> None:
+    searched["space"] = DROPOUT
+    overrides = {"cv.splitter": "TimeSeriesSplit", "cv.n_splits": 5}
+    search = as_search(searched | {"overrides": overrides})
+    assert search.n_folds == 5 and search.ratio > 0.2  # its training parts grow: 1, 1/2, 1/3, 1/4, 1/5
+    with pytest.raises(UserError, match=r"none which the search has not seen; set confirm\.top to 0"):
+        as_search(searched | {"overrides": overrides, "confirm": {"top": 1}})
