@@ -25,6 +25,8 @@ from fmnist_cv.errors import NonFinite
 # Rows of probabilities computed in bf16 sum to 1 within this tolerance; rows of logits only by chance.
 _SUM_TOLERANCE = 0.02
 
+_FIRST_ROWS = 10_000  # for which there is room from the beginning
+
 
 def predict_log_probabilities(
     model: L.LightningModule,
@@ -45,14 +47,14 @@ def predict_log_probabilities(
     """
     was_training = {module: module.training for module in model.modules()}
     model.eval()
-    outputs, labels = [], []
+    outputs, labels = _Rows(), _Rows()
     with torch.inference_mode(), precision:
         for images, batch_labels in batches:
-            outputs.append(model(data.prepare(images.to(model.device))).float())
-            labels.append(batch_labels.to(model.device))
+            outputs.add(model(data.prepare(images.to(model.device))).float())
+            labels.add(batch_labels.to(model.device))
     for module, training in was_training.items():
         module.training = training
-    log_probabilities = as_log_probabilities(torch.cat(outputs)).clone()
+    log_probabilities = as_log_probabilities(outputs.all).clone()
     bad = log_probabilities.isnan().any(1).nonzero()[:, 0]
     if len(bad):
         first = int(getattr(batches, "indices", torch.arange(len(log_probabilities)))[bad[0]])
@@ -60,7 +62,35 @@ def predict_log_probabilities(
             f"the model predicts NaN for {len(bad)} of {len(log_probabilities)} images, the first of them number {first} "
             "of its data set (counted from 0); lower the learning rate, or use --trainer.precision 32-true"
         )
-    return log_probabilities, torch.cat(labels)
+    return log_probabilities, labels.all.clone()
+
+
+class _Rows:
+    """Rows of many batches, collected in one block of memory.
+
+    Small tensors that are kept one by one may be placed where a large batch was freed; the next batch then does not fit there
+    any more, and the process grows by a batch with each of them.
+    """
+
+    def __init__(self) -> None:
+        self._block: Tensor | None = None
+        self._n = 0
+
+    def add(self, rows: Tensor) -> None:
+        end = self._n + len(rows)
+        if self._block is None:
+            self._block = rows.new_empty((max(end, _FIRST_ROWS), *rows.shape[1:]))
+        elif end > len(self._block):
+            grown = rows.new_empty((max(end, 2 * len(self._block)), *rows.shape[1:]))
+            grown[: self._n] = self._block[: self._n]
+            self._block = grown
+        self._block[self._n : end] = rows
+        self._n = end
+
+    @property
+    def all(self) -> Tensor:
+        """All rows, in order."""
+        return torch.empty(0) if self._block is None else self._block[: self._n]
 
 
 def as_log_probabilities(outputs: Tensor) -> Tensor:

@@ -165,8 +165,10 @@ def draw_confusion(axes: Axes, report: ClassificationReport) -> None:
 
 
 def samples_figure(data: KFoldDataModule) -> Figure:
-    """The first training images as stored, with their labels; large images are subsampled."""
-    indices = torch.from_numpy(data.split.train[:N_SAMPLES])
+    """Training images as stored, spread over all of them, with their labels; large images are subsampled."""
+    train = data.split.train
+    spread = np.linspace(0, len(train) - 1, min(N_SAMPLES, len(train))).round().astype(np.int64)
+    indices = torch.from_numpy(train[spread])
     images = as_pictures(data.train_images.pixels(indices).cpu()).permute(0, 2, 3, 1).numpy()
     step = -(-max(images.shape[1:3]) // LARGEST_SAMPLE)
     images = images[:, ::step, ::step]

@@ -155,13 +155,13 @@ class Ensemble:
                 f"the images have the shape {images.shape}, but the models take {self.image_shape} "
                 "(channels, height, width)"
             )
-        outputs: list[list[np.ndarray]] = [[] for _ in self.networks]
+        # one block: arrays that are kept batch by batch may take the memory that the next batch would have fitted into
+        probabilities = np.empty((len(self.networks), len(images), len(self.class_names)), dtype=np.float32)
         with torch.inference_mode(), self.precision():
             for indices in tracked(torch.split(torch.arange(len(images)), self.batch_size), "scoring", console):
                 batch = images.pixels(indices).to(self.device)  # read once for all models
-                for network, of_network in zip(self.networks, outputs, strict=True):
-                    of_network.append(network(batch).float().cpu().numpy())
-        probabilities = np.stack([np.concatenate(of_network) for of_network in outputs])
+                for network, of_network in zip(self.networks, probabilities, strict=True):
+                    of_network[indices.numpy()] = network(batch).float().cpu().numpy()
         bad = np.argwhere(np.isnan(probabilities).any(2))
         if len(bad):
             name, image = self.networks[bad[0, 0]].name, bad[0, 1]

@@ -114,12 +114,9 @@ def compare_with_onnxruntime(
     batches = torch.split(torch.arange(len(images)), ensemble.batch_size)
     try:
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-        theirs = np.concatenate(
-            [
-                session.run(None, {"images": images.pixels(batch).cpu().numpy()})[0]
-                for batch in tracked(batches, "onnxruntime", console)
-            ]
-        )
+        theirs = np.empty(ours.shape, dtype=np.float32)
+        for batch in tracked(batches, "onnxruntime", console):
+            theirs[batch.numpy()] = session.run(None, {"images": images.pixels(batch).cpu().numpy()})[0]
     except Exception as error:  # onnxruntime's exceptions have no common class
         reason = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", " ".join(str(error).split()))[:300]
         raise UserError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
 import numpy as np
+import psutil
 import pytest
 import torch
 from hypothesis import given, strategies as st
 from sklearn import metrics as sk
-from torch import nn
+from torch import Tensor, nn
 
 from fmnist_cv import BatchNormCNN, SyntheticDataModule
 from fmnist_cv.engine.scoring import (
@@ -189,3 +191,19 @@ def test_prediction_scales_as_training_did(data: SyntheticDataModule) -> None:
     pixels = data.train_images.images[torch.from_numpy(data.split.validation)].float() / 255
     mean: Any = pixels.mean((1, 2, 3))
     torch.testing.assert_close(log_probabilities[:, 0] - log_probabilities[:, 1], mean)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator's settings are those of Linux")
+def test_scoring_many_batches_takes_the_memory_of_a_few() -> None:
+    class Net(L.LightningModule):
+        def forward(self, images: Tensor) -> Tensor:
+            return images[:, 0, 0, :3].clone()
+
+    data = SyntheticDataModule(n_train=100, n_test=0)
+    data.setup("fit")
+    labels = torch.zeros(1024, dtype=torch.int64)
+    batches = [(torch.zeros(1, 1, 48, 48, dtype=torch.uint8).expand(1024, 1, 48, 48), labels)] * 60
+    before = psutil.Process().memory_info().rss
+    found, _ = predict_log_probabilities(Net(), data, batches, nullcontext())
+    assert found.shape == (60 * 1024, 3)
+    assert psutil.Process().memory_info().rss - before < 150e6  # a batch of floats has 9 MB, all of them 566
