@@ -67,7 +67,7 @@ class DatasetImages(Images):
         """Find labels, classes and shape, and check that the views fit each other.
 
         Labels are read from an attribute (targets, labels) if its values are those of the items that are looked at, else from all
-        items. The fingerprint is that of all labels and of 32 images: reading all of them may take hours.
+        items, which takes as long as an epoch. The fingerprint is that of all labels and of 32 images: reading all of them may take hours.
 
         Args:
             view: the data set without augmentation.
