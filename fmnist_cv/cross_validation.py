@@ -94,6 +94,8 @@ def cross_validate(
         FoldsMissing: with cv.fold, if other folds are not finished.
     """
     experiment, given = _as_experiment_on_objects({} if config is None else config, {**sections, **(overrides or {})})
+    if console is not None and experiment.defaults:
+        print_line(console, f"not given, so: {', '.join(experiment.defaults)}")
     experiment = _one_worker_where_needed(experiment, console)
     if experiment.cv.workers != 1:
         warm_up()

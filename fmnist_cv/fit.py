@@ -39,9 +39,8 @@ def main(arguments: list[str]) -> int:
     parser = make_parser()
     written = write_out(read_configs(_with_config_of_run(arguments)))
     options = parse(parser, written.arguments, validate=False)
-    if written.defaults:
-        print_line(console, f"not given, so: {', '.join(written.defaults)}")
     experiment = Experiment(options, parser)
+    experiment.defaults = written.defaults
     try:
         result = cross_validate(
             experiment, run=options.run, resume=options.resume, refit=options.refit, console=console

@@ -38,6 +38,7 @@ class Experiment:
 
     def __init__(self, config: Namespace, parser: ArgumentParser | None = None) -> None:
         self._parser = parser or experiment_parser()
+        self.defaults: list[str] = []  # chosen for what a short form leaves out, in words
         self.config = expand_config(as_yaml_values(config))
         self._check_types()
         self.name: str = config.name
@@ -73,7 +74,10 @@ class Experiment:
     def parse(cls, arguments: Sequence[str]) -> Experiment:
         """Parse command-line arguments, `--config` among them, without run options."""
         parser = experiment_parser()
-        return cls(parse(parser, write_out(read_configs(arguments)).arguments, validate=False), parser)
+        written = write_out(read_configs(arguments))
+        experiment = cls(parse(parser, written.arguments, validate=False), parser)
+        experiment.defaults = written.defaults
+        return experiment
 
     @classmethod
     def from_yaml(cls, text: str) -> Experiment:
@@ -94,7 +98,9 @@ class Experiment:
         config = self.config.clone()
         for key, value in values.items():
             config[key.replace("__", ".")] = value
-        return Experiment(config, self._parser)
+        experiment = Experiment(config, self._parser)
+        experiment.defaults = self.defaults
+        return experiment
 
     def with_synthetic_data(self) -> Experiment:
         """The same experiment on synthetic images."""

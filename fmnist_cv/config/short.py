@@ -16,7 +16,7 @@ from torch import nn
 
 from fmnist_cv.config.class_paths import load_class, made_by, parameters
 from fmnist_cv.config.sections import DATA_WAYS, MODEL_WAYS
-from fmnist_cv.config.yaml_files import load_yaml
+from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.paths import user_path
 
@@ -114,6 +114,7 @@ class _Options:
             self._network |= {name: _value(value)} if name else _value(value)
         else:
             self._given[key] = value
+            self._given |= {f"{key}.{inner}": item for inner, item in _section(value).items()}
             self._written += pair
 
     def _take_config(self, text: str, pair: list[str]) -> None:
@@ -182,6 +183,17 @@ def _network_argument(key: str) -> str | None:
         return names[1] if len(names) == 2 else "" if len(names) == 1 else None
     own = {*parameters(WRAPPED)} - {"kwargs"} | {"help", "class_path"}
     return names[0] if len(names) == 1 and names[0] not in own else None
+
+
+def _section(value: str) -> dict[str, Any]:
+    """The content of a section that is given whole, as JSON or as the name of a file; of anything else, nothing."""
+    try:
+        if Path(value).suffix.lower() in _SECTION_FILES and Path(value).is_file():
+            value = read_yaml_text(Path(value), "file")
+        content = load_yaml(value) if value.startswith("{") or "\n" in value else None
+    except (UserError, yaml.YAMLError):  # the parser reports it
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _value(text: str) -> Any:

@@ -105,6 +105,17 @@ def test_what_is_not_given_has_defaults_that_are_said(module: str) -> None:
     assert write_out([config, "--data=pets.npz"]).defaults == []
 
 
+@pytest.mark.parametrize(
+    "trainer", ['{"max_epochs": 3}', "{max_epochs: 3}", "trainer.yaml", "trainer: {max_epochs: 3}"]
+)
+def test_a_default_never_replaces_what_a_whole_section_gives(module: str, trainer: str) -> None:
+    Path("trainer.yaml").write_text("max_epochs: 3\naccelerator: cpu\n")
+    option = f"--config={trainer}\n" if trainer.startswith("trainer:") else f"--trainer={trainer}"
+    experiment = Experiment.parse([option, "--data=pets.npz", f"--model={module}.Net"])
+    assert experiment.config.trainer.max_epochs == 3
+    assert experiment.defaults == ["name pets-Net", "Adam with learning rate 0.001"]
+
+
 def test_a_network_gets_its_arguments_and_the_classifier_its_own(module: str) -> None:
     config = {"data": "pets.npz", "model": {"class_path": f"{module}.Net", "init_args": {"width": 6, "l2": {"*": 0.1}}}}
     arguments = [f"--config={yaml.safe_dump(config)}", "--model.label_smoothing", "0.1", "--model.in_channels=3"]

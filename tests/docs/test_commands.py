@@ -148,7 +148,10 @@ def test_what_a_page_runs(page: Path, workspace: Path, monkeypatch: pytest.Monke
             run_command(command, small(arguments) if command == "fit" else arguments)
 
 
-def small_cross_validate(config: Any, overrides: dict[str, Any]) -> Any:
+def small_cross_validate(config: Any = None, overrides: dict[str, Any] | None = None, **objects: Any) -> Any:
+    overrides = overrides or {}
+    if objects:
+        return cross_validate(config, {**overrides, **SMALL}, **objects)
     as_experiment(config, overrides)  # as it is written
     network = {"class_path": "fmnist_cv.models.DenseNetwork", "init_args": {"hidden": [8]}}
     return cross_validate(config, {**overrides, **SMALL}, model=network, data=SYNTHETIC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from torch import Tensor, nn
 
 from fmnist_cv import (
@@ -101,6 +103,13 @@ def test_data_of_each_kind_are_run_on_and_read_again(tmp_path: Path, one_core: N
     name = {"data_set": "Pairs", "list": "list"}.get(kind, "arrays")
     assert again.summary["experiment"] == f"{name}-LinearClassifier"
     assert again.summary["data"]["name"].startswith(f"{name}-")
+
+
+def test_defaults_are_said_where_progress_is_shown(tmp_path: Path, one_core: None) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    run(tmp_path, data=(PIXELS, LABELS), console=console)
+    said = "not given, so: name arrays-LinearClassifier, Adam with learning rate 0.001\n"
+    assert said in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_same_call_resumes_and_other_data_are_refused(tmp_path: Path, one_core: None) -> None:
