@@ -176,13 +176,14 @@ def make_splitter(splitter: str | dict[str, Any], seed: int) -> Any:
     Raises:
         UserError: there is no such class, it is no splitter, or its arguments do not fit.
     """
-    keys = {"class_path", "init_args"}
-    if isinstance(splitter, dict) and (not set(splitter) <= keys or not isinstance(splitter.get("class_path"), str)):
+    if isinstance(splitter, dict) and not isinstance(splitter.get("class_path"), str):
         raise UserError(f"cv.splitter is {splitter}; it is a class path, or a mapping of class_path and init_args")
     path: Any = splitter
     arguments: dict[str, Any] = {}
     if isinstance(splitter, dict):
-        path, arguments = splitter["class_path"], splitter.get("init_args") or {}
+        # options such as --cv.splitter.init_args.n_splits arrive beside class_path
+        others = {key: value for key, value in splitter.items() if key not in ("class_path", "init_args")}
+        path, arguments = splitter["class_path"], {**(splitter.get("init_args") or {}), **others}
     cls = _load(str(path))
     try:
         made = cls(**arguments)

@@ -245,12 +245,17 @@ def _check_given_splits(experiment: Experiment, run: RunFolder, splits: list[Spl
 def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> str:
     environment = run.read_run_info()["environment"]
     plan, groups = experiment.plan, sizes_of_groups(data.train_images)
-    how = f"hold-out {plan.holdout}" if plan.holdout is not None else f"{plan.n_splits} folds"
+    how = (
+        f"hold-out {plan.holdout}"
+        if plan.holdout is not None
+        else f"{plan.n_splits} fold{'s' if plan.n_splits > 1 else ''}"
+    )
+    how += f" x {plan.n_repeats}" if plan.n_repeats > 1 else ""
     if plan.is_given:
         how += f" given by {given_by(plan)}"
     grouped = "" if groups is None else f", {describe_sizes(*groups)}"
     return (
-        f"{experiment.name}: {how}{f' x {plan.n_repeats}' if plan.n_repeats > 1 else ''} of "
+        f"{experiment.name}: {how} of "
         f"{data.data_name} ({len(data.train_images):,} images{grouped}), {environment['device']}, {environment['precision']}, "
         f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )

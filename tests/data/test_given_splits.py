@@ -80,6 +80,12 @@ def test_a_splitter_that_draws_is_seeded_from_the_experiment_unless_it_has_a_see
     assert make_splitter("KFold", 0).random_state is None  # which does not shuffle
 
 
+def test_arguments_of_a_splitter_may_stand_beside_its_class_as_options_put_them() -> None:
+    assert make_splitter({"class_path": "KFold", "n_splits": 4}, 0).n_splits == 4
+    with pytest.raises(UserError, match="is a class path, or a mapping of class_path and init_args"):
+        make_splitter({"n_splits": 4}, 0)
+
+
 def test_repeats_of_a_splitter_are_repeats_of_the_plan() -> None:
     data = images(20)
     plan = fitted_plan(data, SplitPlan(splitter=splitter("RepeatedStratifiedKFold", n_splits=4, n_repeats=3)))
