@@ -1,11 +1,12 @@
-"""Training on image files: fmnist_cv against a plain PyTorch script, in one call.
+"""Epochs on folders of photos, compared with a plain script on torchvision's ImageFolder, in one call.
 
-Both train the same network on the same photos, size, flips, float32 and threads, 80 % of the images for training and 20 % for
-validation after each epoch. The plain script is written as its users would: torchvision's ImageFolder, which decodes each photo in
-each epoch, and a DataLoader with 2 workers. Two data sets: the 60x80 product photos in five classes, at their own size, and made-up
-JPEGs of 500x400, resized to 96. The programs are processes of their own, one after the other, in rounds of alternating order.
+Both train the same network on the same images of the same fold, with the same size, horizontal flips, batch size, threads and
+float32. `first` is the first epoch with all that must be decoded before it can end, `steady` the median of the others, and
+`ready` the time that a second run needs until its images are there.
 
-    python experiments/speed/photos.py --products FOLDER_WITH_styles.csv_AND_images --out photos.json
+    python experiments/speed/photos.py --products FOLDER   # of Fashion Product Images (Small): styles.csv and images/
+
+Without --products only the made-up photos of 500x400 pixels are used. The results file is written anew.
 """
 
 from __future__ import annotations
@@ -13,222 +14,133 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from peer_common import import_torchvision, process_seconds
+from benchmark import git_commit, machine
 from PIL import Image
 
-EPOCHS, BATCH_SIZE, SEED = 4, 64, 0
-CLASSES = ("Tshirts", "Shirts", "Casual Shoes", "Watches", "Handbags")
-SIZES = {"products": (80, 60), "made-up": (96, 96)}
+HERE = Path(__file__).parent
+THREADS = 2  # what a single fold has on two cores
+BATCH_SIZE = 64
 
 
 def main() -> None:
-    options = parse_options()
-    if options.program:
-        import_torchvision()
-        import torch
-
-        torch.set_num_threads(options.threads)
-        {"plain": plain, "ours": ours}[options.program](options.data, SIZES[options.name], options.out)
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder, results = Path(scratch), dict[str, Any]()
-        data = {"made-up": made_up(folder / "made-up", options.made_up)}
-        if options.products is not None:
-            data["products"] = products(folder / "products", options.products, options.most)
-        for name, root in data.items():
-            runs: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
-            for turn in range(options.rounds):
-                for program in ("plain", "ours") if turn % 2 == 0 else ("ours", "plain"):
-                    with tempfile.TemporaryDirectory(dir=folder) as own:  # an empty cache in each round
-                        runs[program].append(run(program, name, root, Path(own), options.threads))
-            results[name] = {"images": sum(1 for _ in root.glob("*/*")), "runs": runs, **summary(runs)}
-            print(f"{name}: {json.dumps({key: value for key, value in results[name].items() if key != 'runs'})}")
-        options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-
-
-def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--products", type=Path, help="folder of the product photos, with styles.csv and images/")
-    parser.add_argument("--most", type=int, default=2000, help="product photos, at most (default: %(default)s)")
-    parser.add_argument("--made-up", type=int, default=1500, help="made-up JPEGs (default: %(default)s)")
+    parser.add_argument("--products", type=Path, help="folder of Fashion Product Images")
+    parser.add_argument("--n_products", type=int, default=4000, help="how many of its photos to use")
+    parser.add_argument("--n_made", type=int, default=1500, help="photos of 500x400 pixels to make up")
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1, help="of each program's training (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    for name in ("--program", "--data", "--name"):  # of the processes that this script starts
-        parser.add_argument(name, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, default=HERE / "photos.json")
+    options = parser.parse_args()
+    results: dict[str, Any] = {"machine": machine(), "commit": git_commit(), "threads": THREADS, "runs": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, folder, size in photo_sets(options, Path(scratch)):
+            for turn in range(options.rounds):
+                programs = (ours, plain) if turn % 2 == 0 else (plain, ours)
+                for program in programs:
+                    times = program(folder, size, options.epochs, Path(scratch))
+                    results["runs"].append({"set": name, "round": turn, "program": program.__name__, **times})
+                    print(name, turn, program.__name__, json.dumps(times), flush=True)
+    results["table"] = table(results["runs"])
+    print("\n" + results["table"])
+    options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def run(program: str, name: str, root: Path, own: Path, threads: int) -> dict[str, Any]:
-    """One program in a process of its own, with a cache of its own; ours a second time for what it is then."""
-    command = [
-        sys.executable,
-        __file__,
-        "--program",
-        program,
-        "--data",
-        str(root),
-        "--name",
-        name,
-        "--threads",
-        str(threads),
-        "--out",
-    ]
-    environment = os.environ | {"FMNIST_CV_CACHE": str(own / "cache")}
-    measured = []
-    for i in range(2 if program == "ours" else 1):
-        out = own / f"{i}.json"
-        subprocess.run([*command, str(out)], check=True, env=environment, stdout=subprocess.DEVNULL)
-        measured.append(json.loads(out.read_text(encoding="utf-8")))
-    return measured[0] if len(measured) == 1 else {**measured[0], "again": measured[1]}
+def photo_sets(options: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Path, int]]:
+    """(name, folder with one folder per class, size to which both programs resize)."""
+    if options.products is not None:
+        yield f"{options.n_products} product photos, 60x80", link_products(options, scratch / "products"), 96
+    yield f"{options.n_made} made-up photos, 500x400", make_photos(options.n_made, scratch / "made"), 96
 
 
-def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """Seconds, medians over the rounds, and how much longer the plain script takes."""
-    first = {program: statistics.median(run["first_epoch"] for run in found) for program, found in runs.items()}
-    steady = {
-        program: statistics.median(statistics.median(run["epochs"][1:]) for run in found)
-        for program, found in runs.items()
-    }
-    return {
-        "first epoch with decoding, plain": first["plain"],
-        "first epoch with decoding, ours": first["ours"],
-        "first epoch, plain / ours": round(first["plain"] / first["ours"], 2),
-        "steady epoch, plain": steady["plain"],
-        "steady epoch, ours": steady["ours"],
-        "steady epoch, plain / ours": round(steady["plain"] / steady["ours"], 2),
-        "data ready in a second run": statistics.median(run["again"]["data_ready"] for run in runs["ours"]),
-    }
+def link_products(options: argparse.Namespace, folder: Path) -> Path:
+    """A folder per category of the products, with links to their photos."""
+    styles = pd.read_csv(options.products / "styles.csv", on_bad_lines="skip").drop_duplicates("id")
+    styles = styles[styles.groupby("masterCategory")["id"].transform("size") > 100]
+    n_linked = 0
+    for product, category in zip(styles["id"], styles["masterCategory"], strict=True):
+        photo = options.products / "images" / f"{product}.jpg"
+        if photo.is_file() and n_linked < options.n_products:
+            link = folder / category / photo.name
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(photo)
+            n_linked += 1
+    return folder
 
 
-# -- the two programs -----------------------------------------------------------------------------------------
-
-
-def network(size: tuple[int, int]) -> Any:
-    """A small network of convolutions, the same for both."""
-    from torch import nn
-
-    layers, channels = list[nn.Module](), 3
-    for n in (16, 32, 64):
-        layers += [nn.Conv2d(channels, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU(), nn.MaxPool2d(2)]
-        channels = n
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, len(CLASSES)))
-
-
-def plain(root: str, size: tuple[int, int], out: Path) -> None:
-    """As one writes it: ImageFolder, random_split, DataLoader."""
-    torchvision = import_torchvision()
-    import torch
-    from torch.utils.data import DataLoader, random_split
-    from torchvision import transforms
-
-    torch.manual_seed(SEED)
-    began = time.perf_counter()
-    transform = transforms.Compose([transforms.Resize(size), transforms.RandomHorizontalFlip(), transforms.ToTensor()])
-    data = torchvision.datasets.ImageFolder(root, transform)
-    parts = random_split(data, [0.8, 0.2])
-    train, validation = (DataLoader(part, BATCH_SIZE, shuffle=i == 0, num_workers=2) for i, part in enumerate(parts))
-    report(out, size, began, lambda: train, lambda images: images, lambda: validation)
-
-
-def ours(root: str, size: tuple[int, int], out: Path) -> None:
-    """The package's data module in the same loop: decoded once, flipped by kornia."""
-    import_torchvision()
-    import torch
-    from kornia.augmentation import RandomHorizontalFlip
-
-    from fmnist_cv.data import ImageFolderDataModule
-
-    torch.manual_seed(SEED)
-    began = time.perf_counter()
-    data = ImageFolderDataModule(
-        root,
-        image_size=[*size],
-        batch_size=BATCH_SIZE,
-        eval_batch_size=BATCH_SIZE,
-        augment=[RandomHorizontalFlip()],
-        holdout=0.2,
-    )
-    data.setup("fit")
-    report(
-        out,
-        size,
-        began,
-        data.train_dataloader,
-        lambda images: data.prepare(images, training=True),
-        data.val_dataloader,
-        data.prepare,
-    )
-
-
-def report(
-    out: Path, size: tuple[int, int], began: float, train: Any, prepare: Any, validation: Any, scale: Any = None
-) -> None:
-    """Train and validate for some epochs, and write the seconds."""
-    import torch
-
-    ready = time.perf_counter() - began
-    model = network(size)
-    optimizer = torch.optim.Adam(model.parameters())
-    epochs, correct, n, first = list[float](), 0, 0, 0.0
-    for epoch in range(EPOCHS):
-        start, correct, n = time.perf_counter(), 0, 0
-        model.train()
-        for images, labels in train():
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(prepare(images)), labels).backward()
-            optimizer.step()
-        model.eval()
-        with torch.inference_mode():
-            for images, labels in validation():
-                correct += int((model(images if scale is None else scale(images)).argmax(1) == labels).sum())
-                n += len(labels)
-        epochs.append(round(time.perf_counter() - start, 3))
-        if epoch == 0:
-            first = round(process_seconds(), 3)
-    found = {"data_ready": round(ready, 3), "first_epoch": first, "epochs": epochs, "accuracy": round(correct / n, 4)}
-    out.write_text(json.dumps(found), encoding="utf-8")
-
-
-# -- the data -------------------------------------------------------------------------------------------------
-
-
-def made_up(root: Path, n: int) -> Path:
-    """JPEGs of 500x400 in five classes, told apart by the coarseness of their pattern."""
-    rng = np.random.default_rng(SEED)
+def make_photos(n: int, folder: Path) -> Path:
+    """JPEG files of smooth noise, whose size on disk is that of photos."""
+    rng = np.random.default_rng(0)
     for i in range(n):
-        label = i % len(CLASSES)
-        (root / CLASSES[label]).mkdir(parents=True, exist_ok=True)
-        grain = rng.integers(0, 256, (8 * (label + 1), 10 * (label + 1), 3), dtype=np.uint8)
-        photo = Image.fromarray(grain).resize((500, 400), Image.Resampling.BICUBIC)
-        photo.save(root / CLASSES[label] / f"{i}.jpg", quality=90)
-    return root
+        coarse = Image.fromarray(rng.integers(0, 256, (50, 63, 3), dtype=np.uint8))
+        photo = np.asarray(coarse.resize((500, 400), Image.Resampling.BICUBIC)).astype(np.int16)
+        photo += rng.normal(0, 8, photo.shape).astype(np.int16)
+        target = folder / f"class_{i % 5}" / f"{i:05}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(photo, 0, 255).astype(np.uint8)).save(target, quality=90)
+    return folder
 
 
-def products(root: Path, source: Path, most: int) -> Path:
-    """Links to product photos of the five classes."""
-    table = pd.read_csv(source / "styles.csv", usecols=["id", "articleType"], on_bad_lines="skip")
-    rows = [*table[table["articleType"].isin(CLASSES)].itertuples(index=False, name=None)]
-    random.Random(SEED).shuffle(rows)
-    n = 0
-    for image, label in rows:
-        photo = (source / "images" / f"{image}.jpg").resolve()
-        if photo.is_file() and n < most:
-            (root / label).mkdir(parents=True, exist_ok=True)
-            (root / label / photo.name).symlink_to(photo)
-            n += 1
-    return root
+def ours(folder: Path, size: int, epochs: int, scratch: Path) -> dict[str, Any]:
+    """A hold-out run with an empty cache, then the start of a second one with a full cache."""
+    program = [sys.executable, str(HERE / "photos_ours.py"), str(folder), str(size), str(BATCH_SIZE)]
+    with tempfile.TemporaryDirectory(dir=scratch) as cache:
+        trained, started = (
+            json.loads(run([*program, str(n)], FMNIST_CV_CACHE=cache).splitlines()[-1]) for n in (epochs, 0)
+        )
+    if trained.pop("threads") != THREADS:
+        raise SystemExit(f"the fold did not have {THREADS} threads; run this on as many cores")
+    return {**trained, "ready": started["images_after"]}
+
+
+def plain(folder: Path, size: int, epochs: int, scratch: Path) -> dict[str, Any]:
+    """The plain script on the images that our fold trains on."""
+    n = sum(1 for path in folder.rglob("*.jpg"))
+    train = np.sort(
+        np.random.default_rng(0).permutation(n)[: n - round(0.2 * n)]
+    )  # as many as ours; which ones is no matter
+    (scratch / "train.json").write_text(json.dumps(train.tolist()), encoding="utf-8")
+    numbers = {"size": size, "epochs": epochs, "batch_size": BATCH_SIZE, "threads": THREADS}
+    options = [f"--{name}={value}" for name, value in numbers.items()]
+    printed = run(
+        [sys.executable, str(HERE / "peer_photos.py"), str(folder), f"--train={scratch / 'train.json'}", *options]
+    )
+    seconds = json.loads(printed.splitlines()[-1])
+    return {
+        "n_train": seconds["n_train"],
+        "first": seconds["epochs"][0],
+        "steady": statistics.median(seconds["epochs"][1:]),
+    }
+
+
+def run(command: list[str], **variables: str) -> str:
+    """The output of a program; its errors are shown."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=False, env=os.environ | variables)
+    if done.returncode:
+        raise SystemExit(f"{command[1]} ended with {done.returncode}")
+    return done.stdout
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Medians over the rounds, and how many times ours is faster."""
+    frame = pd.DataFrame(runs)
+    lines = ["| photos | epoch | plain script, s | fmnist_cv, s | theirs / ours |", "|---|---|---:|---:|---:|"]
+    for name, here in frame.groupby("set", sort=False):
+        medians = here.groupby("program")[["first", "steady"]].median()
+        for epoch in ("first", "steady"):
+            theirs, mine = medians.loc["plain", epoch], medians.loc["ours", epoch]
+            lines.append(f"| {name} | {epoch} | {theirs:.1f} | {mine:.1f} | {theirs / mine:.2f} |")
+    ready = frame.loc[frame["program"] == "ours", "ready"].median()
+    return "\n".join([*lines, "", f"A second run has its images after {ready:.2f} s (median)."])
 
 
 if __name__ == "__main__":
