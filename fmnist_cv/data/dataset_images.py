@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +11,13 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset
 
 from fmnist_cv.data.images import Images
+from fmnist_cv.data.map_datasets import labels_of, names_of
 from fmnist_cv.errors import UserError
 
 N_SAMPLED = 32  # images that are read to identify a data set, and to check its views against each other
-
-_LABELS = ("targets", "labels", "_labels")  # attributes that hold the labels of data sets of torchvision and its kind
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class DatasetImages(Images):
                 f"{source}: the same index has another label in the training data than in the data for evaluation; both must be "
                 "the same images in the same order"
             )
-        names = _names_of(view) if class_names is None else tuple(map(str, class_names))
+        names = names_of(view) if class_names is None else tuple(map(str, class_names))
         if names is None or (class_names is None and len(names) <= labels.max()):
             names = tuple(map(str, range(int(labels.max()) + 1)))
         if labels.min() < 0 or labels.max() >= len(names):
@@ -195,34 +193,6 @@ class DatasetBatches:
         return self._is_training and self.data.loading.drop_last
 
 
-def with_transform(data: Any, transform: Callable[[Any], Any], source: str) -> Any:
-    """The same data set with another transform; what it consists of is copied where it is wrapped.
-
-    Args:
-        data: a data set with an attribute `transform`, as torchvision's have; also in a Subset or a ConcatDataset.
-        transform: takes its place.
-        source: what the data are called in messages.
-
-    Raises:
-        UserError: it has no such attribute.
-    """
-    changed = copy.copy(data)
-    if isinstance(data, Subset):
-        changed.dataset = with_transform(data.dataset, transform, source)
-    elif isinstance(data, ConcatDataset):
-        changed.datasets = [with_transform(part, transform, source) for part in data.datasets]
-    elif hasattr(data, "transform"):
-        changed.transform = transform
-        if getattr(data, "transforms", None) is not None:  # torchvision's joint transform of image and label
-            changed.transforms = type(data.transforms)(transform, getattr(data, "target_transform", None))
-    else:
-        raise UserError(
-            f"{source}: {type(data).__name__} has no attribute 'transform' that could be replaced; name the data for "
-            "evaluation in data.eval_dataset instead"
-        )
-    return changed
-
-
 class _Checked:
     """A collate function whose batches are pairs of network input and classes."""
 
@@ -282,30 +252,3 @@ def _loader(
 def _in_this_process(options: dict[str, Any]) -> dict[str, Any]:
     """A DataLoader's options without those that concern workers."""
     return {key: value for key, value in options.items() if key in ("collate_fn", "pin_memory")}
-
-
-def labels_of(data: Any) -> Tensor | None:
-    """int64 (n,): the labels according to the data set's attributes; None where they cannot be found there."""
-    if isinstance(data, Subset):
-        labels = labels_of(data.dataset)
-        return None if labels is None else labels[torch.as_tensor(data.indices)]
-    if isinstance(data, ConcatDataset):
-        parts = [labels_of(part) for part in data.datasets]
-        return None if any(part is None for part in parts) else torch.cat([part for part in parts if part is not None])
-    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
-        found: Any = data.tensors[1]
-    else:
-        found = next((getattr(data, name) for name in _LABELS if hasattr(data, name)), None)
-    try:
-        array = np.asarray(found)
-    except Exception:  # of values that are no array, whatever they are
-        return None
-    return torch.from_numpy(array.astype(np.int64)) if array.ndim == 1 and array.dtype.kind in "iu" else None
-
-
-def _names_of(data: Any) -> tuple[str, ...] | None:
-    """The data set's `classes`, also of one within a Subset or the first within a ConcatDataset."""
-    while isinstance(data, Subset | ConcatDataset):
-        data = data.dataset if isinstance(data, Subset) else data.datasets[0]
-    classes = getattr(data, "classes", None)
-    return tuple(map(str, classes)) if isinstance(classes, list | tuple) and classes else None

@@ -13,8 +13,9 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, RandomSampler, SequentialSampler
 
-from fmnist_cv.data.dataset_images import DatasetBatches, DatasetImages, Loading, with_transform
+from fmnist_cv.data.dataset_images import DatasetBatches, DatasetImages, Loading
 from fmnist_cv.data.images import Images
+from fmnist_cv.data.map_datasets import with_transform
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import seed_everything

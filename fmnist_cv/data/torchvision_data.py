@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from fmnist_cv.data.dataset_images import labels_of
 from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
 from fmnist_cv.data.decoding import Resize
 from fmnist_cv.data.images import Images
+from fmnist_cv.data.map_datasets import labels_of
 from fmnist_cv.data.sharing import file_states
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
@@ -140,6 +140,8 @@ class TorchvisionDataModule(PicturesDataModule):
             settings = None
         is_torchvisions = kind.__module__.startswith("torchvision.")
         labels = labels_of(data) if is_torchvisions else None
+        if labels is not None and not len(labels) == len(data) > 0:
+            labels = None
         if labels is not None and any(int(labels[i]) != item(i)[1] for i in {0, len(data) // 2, len(data) - 1}):
             labels = None  # of another kind than those of the items
         files = (

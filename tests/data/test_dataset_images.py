@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
-from fmnist_cv.data.dataset_images import DatasetBatches, DatasetImages, Loading, with_transform
+from fmnist_cv.data.dataset_images import DatasetBatches, DatasetImages, Loading
 from fmnist_cv.errors import UserError
 
 
@@ -132,22 +132,3 @@ def test_the_labels_of_an_attribute_are_not_read_from_the_items() -> None:
 def test_data_that_cannot_be_used_are_refused(view: Any, training: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         DatasetImages.of(view, training)
-
-
-def test_a_transform_is_replaced_in_a_copy() -> None:
-    data = plain_data.Squares(20, plain_data.noisy)
-    wrapped = ConcatDataset([Subset(data, [3, 4]), data])
-    changed = with_transform(wrapped, plain_data.plain, "data")
-    assert numbers(torch.stack([changed[i][0] for i in (0, 1, 2)])) == [3, 4, 0]
-    assert data.transform is plain_data.noisy and wrapped.datasets[1] is data
-    with pytest.raises(UserError, match=r"no attribute 'transform' .* data.eval_dataset"):
-        with_transform(Listed([]), plain_data.plain, "data")
-
-
-def test_torchvisions_joint_transform_is_replaced_as_well() -> None:
-    from torchvision.datasets import FakeData
-
-    data = FakeData(2, (3, 4, 4), 2, transform=lambda picture: "augmented", target_transform=lambda label: label + 7)
-    changed = with_transform(data, lambda picture: "plain", "data")
-    assert changed.transforms(None, 1) == ("plain", 8) and changed.transform(None) == "plain"
-    assert data.transforms(None, 1) == ("augmented", 8) and data.transform(None) == "augmented"
