@@ -111,6 +111,8 @@ class Images:
         indices = indices.to(self.images.device)
         if self.rows is not None:
             indices = self.rows.to(indices.device).index_select(0, indices)
+        if not self.images.is_contiguous():  # flatten would copy all of them
+            return self.images.index_select(0, indices)
         stored = self.images.flatten(1)  # rows are copied faster than blocks of several axes
         return stored.index_select(0, indices).view(-1, *self.images.shape[1:])
 
@@ -133,7 +135,8 @@ class Images:
 
     def to(self, device: torch.device) -> Images:
         """The same images with pixels and labels on a device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        rows = None if self.rows is None else self.rows.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), rows=rows)
 
     def without(self, indices: np.ndarray) -> Images:
         """All images except those of the indices int64 (m,).

@@ -6,7 +6,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
@@ -26,7 +26,7 @@ from fmnist_cv.engine.fold_scoring import load_checkpoint, score_fold
 from fmnist_cv.engine.locks import Locked, locked
 from fmnist_cv.engine.loggers import make_loggers, name_loggers
 from fmnist_cv.engine.restoring import explain_restore_errors, watch_restoring
-from fmnist_cv.engine.run_folder import FoldFolder
+from fmnist_cv.engine.run_folder import FoldFolder, RunFolder
 from fmnist_cv.engine.trainer import NoProfiler, make_trainer, quiet_lightning
 from fmnist_cv.engine.writable import explain_disk_errors
 from fmnist_cv.errors import CannotWrite, NonFinite, UserError
@@ -113,6 +113,8 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     parts = experiment.build(job.seed)
     if job.loaded is not None:
         parts.data.train_images = job.loaded.train
+    else:
+        _check_same(parts.data.train_images, "fingerprint", folder)
     assign_split(parts, job)
 
     selection = experiment.selection
@@ -141,6 +143,8 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     notify(ScoringStarted())
     if job.loaded is not None:  # only now: the test set is not part of the training
         parts.data.test_images = job.loaded.test
+    elif job.score_test and parts.data.test_images is not None:
+        _check_same(parts.data.test_images, "test_fingerprint", folder)
     score_fold(
         experiment,
         folder,
@@ -161,6 +165,20 @@ def _experiment_of(job: FoldJob) -> Experiment:
     if job.loaded is not None and job.loaded.experiment.config.trainer.logger in (None, True, False):
         return job.loaded.experiment
     return Experiment.from_yaml(name_loggers(job.config, job.folder))
+
+
+def _check_same(images: Images, key: Literal["fingerprint", "test_fingerprint"], folder: FoldFolder) -> None:
+    """Refuse images that are not those of the run: its splits name images by their places.
+
+    Raises:
+        UserError: files were added, removed or changed since the run was created.
+    """
+    recorded = RunFolder(folder.path.parent).read_run_info()["data"].get(key)
+    if recorded not in (None, images.fingerprint()):  # older runs have none of the test set
+        raise UserError(
+            f"the data have changed since the run was created (fingerprint {recorded}, now {images.fingerprint()}); "
+            "restore them and resume, or start a new run"
+        )
 
 
 def assign_split(parts: FoldParts, job: FoldJob) -> None:

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from running import Commands, outcome
 
 from fmnist_cv import cross_validation, fit
 from fmnist_cv.command_line import FAILED, INTERRUPTED, OK
+from fmnist_cv.cross_validation import as_experiment, fold_job
 from fmnist_cv.data import Split
+from fmnist_cv.data.synthetic_images import make_synthetic_images
 from fmnist_cv.engine import workers
 from fmnist_cv.engine.events import Event, Failed, FailureKind, Finished, Notify
-from fmnist_cv.engine.fold import FoldJob
+from fmnist_cv.engine.fold import FoldJob, run_fold
+from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.runtime import Devices
 
 
@@ -261,3 +266,19 @@ def test_a_process_that_ends_with_a_status_is_reported() -> None:
         assert isinstance(event, Failed) and event.kind == FailureKind.DIED and event.may_be_retried
         assert text in event.reason
         assert ("out of memory" in event.reason) == (code == -signal.SIGKILL)
+
+
+def test_a_fold_refuses_data_that_changed_after_the_split(quick: dict[str, Any], tmp_path: Path) -> None:
+    """As one in another process does, which reads the images again; splits name them by their places."""
+    images, labels = make_synthetic_images(60, 0)
+    np.savez(tmp_path / "my.npz", images=images, labels=labels)
+    quick["data"] = {"class_path": "fmnist_cv.data.ArrayDataModule", "init_args": {"path": str(tmp_path / "my.npz")}}
+    job = replace(fold_job(prepare_run(as_experiment(quick), run="first"), 0), loaded=None)
+    np.savez(tmp_path / "my.npz", images=images[::-1], labels=labels[::-1])
+    events: list[Event] = []
+    run_fold(job, events.append)
+    assert isinstance(events[-1], Failed) and events[-1].kind == FailureKind.USER_ERROR
+    assert events[-1].reason.startswith("the data have changed since the run was created (fingerprint ")
+    np.savez(tmp_path / "my.npz", images=images, labels=labels)
+    run_fold(job, events.append)
+    assert isinstance(events[-1], Finished)
