@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fmnist_cv.data.given import PICTURES, GivenData, take_data
@@ -76,4 +77,20 @@ def _path_of(maker: Any) -> str:
             f"model is {kind}, which other processes cannot find by its name; define it with def or class at the top level of a "
             "module or script"
         )
-    return f"{maker.__module__}.{name}"
+    return f"{_module_of(maker)}.{name}"
+
+
+def _module_of(maker: Any) -> str:
+    """The module; of the script that runs, where it can be imported from the working folder, the name that later commands know."""
+    main = sys.modules["__main__"]
+    if maker.__module__ != "__main__":
+        return str(maker.__module__)
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if spec is not None:  # python -m
+        name = spec.name
+    elif file is not None and Path(file).stem.isidentifier() and Path(file).resolve().parent == Path.cwd():
+        name = Path(file).stem
+    else:
+        return "__main__"
+    # so that this process does not run the script again
+    return name if sys.modules.setdefault(name, main) is main else "__main__"

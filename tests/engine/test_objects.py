@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import io
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,6 +248,22 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=reason):
         run(tmp_path, **{"data": (PIXELS, LABELS), **given})
     assert not [*tmp_path.rglob("*")]
+
+
+def test_a_class_of_the_running_script_is_named_so_that_later_commands_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main: Any = types.ModuleType("__main__")
+    main.__file__, main.__spec__ = str(tmp_path / "my_script.py"), None
+    main.Net = type("Net", (nn.Module,), {"__module__": "__main__"})
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert take_objects({"model": main.Net})[0] == {"model": "__main__.Net"}  # not in the working folder
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert take_objects({"model": main.Net})[0] == {"model": "my_script.Net"}
+        assert sys.modules.pop("my_script") is main
+    finally:
+        sys.modules.pop("my_script", None)
 
 
 def test_plain_settings_stay() -> None:
