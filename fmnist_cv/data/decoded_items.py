@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fmnist_cv.data.decoded_files import Decoded, decoded_once
 from fmnist_cv.data.decoding import Decoding, Resize, decoded
+from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
 from fmnist_cv.data.photos import FORMATS, MAX_PIXELS, UnreadableImage, pixel_limit, upright_rgb
@@ -29,6 +30,7 @@ class PicturesDataModule(KFoldDataModule):
         image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
         resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
         channels: 1 (grey) or 3 (RGB); by default those of the first picture.
+        duplicates: what to do about pictures that are equal in every pixel, see `FilesDataModule`.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -37,9 +39,10 @@ class PicturesDataModule(KFoldDataModule):
         image_size: int | list[int] | None = None,
         resize: Resize = "squeeze",
         channels: int | None = None,
+        duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(duplicates=duplicates, **kwargs)
         self.channels = channels
         self.decoding = Decoding.checked(image_size, resize, 3 if channels is None else channels)
 

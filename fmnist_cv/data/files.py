@@ -162,7 +162,7 @@ class ImageFolderDataModule(FilesDataModule):
 
     Or root/train/cat/1.jpg with root/test/cat/2.jpg, the test set, and, if there is root/val/cat/3.jpg, a fixed validation
     set. JPEG, PNG, WebP, BMP, TIFF, GIF, PPM and AVIF are read, also from folders within a class's folder; other kinds of files
-    are ignored, and so is everything whose name begins with a dot.
+    are ignored, and so is everything whose name begins with a dot. The parts' folders may be written in capitals (Train, TEST).
 
         python -m fmnist_cv.fit --data fmnist_cv.data.ImageFolderDataModule --data.root photos/ --data.image_size 96 ...
 
@@ -193,12 +193,18 @@ class ImageFolderDataModule(FilesDataModule):
             folder = self.root / part
             if unknown := sorted(set(_folders(folder)) - set(classes)):
                 raise UserError(f"{folder} has the class '{unknown[0]}', of which there is no training image")
+            before = len(names)
             for label, name in enumerate(classes):
                 inside = _images_in(folder / name) if (folder / name).is_dir() else []
                 names += [os.path.relpath(path, self.root).replace(os.sep, "/") for path in inside]
                 paths += inside
                 labels += [label] * len(inside)
-                folds += [0 if part in _VALIDATION else -1] * len(inside)
+                folds += [0 if part.lower() in _VALIDATION else -1] * len(inside)
+            if part != parts["train"][0] and len(names) == before:
+                raise UserError(
+                    f"{folder} has no images in folders of the classes, so that their labels are not known; sort them into a "
+                    f"folder for each class, such as {part}/{classes[0]}, or move {part} out of {self.root}"
+                )
         present = set(labels)
         if not names or (train and len(present) < len(classes)):
             empty = next((name for i, name in enumerate(classes) if i not in present), "")
@@ -214,12 +220,22 @@ class ImageFolderDataModule(FilesDataModule):
         if not self.root.is_dir():
             what = "is not a folder" if self.root.exists() else "does not exist"
             raise UserError(f"data.root is {self.root}, which {what}; give the folder that holds a folder per class")
-        inside = set(_folders(self.root))
-        if "train" not in inside or not inside <= {"train", "test", *_VALIDATION} or not _folders(self.root / "train"):
+        folders = sorted(
+            _folders(self.root), reverse=True
+        )  # of names that differ in capitals alone, the first one counts
+        inside = {name.lower(): name for name in folders}
+        if "train" not in inside or not _folders(self.root / inside["train"]):
             return {"train": ["."], "test": []}
+        known = [inside[name] for name in ("train", *_VALIDATION, "test") if name in inside]
+        if extra := sorted(set(folders) - set(known)):
+            raise UserError(
+                f"{self.root} has the folder '{extra[0]}' beside '{inside['train']}', which holds a folder per class; only train, "
+                f"val and test may stand there: move '{extra[0]}' elsewhere, or, if '{inside['train']}' is a class itself, put its "
+                "images directly into its folder"
+            )
         return {
-            "train": ["train", *(name for name in _VALIDATION if name in inside)],
-            "test": ["test"] if "test" in inside else [],
+            "train": [name for name in known if name.lower() != "test"],
+            "test": [name for name in known if name.lower() == "test"],
         }
 
 

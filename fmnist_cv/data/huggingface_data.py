@@ -11,6 +11,7 @@ from PIL import Image
 
 from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
 from fmnist_cv.data.decoding import Resize
+from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.photos import FORMATS
 from fmnist_cv.data.sharing import file_states
@@ -43,6 +44,8 @@ class HuggingFaceDataModule(PicturesDataModule):
         image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
         resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
         channels: 1 (grey) or 3 (RGB); by default those of the first picture.
+        duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
+            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -59,9 +62,10 @@ class HuggingFaceDataModule(PicturesDataModule):
         image_size: int | list[int] | None = None,
         resize: Resize = "squeeze",
         channels: int | None = None,
+        duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_size, resize, channels, **kwargs)
+        super().__init__(image_size, resize, channels, duplicates, **kwargs)
         if test is True:
             raise UserError("data.test is true; it is the name of the part for testing, or false for none")
         self.path, self.name, self.revision = expand(path, "data.path"), name, revision

@@ -82,6 +82,7 @@ class LightningDataModuleAdapter(DatasetDataModule):
 
     Images are read anew in each epoch and are the network's input as the module makes it, so that data.scaling and data.augment
     do not exist here. The report shows this input, stretched to the range of pixels, and a model is exported without the transforms.
+    Copies of images are not looked for, since that would read all of them: data.duplicates is "keep" unless it is set.
 
     Args:
         module: the class, with `class_path` and `init_args`.

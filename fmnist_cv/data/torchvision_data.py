@@ -10,6 +10,7 @@ from typing import Any
 
 from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
 from fmnist_cv.data.decoding import Resize
+from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.map_datasets import labels_of
 from fmnist_cv.data.sharing import file_states
@@ -39,6 +40,8 @@ class TorchvisionDataModule(PicturesDataModule):
         image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
         resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
         channels: 1 (grey) or 3 (RGB); by default those of the first picture.
+        duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
+            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -53,9 +56,10 @@ class TorchvisionDataModule(PicturesDataModule):
         image_size: int | list[int] | None = None,
         resize: Resize = "squeeze",
         channels: int | None = None,
+        duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_size, resize, channels, **kwargs)
+        super().__init__(image_size, resize, channels, duplicates, **kwargs)
         if test is True:
             raise UserError("data.test is true; it is false for no test set, or the arguments of the test part")
         for part, given in (("init_args", init_args), ("train", train), ("test", test or None)):

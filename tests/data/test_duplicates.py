@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from PIL import Image
 
-from fmnist_cv.data import ArrayDataModule, Images, SplitPlan
+from fmnist_cv.data import ArrayDataModule, HuggingFaceDataModule, Images, SplitPlan, TorchvisionDataModule
 from fmnist_cv.data.duplicates import handle_duplicates, refuse_shared
 from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.errors import UserError
@@ -92,3 +94,16 @@ def test_the_data_module_takes_the_setting() -> None:
     assert ArrayDataModule(**arrays, duplicates="group").train_images.groups is not None
     with pytest.raises(UserError, match=r"data.duplicates is 'drop'; it is one of group, keep, refuse"):
         ArrayDataModule(**arrays, duplicates="drop")
+
+
+def test_pictures_of_other_libraries_are_searched_for_copies(tmp_path: Path) -> None:
+    """By default, as image files are."""
+    raw = tmp_path / "EuroSAT" / "eurosat" / "2750"
+    for i, value in enumerate((5, 6, 5)):
+        (raw / str(i)).mkdir(parents=True)
+        Image.new("RGB", (4, 3), (value, 0, 0)).save(raw / str(i) / "0.png")
+    data = TorchvisionDataModule("EuroSAT", root=str(tmp_path / "EuroSAT"), download=False)
+    assert parted(data.train_images) == [[0, 2], [1]]
+    kept = TorchvisionDataModule("EuroSAT", root=str(tmp_path / "EuroSAT"), download=False, duplicates="keep")
+    assert kept.train_images.groups is None
+    assert HuggingFaceDataModule("pets").duplicates == "group"

@@ -79,6 +79,39 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
     assert ImageFolderDataModule(str(tmp_path / "traffic")).class_names == ("car", "train")
 
 
+def test_parts_may_be_written_in_capitals(tmp_path: Path) -> None:
+    for part in ("Train", "Test", "VAL"):
+        picture(tmp_path / "signs" / part / "stop" / "0.png", 0)
+    data = ImageFolderDataModule(str(tmp_path / "signs"))
+    assert data.class_names == ("stop",) and data.train_images.names == ("Train/stop/0.png", "VAL/stop/0.png")
+    assert data.train_images.folds is not None and data.train_images.folds.tolist() == [-1, 0]
+    assert data.test_images is not None and data.test_images.names == ("Test/stop/0.png",)
+
+
+@pytest.mark.parametrize("extra", ["Meta", "TRAIN", "Test"])
+def test_a_folder_beside_the_parts_is_no_class(tmp_path: Path, extra: str) -> None:
+    """As in the German traffic signs, which have Meta beside Train and Test; "Test" beside "test" is one too many."""
+    signs = tmp_path / "signs"
+    for part in ("Train", "TEST", extra):
+        picture(signs / part / "stop" / "0.png", 0)
+    named = "(TEST|Test)" if extra == "Test" else "(TRAIN|Train)" if extra == "TRAIN" else "Meta"
+    with pytest.raises(
+        UserError, match=f"has the folder '{named}' beside '(Train|TRAIN)', which holds a folder per class"
+    ):
+        _ = ImageFolderDataModule(str(signs)).train_images
+
+
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_part_without_labels_is_named(tmp_path: Path, part: str) -> None:
+    picture(tmp_path / "pets" / "train" / "cat" / "0.png", 0)
+    picture(tmp_path / "pets" / part / "0.png", 0)
+    data = ImageFolderDataModule(str(tmp_path / "pets"))
+    with pytest.raises(
+        UserError, match=f"{part} has no images in folders of the classes.*such as {part}/cat, or move {part}"
+    ):
+        _ = data.test_images if part == "test" else data.train_images
+
+
 def test_a_photo_is_decoded_as_the_stored_images_were(pets: Path) -> None:
     data = ImageFolderDataModule(str(pets), image_size=[6, 5], resize="pad", channels=1)
     names = data.train_images.names or ()
