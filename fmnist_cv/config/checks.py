@@ -45,7 +45,10 @@ def check_settings(experiment: Experiment) -> None:
         )
     if cv.workers is not None and cv.workers < 1:
         raise UserError(f"cv.workers is {cv.workers}; it must be at least 1")
-    if not experiment.plan.is_given:  # else the images decide how many folds there are
+    if experiment.plan.is_open:  # the images decide how many folds there are
+        if cv.fold is not None and cv.fold < 0:
+            raise UserError(f"cv.fold is {cv.fold}; folds are counted from 0")
+    else:
         check_fold(experiment)
     if cv.test is not None:
         check_cut(cv.test)

@@ -112,6 +112,12 @@ class SplitPlan:
         return self.splitter is not None or self.splits is not None
 
     @property
+    def is_open(self) -> bool:
+        """Whether the images may decide how many folds there are: unless a hold-out or a number other than the default is asked for."""
+        is_default = (self.n_splits, self.n_repeats, self.holdout) == (SplitPlan.n_splits, SplitPlan.n_repeats, None)
+        return self.is_given or is_default
+
+    @property
     def folds_per_repeat(self) -> int:
         """k, or 1 for a hold-out."""
         return 1 if self.holdout is not None else self.n_splits

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from fmnist_cv import CrossValidationResult, cross_validate, fit
 from fmnist_cv.analysis.compared_runs import compare_runs
 from fmnist_cv.analysis.tables import summary_lines
+from fmnist_cv.cross_validation import FoldsMissing
 from fmnist_cv.data.synthetic_images import make_synthetic_images
 from fmnist_cv.errors import UserError
 
@@ -177,3 +180,31 @@ def test_copies_of_training_images_in_the_test_set_are_refused_unless_allowed(
     ):
         cross_validate(short)
     assert cross_validate(short, {"data.duplicates": "keep"}).summary["groups"] is None
+
+
+def of_files(config: dict[str, Any], folder: Path, folds: list[int]) -> dict[str, Any]:
+    for i in range(len(folds)):
+        Image.new("L", (4, 4), 7 * i).save(folder / f"{i:02}.png")
+    names = [f"{i:02}.png" for i in range(len(folds))]
+    table = pd.DataFrame({"path": names, "label": ["a" if i % 2 else "b" for i in range(len(folds))], "fold": folds})
+    table.to_csv(folder / "all.csv", index=False)
+    init_args = {"path": str(folder / "all.csv"), "folds": "fold", "batch_size": 8}
+    config["data"] = {"class_path": "fmnist_cv.data.ManifestDataModule", "init_args": init_args}
+    config["model"] = {"class_path": "fmnist_cv.models.LinearClassifier", "init_args": {}}
+    return config
+
+
+def test_a_fold_that_only_the_data_know_can_be_run_alone(short: dict[str, Any], tmp_path: Path) -> None:
+    config = of_files(short, tmp_path, [i // 4 for i in range(28)])
+    with pytest.raises(FoldsMissing) as missing:
+        cross_validate(config, {"cv.fold": 6}, run="a")
+    assert len(missing.value.missing) == 6
+    with pytest.raises(UserError, match=r"cv.fold is 7; this experiment has folds 0 to 6"):
+        cross_validate(config, {"cv.fold": 7}, run="a")
+    with pytest.raises(UserError, match=r"cv.fold is -1; folds are counted from 0"):
+        cross_validate(config, {"cv.fold": -1}, run="a")
+
+
+def test_without_folds_of_the_data_there_are_as_many_as_the_default(short: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"cv.fold is 5; this experiment has folds 0 to 4"):
+        cross_validate(short, {"cv.fold": 5}, run="a")
