@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -82,6 +84,15 @@ def given_by(plan: SplitPlan) -> str:
     if plan.splitter is not None:
         return f"cv.splitter {_name(plan.splitter)}"
     return "the data" if plan.splits == FROM_DATA else f"cv.splits {plan.splits}"
+
+
+def digest_of_splits(splits: Sequence[Split]) -> str:
+    """A digest of which images each split trains on and holds out."""
+    digest = hashlib.blake2b(digest_size=16)
+    for split in splits:
+        for part in (split.train, split.validation):
+            digest.update(len(part).to_bytes(8, "little") + part.astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def groups_of(images: Images) -> Indices | None:

@@ -18,7 +18,7 @@ from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import MAY_CHANGE_ON_RESUME, flatten
 from fmnist_cv.config.options import as_arguments, parse, read_config
-from fmnist_cv.data.given_splits import split_images
+from fmnist_cv.data.given_splits import digest_of_splits, split_images
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import LARGEST_SEED, derive_seed
 from fmnist_cv.search.optuna_internals import quiet_optuna
@@ -62,6 +62,9 @@ class Search:
         self.folder = self.base.log_dir / self.name
         self._check_base()
         self._check_rules()
+        self.data = check_parts(self.base).data
+        self.base = fit_to_data(self.base, self.data)
+        self._check_pruning()
         self._check_space()
         self._check_afterwards()
 
@@ -163,6 +166,8 @@ class Search:
             if key not in ("name", "data.init_args.leave_out") and not key.startswith(MAY_CHANGE_ON_RESUME)
         }
         found = {**settings, "experiment": experiment, "data": self.data.train_images.fingerprint()}
+        if self.base.plan.splits is not None:  # a file's or a column's content is no setting
+            found["folds"] = digest_of_splits(split_images(self.data.train_images, self.base.plan))
         as_stored: dict[str, Any] = json.loads(json.dumps(found))
         return as_stored
 
@@ -220,22 +225,9 @@ class Search:
             raise UserError("nested cannot be combined with data.leave_out, which it uses to remove each outer fold")
 
     def _check_rules(self) -> None:
-        pruning, rule, n = self.settings.pruning, self.settings.epoch_rule, self.n_folds
-        if pruning is not None:
-            if n < 3:
-                raise UserError(f"pruning has no effect with {n} fold(s): a trial is pruned after 2 at the earliest")
-            if not 0 < pruning.p_threshold <= 1:
-                raise UserError(f"pruning.p_threshold is {pruning.p_threshold}; it must be above 0 and at most 1")
-            if not 2 <= pruning.n_startup_folds < n:
-                raise UserError(
-                    f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one less "
-                    "than the number of folds"
-                )
-            if pruning.p_threshold <= 0.5 ** (n - 1):
-                raise UserError(
-                    f"pruning.p_threshold is {pruning.p_threshold}, but after {n - 1} of {n} folds the smallest p is "
-                    f"{0.5 ** (n - 1):g}, so that no trial would ever be pruned; raise it, or use more folds"
-                )
+        pruning, rule = self.settings.pruning, self.settings.epoch_rule
+        if pruning is not None and not 0 < pruning.p_threshold <= 1:
+            raise UserError(f"pruning.p_threshold is {pruning.p_threshold}; it must be above 0 and at most 1")
         if rule is not None and (rule.min_epochs < 1 or rule.min_trials < 1 or not 0 < rule.quantile <= 1):
             raise UserError(
                 f"epoch_rule: min_epochs is {rule.min_epochs}, min_trials {rule.min_trials} and quantile {rule.quantile}; "
@@ -254,10 +246,26 @@ class Search:
                 "ever be pruned"
             )
 
+    def _check_pruning(self) -> None:
+        """Check the pruning against the number of folds, which the data may decide."""
+        pruning, n = self.settings.pruning, self.n_folds
+        if pruning is None:
+            return
+        if n < 3:
+            raise UserError(f"pruning has no effect with {n} fold(s): a trial is pruned after 2 at the earliest")
+        if not 2 <= pruning.n_startup_folds < n:
+            raise UserError(
+                f"pruning.n_startup_folds is {pruning.n_startup_folds}; it must be from 2 to {n - 1}, one less "
+                "than the number of folds"
+            )
+        if pruning.p_threshold <= 0.5 ** (n - 1):
+            raise UserError(
+                f"pruning.p_threshold is {pruning.p_threshold}, but after {n - 1} of {n} folds the smallest p is "
+                f"{0.5 ** (n - 1):g}, so that no trial would ever be pruned; raise it, or use more folds"
+            )
+
     def _check_space(self) -> None:
         """Check the experiment at the ends of each range and with each choice."""
-        self.data = check_parts(self.base).data
-        self.base = fit_to_data(self.base, self.data)
         for what, values in corners(self.space):
             try:
                 check_parts(self.experiment(values), self.data)

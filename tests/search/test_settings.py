@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
+import pandas as pd
 import pytest
 
 from fmnist_cv.errors import UserError
@@ -131,3 +133,28 @@ def test_given_splits_are_searched_on_but_leave_none_to_confirm_on(searched: dic
     assert search.n_folds == 5 and search.ratio > 0.2  # its training parts grow: 1, 1/2, 1/3, 1/4, 1/5
     with pytest.raises(UserError, match=r"none which the search has not seen; set confirm\.top to 0"):
         as_search(searched | {"overrides": overrides, "confirm": {"top": 1}})
+
+
+def write_folds(path: Path, folds: np.ndarray) -> None:
+    pd.DataFrame({"index": range(len(folds)), "fold": folds}).to_csv(path, index=False)
+
+
+def test_the_rules_of_pruning_are_those_of_the_folds_that_are_given(searched: dict[str, Any], tmp_path: Path) -> None:
+    searched["space"] = DROPOUT
+    searched["overrides"] = {"cv.splits": str(tmp_path / "folds.csv"), "cv.n_splits": 5}
+    write_folds(tmp_path / "folds.csv", np.arange(300) % 3)
+    with pytest.raises(UserError, match=r"n_startup_folds is 4; it must be from 2 to 2,"):
+        as_search(searched | {"pruning": PRUNING | {"n_startup_folds": 4}})
+    write_folds(tmp_path / "folds.csv", np.arange(300) % 7)
+    assert as_search(searched | {"pruning": PRUNING | {"n_startup_folds": 5}}).n_folds == 7
+
+
+def test_a_study_goes_on_on_the_same_folds_alone(searched: dict[str, Any], tmp_path: Path) -> None:
+    searched["space"] = DROPOUT
+    assert "folds" not in as_search(searched).identity()  # as in studies of before there were given folds
+    searched["overrides"] = {"cv.splits": str(tmp_path / "folds.csv"), "cv.n_splits": 5}
+    write_folds(tmp_path / "folds.csv", np.arange(300) % 3)
+    first = as_search(searched).identity()
+    assert as_search(searched).identity() == first
+    write_folds(tmp_path / "folds.csv", np.arange(300) // 100)
+    assert as_search(searched).identity() != first
