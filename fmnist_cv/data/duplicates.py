@@ -13,7 +13,6 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fmnist_cv.data.images import pixel_digest
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.user_text import make_console, print_line
 
@@ -36,7 +35,7 @@ def handle_duplicates(images: Images, duplicates: Duplicates, source: str) -> Im
     """
     if duplicates == "keep":
         return images
-    codes = pd.factorize(np.array(_digests(images), dtype=object))[0]
+    codes = pd.factorize(np.array(images.pixel_digests(), dtype=object))[0]
     copied = np.flatnonzero(np.bincount(codes)[codes] > 1)
     if not len(copied):
         return images
@@ -68,20 +67,14 @@ def refuse_shared(train: Images, test: Images) -> None:
     Raises:
         UserError: with their number and the first of them.
     """
-    where = {digest: i for i, digest in enumerate(_digests(train))}
-    shared = [(i, where[digest]) for i, digest in enumerate(_digests(test)) if digest in where]
+    where = {digest: i for i, digest in enumerate(train.pixel_digests())}
+    shared = [(i, where[digest]) for i, digest in enumerate(test.pixel_digests()) if digest in where]
     if shared:
         i, j = shared[0]
         raise UserError(
             f"{len(shared):,} of {len(test):,} test images have the same pixels as a training image, e.g. {_name(test, i)} and "
             f"{_name(train, j)}; remove them, or allow them with data.duplicates keep"
         )
-
-
-def _digests(images: Images) -> list[bytes]:
-    if images.digests is not None:
-        return [digest.tobytes() for digest in images.digests.numpy()]
-    return [pixel_digest(image.tobytes()) for chunk in images.chunks() for image in chunk.cpu().numpy()]
 
 
 def _name(images: Images, index: int) -> str:

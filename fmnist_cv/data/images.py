@@ -122,6 +122,12 @@ class Images:
         for indices in torch.split(torch.arange(len(self)), size):
             yield self.pixels(indices)
 
+    def pixel_digests(self) -> list[bytes]:
+        """16 bytes per image, equal for equal pixels; the stored ones where there are any, else all pixels are read."""
+        if self.digests is not None:
+            return [digest.tobytes() for digest in self.digests.numpy()]
+        return [pixel_digest(image.tobytes()) for chunk in self.chunks() for image in chunk.cpu().numpy()]
+
     def subset(self, indices: Tensor) -> Images:
         """The images of these indices, int64 (m,), in their order; those in a file stay there."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())

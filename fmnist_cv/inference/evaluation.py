@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -188,15 +186,8 @@ def _n_seen(result: CrossValidationResult, images: Images) -> int | None:
         train = result.data.train_images
     except UserError:
         return None
-    seen = set(_digests(train))
-    return sum(digest in seen for digest in _digests(images))
-
-
-def _digests(images: Images) -> Iterator[bytes]:
-    """Of the stored pixels of each image."""
-    for chunk in images.chunks():
-        for pixels in chunk.cpu().numpy():
-            yield hashlib.blake2b(pixels.tobytes(), digest_size=16).digest()
+    seen = set(train.pixel_digests())
+    return sum(digest in seen for digest in images.pixel_digests())
 
 
 # -- the folder ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,14 @@ def test_images_are_brought_into_one_shape(images: Any, shape: tuple[int, ...], 
     assert data.shape == shape and len(data) == 6
     assert data.images.dtype == torch.uint8 and data.images.is_contiguous() and data.labels.dtype == torch.int64
     np.testing.assert_array_equal(data.images.numpy(), expected)
+
+
+def test_digests_of_pixels_are_the_stored_ones_where_there_are_any() -> None:
+    images = Images.from_arrays(PIXELS, LABELS)
+    found = images.pixel_digests()
+    assert len(set(found)) == 6 and found[2] == images.subset(torch.tensor([2])).pixel_digests()[0]
+    stored = replace(images, digests=torch.arange(96, dtype=torch.uint8).view(6, 16))
+    assert stored.subset(torch.tensor([1])).pixel_digests() == [bytes(range(16, 32))]
 
 
 def with_pixel(value: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from hypothesis import given, strategies as st
 from running import Commands
 
 from fmnist_cv import evaluate
+from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.data import Images
 from fmnist_cv.data.synthetic_images import CLASS_NAMES, make_synthetic_images
 from fmnist_cv.errors import UserError
+from fmnist_cv.inference import evaluation as evaluation_module
 from fmnist_cv.inference.evaluation import evaluate_run
 from fmnist_cv.inference.named_data import match_labels
 
@@ -36,6 +39,17 @@ def save(tmp_path: Path) -> Save:
         return tmp_path / name
 
     return write
+
+
+def test_images_seen_in_training_are_counted_without_reading_their_pixels_again(
+    own_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = CrossValidationResult.load(own_run)
+    train = result.data.train_images
+    digests = torch.from_numpy(np.frombuffer(b"".join(train.pixel_digests()), dtype=np.uint8).reshape(-1, 16).copy())
+    result.data.train_images = stored = replace(train, digests=digests)
+    monkeypatch.setattr(Images, "chunks", None)  # fails if it is called
+    assert evaluation_module._n_seen(result, stored.subset(torch.arange(7))) == 7
 
 
 def test_the_runs_own_test_scores_come_out_again(own_run: Path) -> None:
