@@ -98,14 +98,14 @@ class Pictures:
         if not self.n:
             raise UserError(f"{self.source}: there are no images")
         try:
-            is_grey = channels is None and _is_grey(self._read(0)[0])  # which all others must be, too
+            is_grey = channels is None and _is_grey(self.read(0)[0])  # which all others must be, too
         except UnreadableImage as error:
             raise UserError(f"{self.source}: {error}") from None
         decoding = replace(decoding, channels=1 if is_grey else channels or 3)
         labels: dict[int, Any] = {}
 
         def decode(index: int) -> np.ndarray:
-            picture, labels[index] = self._read(index)
+            picture, labels[index] = self.read(index)
             if is_grey and not _is_grey(picture):
                 raise UserError(
                     f"{self.source}: image {index} (counted from 0) is in colour, but image 0 is grey; give --data.channels 3 or 1"
@@ -120,14 +120,16 @@ class Pictures:
             stored = self._in_memory(decode)
         else:
             names = [f"image {i}" for i in range(self.n)]
-            stored = decoded_once(names, decode, self.source, settings, self.state, self.threads)
+            # pixels that were made without the check for colours do not stand for those with it
+            state = (self.state, "grey") if is_grey else self.state
+            stored = decoded_once(names, decode, self.source, settings, state, self.threads)
         if stored.broken:
             reasons = [stored.broken[i] for i in sorted(stored.broken)]
             more = "; …" if len(reasons) > _SHOWN else ""
             raise UserError(
                 f"{self.source}: {len(reasons)} of {self.n} images cannot be decoded: {'; '.join(reasons[:_SHOWN])}{more}"
             )
-        found = self.labels or [labels[i] if i in labels else self._read(i)[1] for i in range(self.n)]
+        found = self.labels or [labels[i] if i in labels else self.read(i)[1] for i in range(self.n)]
         numbers, known = class_numbers(found, class_names, self.source)
         try:
             checked = Images.from_arrays(np.zeros((self.n, 1, 1), dtype=np.uint8), numbers, known, groups)
@@ -153,7 +155,12 @@ class Pictures:
                 pixels[index] = result
         return Decoded(pixels, None, "", broken)
 
-    def _read(self, index: int) -> tuple[Any, Any]:
+    def read(self, index: int) -> tuple[Any, Any]:
+        """Picture and label by index.
+
+        Raises:
+            UnreadableImage: the picture's file holds no image, or cannot be read.
+        """
         try:
             return self.item(index)
         except UnidentifiedImageError:

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 
 import numpy as np
+from lightning.pytorch.utilities.seed import isolate_rng
+from PIL import Image
 
+from fmnist_cv.data.dataset_images import N_SAMPLED
 from fmnist_cv.data.datasets import ArrayDataModule
 from fmnist_cv.data.decoded_items import Pictures
 from fmnist_cv.data.decoding import Decoding
 from fmnist_cv.data.huggingface_data import HuggingFaceDataModule
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.photos import UnreadableImage
 from fmnist_cv.errors import UserError
 
 PICTURES = ("image_size", "resize", "channels")  # how pictures become pixels: of `PicturesDataModule`
@@ -68,7 +72,8 @@ def take_data(given: Any, form: Mapping[str, Any]) -> GivenData | None:
         form: how pictures become pixels, by `PICTURES`; for lists and data sets alone.
 
     Raises:
-        UserError: transforms, split arguments or augmentation that would be ignored; no pairs; images that do not fit.
+        UserError: transforms, split arguments or augmentation that would be ignored; no pairs; items that are random; images
+            that do not fit.
     """
     if type(given) is ArrayDataModule:
         return _configured(given)
@@ -141,7 +146,25 @@ def _decoded(data: Any, kind: str, form: Mapping[str, Any]) -> Images:
     pictures = Pictures(
         len(data), lambda i: tuple(data[i]), kind, state=None, threads=1
     )  # of others, which may know no threads
+    _refuse_random(pictures)
     return pictures.images(decoding, channels, names if is_named else None)
+
+
+@isolate_rng()
+def _refuse_random(pictures: Pictures) -> None:
+    """Refuse items that differ when they are read again: what was drawn once would be kept for all epochs."""
+    for index in np.unique(np.linspace(0, pictures.n - 1, N_SAMPLED).astype(np.int64)).tolist():
+        try:
+            first, again = pictures.read(index), pictures.read(index)
+        except UnreadableImage:  # which is said of all such images later
+            continue
+        # a picture that the data hold is not decoded here: it could not be decoded smaller afterwards
+        same = first[0] is again[0] and isinstance(first[0], Image.Image)
+        if not (same or np.array_equal(np.asarray(first[0]), np.asarray(again[0]))):
+            raise UserError(
+                f"data is a {pictures.source} whose items are random: reading image {index} twice gives different pixels, and they "
+                "are read once; leave random transforms out of it, and augment with data.augment"
+            )
 
 
 def _is_huggingface(data: Any) -> bool:

@@ -71,6 +71,14 @@ class Pairs:
         return Image.fromarray(PIXELS[index]), int(LABELS[index])
 
 
+class Flipped(Pairs):
+    """One that augments its images itself."""
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, int]:
+        image, label = super().__getitem__(index)
+        return (image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if torch.rand(()) < 0.5 else image), label
+
+
 def run(tmp_path: Path, **given: Any) -> CrossValidationResult:
     sections: dict[str, Any] = {
         "model": LinearClassifier,
@@ -224,6 +232,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "part_of_transform": (
         {"data": torch.utils.data.Subset(Pairs(transform=lambda image: image), [0, 1])},  # type: ignore[arg-type]
         "a transform, which held-out images would get",
+    ),
+    "random": (
+        {"data": Flipped()},
+        r"a Flipped whose items are random: reading image \d+ twice gives different pixels",
     ),
     "no_labels": ({"data": PIXELS}, r"an array without labels; give data=\(images, labels\)"),
     "no_pairs": ({"data": [1, 2, 3]}, "a list whose items are no pairs"),
