@@ -34,11 +34,13 @@ class Decoding:
         resize: "squeeze" ignores the sides' ratio; "crop" keeps it and cuts off what is left over on both sides; "pad"
             keeps it and adds black borders.
         channels: 3 for RGB, 1 for grey.
+        plain: read files as the loader of torchvision's data sets does, see `photos.upright_rgb`.
     """
 
     size: tuple[int, int] | None = None
     resize: Resize = "squeeze"
     channels: int = 3
+    plain: bool = False
 
     @classmethod
     def checked(cls, image_size: int | Sequence[int] | None, resize: str, channels: int) -> Decoding:
@@ -67,7 +69,7 @@ class Decoding:
         Raises:
             UnreadableImage: it holds no image that can be decoded; the message names it and the reason.
         """
-        return self.of_rgb(read_photo(Path(path), self.smallest))
+        return self.of_rgb(read_photo(Path(path), self.smallest, self.plain))
 
     @property
     def smallest(self) -> int | None:

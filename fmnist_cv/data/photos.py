@@ -67,7 +67,7 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = pillows
 
 
-def read_photo(path: Path, smallest: int | None = None) -> Image.Image:
+def read_photo(path: Path, smallest: int | None = None, plain: bool = False) -> Image.Image:
     """Decode an image file to RGB, rotated as its EXIF data say, with transparent parts in white.
 
     Of several images in a file (GIF, TIFF) it is the first. Of 16 bits per pixel the upper 8 are kept. Memory: up to 16
@@ -77,13 +77,14 @@ def read_photo(path: Path, smallest: int | None = None) -> Image.Image:
         path: the file.
         smallest: a JPEG whose sides both stay at least this long may be decoded at a half, a quarter or an eighth of its
             size, which is several times faster.
+        plain: see `upright_rgb`.
 
     Raises:
         UnreadableImage: it is missing, empty, truncated, too large (see `pixel_limit`), or no image.
     """
     try:
         with Image.open(regular_file(path), formats=FORMATS) as image:
-            return upright_rgb(image, smallest)
+            return upright_rgb(image, smallest, plain)
     except UnidentifiedImageError:
         if _is_web_page(path):
             raise UnreadableImage(f"{path} is a web page, not an image; its download failed, get it again") from None
@@ -103,8 +104,14 @@ def read_photo(path: Path, smallest: int | None = None) -> Image.Image:
         raise UnreadableImage(f"cannot read the image {path}: {reason}") from None
 
 
-def upright_rgb(image: Image.Image, smallest: int | None = None) -> Image.Image:
+def upright_rgb(image: Image.Image, smallest: int | None = None, plain: bool = False) -> Image.Image:
     """An opened image as RGB, rotated as its EXIF data say, with transparent parts in white; see `read_photo`.
+
+    Args:
+        image: the image.
+        smallest: the length that the sides of a JPEG keep where it is decoded smaller.
+        plain: convert it to RGB before all else and at its full size, as the loader of torchvision's data sets does, which
+            ignores transparency.
 
     Raises:
         Image.DecompressionBombError: it is too large, see `pixel_limit`.
@@ -113,7 +120,9 @@ def upright_rgb(image: Image.Image, smallest: int | None = None) -> Image.Image:
     n_pixels, limit = image.width * image.height, Image.MAX_IMAGE_PIXELS
     if limit is not None and n_pixels > limit:
         raise Image.DecompressionBombError(f"{n_pixels} pixels")
-    if smallest is not None:
+    if plain:
+        image = image.convert("RGB")
+    elif smallest is not None:
         image.draft(None, (smallest, smallest))
     image.load()
     if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:  # without a copy of all others

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
-from fmnist_cv.data.decoding import Resize
+from fmnist_cv.data.decoding import Decoding, Resize
 from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.map_datasets import labels_of
+from fmnist_cv.data.photos import UnreadableImage
 from fmnist_cv.data.sharing import file_states
 from fmnist_cv.data.sources import search_roots
 from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
@@ -70,6 +75,12 @@ class TorchvisionDataModule(PicturesDataModule):
                 )
         self.dataset, self.root, self.download = dataset, root, download
         self.init_args, self.parts = dict(init_args or {}), {"train": train, "test": test}
+
+    @property
+    def decode(self) -> Callable[[str | Path], np.ndarray] | None:
+        """Decodes an image file as torchvision's data sets and this module do, where pictures are resized."""
+        found = super().decode
+        return replace(found, plain=True) if isinstance(found, Decoding) else found
 
     @property
     def data_name(self) -> str:
@@ -146,20 +157,25 @@ class TorchvisionDataModule(PicturesDataModule):
         labels = labels_of(data) if is_torchvisions else None
         if labels is not None and not len(labels) == len(data) > 0:
             labels = None
-        if labels is not None and any(int(labels[i]) != item(i)[1] for i in {0, len(data) // 2, len(data) - 1}):
-            labels = None  # of another kind than those of the items
         files = (
             sorted(path for path in Path(arguments["root"]).rglob("*") if path.is_file()) if "root" in arguments else []
         )
-        return Pictures(
+        pictures = Pictures(
             len(data),
             item,
             self.data_name,
             (kind.__name__, settings, file_states(files)) if is_torchvisions and settings else None,
             # FakeData sets the global seed for each item; of the data sets of others, nothing is known
             None if is_torchvisions and kind.__name__ != "FakeData" else 1,
-            None if labels is None else labels.tolist(),
         )
+        if labels is None:
+            return pictures
+        try:
+            if any(int(labels[i]) != pictures.read(i)[1] for i in {0, len(data) // 2, len(data) - 1}):
+                return pictures  # the labels are of another kind than those of the items
+        except UnreadableImage:  # which is said of all such pictures when they are decoded
+            return pictures
+        return replace(pictures, labels=labels.tolist())
 
 
 def _class_of(path: str) -> type:

@@ -91,6 +91,27 @@ def test_pictures_of_several_sizes_are_brought_to_one(eurosat: Path) -> None:
         made().train_images  # noqa: B018
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_file_is_decoded_as_the_data_sets_loader_does(tmp_path: Path, ending: str) -> None:
+    """It ignores transparency, and a large JPEG is not decoded smaller."""
+    folder = tmp_path / "eurosat" / "2750" / "Forest"
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 70, 4), dtype=np.uint8)
+    Image.fromarray(pixels if ending == "png" else pixels[:, :, :3]).save(folder / f"0.{ending}")
+    data = TorchvisionDataModule("EuroSAT", root=str(tmp_path), download=False, image_size=6)
+    assert data.decode is not None
+    assert np.array_equal(data.decode(folder / f"0.{ending}"), data.train_images.images[0].numpy())
+
+
+@pytest.mark.parametrize("place", [0, 4, 7])
+def test_a_broken_picture_is_named(eurosat: Path, place: int) -> None:
+    """Also those whose labels are compared with the data set's list of labels."""
+    path = sorted((eurosat / "eurosat" / "2750").glob("*/*.png"))[place]
+    path.write_text("no picture")
+    with pytest.raises(UserError, match=rf"EuroSAT: .*image {place} \(counted from 0\) is not an image"):
+        TorchvisionDataModule("EuroSAT", root=str(eurosat), download=False, image_size=4).train_images  # noqa: B018
+
+
 def test_pictures_are_decoded_once(eurosat: Path, mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def made() -> list[TorchvisionDataModule]:
         colour = TorchvisionDataModule("EuroSAT", root=str(eurosat), download=False, image_size=4)
