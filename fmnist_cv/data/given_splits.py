@@ -86,6 +86,14 @@ def given_by(plan: SplitPlan) -> str:
     return "the data" if plan.splits == FROM_DATA else f"cv.splits {plan.splits}"
 
 
+def is_fixed(plan: SplitPlan) -> bool:
+    """Whether the outer splits are the same with each seed."""
+    if plan.splitter is not None:
+        made, other = (make_splitter(plan.splitter, seed) for seed in (0, 1))
+        return getattr(made, "random_state", None) == getattr(other, "random_state", None)
+    return plan.is_given or isinstance(plan.holdout, str)
+
+
 def digest_of_splits(splits: Sequence[Split]) -> str:
     """A digest of which images each split trains on and holds out."""
     digest = hashlib.blake2b(digest_size=16)

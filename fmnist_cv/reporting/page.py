@@ -17,6 +17,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.analysis.tables import fold_table, interval_of, percent, scored_lines, untrained_lines
+from fmnist_cv.data.given_splits import given_by, is_fixed
 from fmnist_cv.data.pixel_kinds import as_pictures
 from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.run_folder import RunFolder, replace_file
@@ -173,10 +174,12 @@ def _context(result: CrossValidationResult, parts: dict[str, ScoredImages], issu
     interval = None if low is None or high is None else (low, mean, high)
     held_out = "held-out fold" if summary["cv"]["inner_holdout"] is None else "inner hold-out"
     titles = {"out_of_fold": "Out of fold", "test": "Test set"}
-    reports = result.reports
+    reports, plan = result.reports, result.experiment.plan
     return {
         "results": summary,
         "synthetic": "SYNTHETIC" in summary["data"]["name"],
+        "given_by": given_by(plan) if plan.is_given else None,
+        "is_fixed": is_fixed(plan),
         "columns": columns,
         "rows": rows,
         "spread": charts.fold_spread(names, result.accuracies.tolist(), headline["wilson"], interval),

@@ -215,6 +215,30 @@ def test_a_holdout_without_a_test_set(make_run: MakeRun, noise: Noise) -> None:
     assert suspects["predicted"][suspects["number"].index(59)] == -1
 
 
+SHUFFLED = {"class_path": "ShuffleSplit", "init_args": {"n_splits": 2, "test_size": 0.6}}
+
+
+@pytest.mark.parametrize(
+    ("cv", "said", "another_seed"),
+    [
+        ({"cv__splitter": "KFold"}, "5 folds given by cv.splitter KFold;", ", but the same folds"),
+        ({"cv__splitter": SHUFFLED}, "1 fold given by cv.splitter ShuffleSplit, repeated 2 times;", "folds, "),
+        ({}, "2 stratified folds;", "folds, "),
+        ({"cv__holdout": "first:10"}, "hold-out first:10;", ", but the same folds"),
+    ],
+)
+def test_how_the_folds_were_made_is_told(
+    make_run: MakeRun, noise: Noise, cv: dict[str, Any], said: str, another_seed: str
+) -> None:
+    cv = {"cv__n_splits": 5} | cv if "cv__splitter" in cv else cv
+    result = make_run({"images": noise(60, 8, 8), "labels": np.arange(60) % 2}, report=False, **cv)
+    text = " ".join(write_report(result).read_text().split())
+    assert said in text and (" stratified folds" in text) == (not cv)
+    shown = "initial weights and scores"
+    shown = f"{another_seed}{shown}" if another_seed == "folds, " else f"{shown}{another_seed}"
+    assert f"Another seed gives different {shown}." in text
+
+
 def test_colours_many_classes_and_large_images(make_run: MakeRun, noise: Noise) -> None:
     labels = np.arange(186) % 62
     result = make_run(
