@@ -72,12 +72,19 @@ def take_data(given: Any, form: Mapping[str, Any]) -> GivenData | None:
         form: how pictures become pixels, by `PICTURES`; for lists and data sets alone.
 
     Raises:
-        UserError: transforms, split arguments or augmentation that would be ignored; no pairs; items that are random; images
-            that do not fit.
+        UserError: transforms, a form, split arguments or augmentation that would be ignored; no pairs; items that are random;
+            images that do not fit.
     """
+    is_pair = isinstance(given, tuple) and len(given) == 2 and all(hasattr(part, "dtype") for part in given)
+    if form and (is_pair or type(given) is ArrayDataModule):
+        kind = "a pair of arrays" if is_pair else "an ArrayDataModule"
+        raise UserError(
+            f"data.{next(iter(form))} has no effect on {kind}, whose images are used as they are; leave it out, and give the "
+            "images in the size and with the channels that the network is to see"
+        )
     if type(given) is ArrayDataModule:
         return _configured(given)
-    if isinstance(given, tuple) and len(given) == 2 and all(hasattr(part, "dtype") for part in given):
+    if is_pair:
         return GivenData("arrays", Images.from_arrays(*given))
     is_section = isinstance(given, Mapping) and not _is_huggingface(given)
     if is_section or isinstance(given, str | type) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
