@@ -154,7 +154,7 @@ def _as_experiment_on_objects(
     settings, given = take_objects(settings)
     experiment = as_experiment(config, settings)
     if given is not None and given.train is not None:
-        path = experiment.log_dir / experiment.name / given.file_name
+        path = (experiment.log_dir / experiment.name / given.file_name).absolute()  # for commands run elsewhere
         experiment = experiment.replaced(data__init_args__path=str(path))
     return experiment, given
 

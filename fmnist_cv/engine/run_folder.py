@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,6 +23,8 @@ from fmnist_cv.utils.checkpoints import check_records
 
 if TYPE_CHECKING:
     from fmnist_cv.config.experiment import Experiment
+
+_STORED_DATA = r".+-[0-9a-f]{8}\.npz"  # file names of data that were given as objects
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -249,9 +252,17 @@ class RunFolder:
 
         text = self.read_config()
         try:
-            return Experiment.from_yaml(text)
+            return self._with_stored_data(Experiment.from_yaml(text))
         except UserError as error:
             raise UserError(f"run {self.path} cannot be built from its config.yaml: {error}") from None
+
+    def _with_stored_data(self, experiment: Experiment) -> Experiment:
+        """The experiment; with data that were stored beside the run and have moved with it, where they are now."""
+        path = experiment.config.data.get("init_args", {}).get("path")
+        if not isinstance(path, str) or not re.fullmatch(_STORED_DATA, Path(path).name) or Path(path).exists():
+            return experiment
+        beside = self.path.absolute().parent / Path(path).name
+        return experiment.replaced(data__init_args__path=str(beside)) if beside.exists() else experiment
 
     def link_best(self, checkpoint: Path) -> None:
         """Link the run's best checkpoint to a fold's, atomically; where links are not supported, copy it."""

@@ -281,3 +281,24 @@ def test_a_class_of_the_running_script_is_named_so_that_later_commands_find_it(
 def test_plain_settings_stay() -> None:
     settings = {"model": "a.B", "data": {"class_path": "c.D"}, "cv.n_splits": 3}
     assert take_objects(settings) == (settings, None)
+
+
+@pytest.mark.parametrize("key", ["image_size", "resize", "channels"])
+@pytest.mark.parametrize("kind", ["arrays", "module"])
+def test_a_form_of_pictures_beside_arrays_is_refused(tmp_path: Path, kind: str, key: str) -> None:
+    value = {"image_size": 3, "resize": "crop", "channels": 1}[key]
+    with pytest.raises(UserError, match=rf"data\.{key} has no effect on an? .*[Aa]rray.*; leave it out"):
+        run(tmp_path, data=DATA[kind](), overrides={f"data.{key}": value})
+
+
+def test_stored_data_are_found_from_other_folders_and_when_they_move_with_the_runs(
+    tmp_path: Path, one_core: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = run(tmp_path, data=(PIXELS, LABELS), log_dir="logs", run="a").path.absolute()
+    monkeypatch.chdir(tmp_path / "there")
+    assert CrossValidationResult.load(path).data.train_images.labels.tolist() == LABELS.tolist()
+    moved = (tmp_path / "here" / "logs").rename(tmp_path / "moved") / path.parent.name / "a"
+    assert CrossValidationResult.load(moved).data.train_images.labels.tolist() == LABELS.tolist()
