@@ -49,9 +49,12 @@ def fold_table(results: RunSummary) -> tuple[list[str], list[list[str]]]:
 
 def untrained_lines(results: RunSummary) -> list[str]:
     """A sentence for each fold whose training part lacks a class; older runs did not record it."""
+    cv = results["cv"]
+    is_given = cv["splitter"] is not None or cv["splits"] is not None
+    way_out = "change the folds that are given" if is_given else "lower cv.n_splits, set cv.stratify to true"
     return [
         f"Caveat: the training part of {fold} has no image of the class {', '.join(names)}: its model cannot learn it, but "
-        "its score counts these images; lower cv.n_splits, set cv.stratify to true, or add images."
+        f"its score counts these images; {way_out}, or add images."
         for fold, names in results["untrained_classes"].items()
     ]
 

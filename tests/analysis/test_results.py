@@ -18,6 +18,7 @@ from scipy import stats
 
 from fmnist_cv import CrossValidationResult, DenseNetwork, SyntheticDataModule, cross_validate, cross_validation
 from fmnist_cv.analysis.statistics import wilson_interval
+from fmnist_cv.analysis.tables import untrained_lines
 from fmnist_cv.analysis.training_time import shared_seconds
 from fmnist_cv.engine.scoring import classification_report
 from fmnist_cv.engine.tensorboard import confusion_figure
@@ -423,3 +424,17 @@ def test_many_classes_make_no_giant_figure() -> None:
 def test_macro_f1_is_over_the_classes_that_occur() -> None:
     report = classification_report(torch.eye(3)[:2], torch.tensor([0, 1]), ("a", "b", "never"))
     assert report["macro_f1"] == report["balanced_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("cv", "way_out"),
+    [
+        ({"splitter": None, "splits": None}, "lower cv.n_splits, set cv.stratify to true, or add images"),
+        ({"splitter": "KFold", "splits": None}, "change the folds that are given, or add images"),
+        ({"splitter": None, "splits": "data"}, "change the folds that are given, or add images"),
+    ],
+)
+def test_the_way_out_of_a_class_not_trained_on_fits_the_folds(cv: dict[str, Any], way_out: str) -> None:
+    results: Any = {"untrained_classes": {"fold_0": ["2"]}, "cv": cv}
+    (line,) = untrained_lines(results)
+    assert line.endswith(f"its score counts these images; {way_out}.")
