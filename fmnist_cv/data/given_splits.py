@@ -123,7 +123,12 @@ def _given(images: Images, plan: SplitPlan) -> Parts:
         parts = parts_of_folds(images.folds.cpu().numpy())
     else:
         path = user_path(str(plan.splits), "cv.splits")
-        parts = read_split_file(path, images.names, len(images))
+        whole = images.part_of
+        parts = (
+            read_split_file(path, images.names, len(images))
+            if whole is None
+            else read_split_file(path, whole.names, whole.n, whole.places.numpy())
+        )
     if not parts:
         raise UserError(f"no fold given by {given_by(plan)} holds an image out")
     for i, (train, validation) in enumerate(parts):

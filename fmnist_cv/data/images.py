@@ -21,6 +21,21 @@ _CHUNK_BYTES = 2**25
 
 
 @dataclass(frozen=True)
+class Whole:
+    """The set that images were taken from.
+
+    Attributes:
+        n: number of its images.
+        names: of all its images, or None.
+        places: int64 (m,), where each of the images taken stands in it.
+    """
+
+    n: int
+    names: tuple[str, ...] | None
+    places: Tensor
+
+
+@dataclass(frozen=True)
 class Images:
     """Labelled images.
 
@@ -39,6 +54,7 @@ class Images:
         rows: int64 (n,), where each image stands in `images`; None where n is n_stored and the order the same.
         stored_digest: identifies the content of `images` where that is known without reading it.
         digests: uint8 (n, 16) or None; a digest of each image's pixels where that is known without reading them.
+        part_of: the whole set of which these are a part; None where nothing was left out.
     """
 
     images: Tensor
@@ -51,6 +67,7 @@ class Images:
     rows: Tensor | None = None
     stored_digest: str | None = None
     digests: Tensor | None = None
+    part_of: Whole | None = None
 
     @classmethod
     def from_arrays(
@@ -134,7 +151,11 @@ class Images:
         groups, folds, digests = (
             None if part is None else part[indices] for part in (self.groups, self.folds, self.digests)
         )
-        chosen = replace(self, labels=self.labels[indices], groups=groups, folds=folds, names=names, digests=digests)
+        before = self.part_of or Whole(len(self), self.names, torch.arange(len(self)))
+        part_of = replace(before, places=before.places[indices.cpu()])
+        chosen = replace(
+            self, labels=self.labels[indices], groups=groups, folds=folds, names=names, digests=digests, part_of=part_of
+        )
         if self.stored_digest is None:
             return replace(chosen, images=self.pixels(indices), rows=None)
         return replace(chosen, rows=indices if self.rows is None else self.rows[indices])

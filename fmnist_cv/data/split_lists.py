@@ -25,17 +25,19 @@ def parts_of_folds(folds: Indices) -> Parts:
     ]
 
 
-def read_split_file(path: Path, names: Sequence[str] | None, n: int) -> Parts:
+def read_split_file(path: Path, names: Sequence[str] | None, n: int, present: Indices | None = None) -> Parts:
     """The training and validation part of each split in a file, as sorted indices.
 
     A CSV has the columns `name` (or `index`, counted from 0) and `fold`: the fold that holds the image out, and -1 where
     all folds train on it. A JSON is nnU-Net's list of {"train": [names], "val": [names]}. Names may lack folder and ending
-    where that leaves them unique; images without names are named by their index.
+    where that leaves them unique; images without names are named by their index. The file may name images of the whole data
+    set that are left out or cut off for the test set; they are passed over.
 
     Args:
         path: the file; its ending decides how it is read.
-        names: of the images, or None.
-        n: number of images.
+        names: of all images of the data set, or None.
+        n: number of all its images.
+        present: int64 (m,), those of them to split, ascending; by default all. The parts count these from 0.
 
     Raises:
         UserError: it cannot be read, names an unknown image or one twice, or leaves one out.
@@ -43,7 +45,7 @@ def read_split_file(path: Path, names: Sequence[str] | None, n: int) -> Parts:
     read = {".csv": _read_csv, ".json": _read_json}.get(path.suffix.lower())
     if read is None:
         raise UserError(f"cv.splits is {path}; give a .csv with the columns name and fold, or nnU-Net's .json")
-    images = _Names(path, names, n)
+    images = _Names(path, names, np.arange(n) if present is None else present, n)
     try:
         return read(path, images)
     except OSError as error:
@@ -53,8 +55,8 @@ def read_split_file(path: Path, names: Sequence[str] | None, n: int) -> Parts:
 class _Names:
     """Finds images by the names that a file gives them."""
 
-    def __init__(self, path: Path, names: Sequence[str] | None, n: int) -> None:
-        self.path = path
+    def __init__(self, path: Path, names: Sequence[str] | None, present: Indices, n: int) -> None:
+        self.path, self.present = path, present
         self.names = [str(i) for i in range(n)] if names is None else [*names]
         self._exact = {name: i for i, name in enumerate(self.names)}
         self._short: dict[str, set[int]] = {}
@@ -93,11 +95,15 @@ class _Names:
 
     def check_complete(self, indices: Indices, where: str) -> None:
         """Refuse images that the file does not name."""
-        if len(missing := np.setdiff1d(np.arange(len(self.names)), indices)):
+        if len(missing := np.setdiff1d(self.present, indices)):
             raise UserError(
-                f"{self.path}: {where} lacks {len(missing)} of {len(self.names)} images, the first is "
+                f"{self.path}: {where} lacks {len(missing)} of {len(self.present)} images, the first is "
                 f"'{self.names[missing[0]]}'; name each image, or leave it out of the data"
             )
+
+    def among_present(self, indices: Indices) -> Indices:
+        """Those of the images that are to be split, counted among these, ascending."""
+        return np.flatnonzero(np.isin(self.present, indices))
 
 
 def _read_csv(path: Path, images: _Names) -> Parts:
@@ -112,7 +118,7 @@ def _read_csv(path: Path, images: _Names) -> Parts:
         numbers = table["index"]
         if len(bad := numbers[~numbers.str.fullmatch(r"\d+")]):
             raise UserError(f"{path}: the column 'index' has '{bad.iloc[0]}', which is not a number counted from 0")
-        images = _Names(path, None, len(images.names))
+        images = _Names(path, None, images.present, len(images.names))
     indices = images.find_all(table[column], "the file")
     images.check_complete(indices, "the file")
     if len(bad := table["fold"][~table["fold"].str.fullmatch(r"-1|\d+")]):
@@ -120,9 +126,9 @@ def _read_csv(path: Path, images: _Names) -> Parts:
             f"{path}: the column 'fold' has '{bad.iloc[0]}'; it holds the numbers of folds, or -1 where all folds train on "
             "the image"
         )
-    folds = np.empty(len(indices), dtype=np.int64)
+    folds = np.empty(len(images.names), dtype=np.int64)
     folds[indices] = table["fold"].astype(np.int64)
-    return parts_of_folds(folds)
+    return parts_of_folds(folds[images.present])
 
 
 def _read_json(path: Path, images: _Names) -> Parts:
@@ -142,9 +148,9 @@ def _read_json(path: Path, images: _Names) -> Parts:
         if len(both := np.intersect1d(train, validation)):
             raise UserError(f"{path}: {where} names the image '{images.names[both[0]]}' in train and in val")
         images.check_complete(np.concatenate([train, validation]), where)
-        parts.append((np.sort(train), np.sort(validation)))
+        parts.append((train, validation))
     _check_held_out(parts, images)
-    return parts
+    return [(images.among_present(train), images.among_present(validation)) for train, validation in parts]
 
 
 def _check_held_out(parts: Parts, images: _Names) -> None:

@@ -299,3 +299,25 @@ def test_sizes_of_groups_and_the_one_that_is_most_of_a_fold() -> None:
     first, second = Split(np.arange(7, 12), np.arange(7)), Split(np.arange(7), np.arange(7, 12))
     assert dominant_groups(data, [first, second]) == [{"group": "big", "images": 5, "of": 7}, None]
     assert dominant_groups(images(), [first]) == [None]
+
+
+@pytest.mark.parametrize("column", ["name", "index"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_file_of_folds_may_name_images_that_are_left_out(
+    tmp_path: Path, kind: str, column: str, is_whole: bool
+) -> None:
+    kept = np.array([0, 2, 3, 5, 6, 7, 8, 10, 11])
+    named = range(12) if is_whole else kept.tolist()
+    calls = {i: NAMES[i] if column == "name" else str(i) for i in named}
+    file = tmp_path / f"folds.{kind}"
+    if kind == "csv":
+        csv_of(file, calls.values(), [i % 3 for i in named], column)
+    else:
+        sides = [[[calls[i] for i in named if (i % 3 == fold) == held] for held in (False, True)] for fold in range(3)]
+        file.write_text(json.dumps([{"train": train, "val": val} for train, val in sides]))
+    whole = images(names=NAMES if column == "name" else None)
+    part = whole.without(np.array([1, 9])).without(np.array([3]))  # 1, 9 and 4 of the whole
+    plan = fitted_plan(part, SplitPlan(splits=str(file)))
+    assert held_out(split_images(part, plan)) == [np.flatnonzero(kept % 3 == fold).tolist() for fold in range(3)]
+    assert part.fingerprint() == Images.from_arrays(np.zeros((9, 2, 2), dtype=np.uint8), kept % 2).fingerprint()
