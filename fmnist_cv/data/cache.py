@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ def entries() -> list[Entry]:
     found = []
     folder = cache_folder()
     for path in folder.iterdir() if folder.is_dir() else ():
-        if path.is_dir() and _is_ours(path):
+        if not (path.is_dir() and _is_ours(path)):
+            continue
+        with suppress(FileNotFoundError):  # another process removes it, or completes it and gives it its name
             size = sum(file.stat().st_size for file in path.iterdir())
             finished = not path.name.endswith(UNFINISHED)
             used = (path / FACTS if (path / FACTS).exists() else path).stat().st_mtime
@@ -87,7 +90,7 @@ def clear() -> tuple[int, list[Path]]:
     for entry in entries():
         lock = entry.path.with_name(entry.path.name.removesuffix(UNFINISHED) + LOCK)
         try:
-            with FileLock(lock, timeout=0):
+            with FileLock(lock, timeout=0), suppress(FileNotFoundError):  # another process has removed it
                 shutil.rmtree(entry.path)
                 freed += entry.size
             lock.unlink(missing_ok=True)

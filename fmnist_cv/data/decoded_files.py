@@ -169,7 +169,15 @@ def _opened(entry: Path, decode: Callable[[int], np.ndarray]) -> Decoded | None:
                 return None
     with suppress(OSError):
         os.utime(entry / FACTS)  # the time of the last use
-    path, shape = entry / PIXELS, tuple(facts["shape"])
+    try:
+        return Decoded(*_mapped(entry, tuple(facts["shape"])), facts["digest"], broken)
+    except FileNotFoundError:  # the cache was cleared meanwhile
+        return None
+
+
+def _mapped(entry: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """An entry's pixels, mapped, and their digests."""
+    path = entry / PIXELS
     try:
         # Copy on write: what a user's code changes in place stays in its process, and a page is shared until then.
         pixels = np.memmap(path, np.uint8, "c", shape=shape)
@@ -177,8 +185,7 @@ def _opened(entry: Path, decode: Callable[[int], np.ndarray]) -> Decoded | None:
         if error.errno != errno.ENOMEM:
             raise
         pixels = np.memmap(path, np.uint8, "r", shape=shape)  # a private mapping counts as memory, and it is larger
-    digests = np.fromfile(entry / DIGESTS, np.uint8).reshape(-1, 16)
-    return Decoded(pixels, digests, facts["digest"], broken)
+    return pixels, np.fromfile(entry / DIGESTS, np.uint8).reshape(-1, 16)
 
 
 @contextmanager

@@ -263,6 +263,43 @@ def test_the_cache_is_listed_and_cleared(paths: list[Path], folder: Path) -> Non
     assert clear() == (first.size + last.size, []) and [path.name for path in folder.iterdir()] == ["of_somebody_else"]
 
 
+def test_an_entry_that_is_cleared_while_it_is_opened_is_made_again(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_decoded(paths)
+    cleared = []
+
+    def read(entry: Path) -> dict[str, Any] | None:
+        facts = cache.read_facts(entry)
+        if not cleared:
+            cleared.append(clear())
+        return facts
+
+    monkeypatch.setattr(decoded_files_module, "read_facts", read)
+    assert n_decoded(paths) == 5 and cleared[0][0] > 0
+
+
+def test_entries_that_vanish_while_they_are_listed_are_left_out(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode(paths)
+    decode(paths, source="there")
+    here = next(entry.path for entry in entries() if entry.facts["source"] == "here")
+
+    def vanishing(path: Path) -> bool:
+        if path == here:
+            shutil.rmtree(here)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_is_ours", lambda path: path.is_dir() and vanishing(path))
+        assert [entry.facts["source"] for entry in entries()] == ["there"]
+    left = entries()
+    shutil.rmtree(left[0].path)
+    monkeypatch.setattr(cache, "entries", lambda: left)
+    assert clear() == (0, [])  # another process was first
+
+
 def test_the_folder_is_the_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("FMNIST_CV_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
