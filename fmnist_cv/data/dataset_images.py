@@ -104,11 +104,12 @@ class DatasetImages(Images):
                 "the same images in the same order"
             )
         names = names_of(view) if class_names is None else tuple(map(str, class_names))
-        if names is None or (class_names is None and len(names) <= labels.max()):
+        if names is None:
             names = tuple(map(str, range(int(labels.max()) + 1)))
         if labels.min() < 0 or labels.max() >= len(names):
             raise UserError(
                 f"{source}: labels run from {labels.min()} to {labels.max()}, but there are {len(names)} class names"
+                f"{' in its attribute classes; give one for each class in data.class_names' if class_names is None else ''}"
             )
         digest = hashlib.blake2b(repr(tuple(pixels.shape)).encode() + pixels.numpy().tobytes(), digest_size=16)
         return cls(

@@ -125,6 +125,14 @@ class ManifestDataModule(FilesDataModule):
         parts = rows["split"].str.lower().map(_PARTS)
         if parts.isna().any():
             raise self._refused("split", parts.isna(), "is not one of train, validation and test")
+        is_test = (parts == "test").to_numpy()
+        known = np.isin(labels, labels[~is_test])
+        if not (known.all() or is_test.all()):
+            first = int(np.argmin(known))
+            raise UserError(
+                f"{self.path}: the class '{class_names[labels[first]]}' has only test images, first '{names[first]}', and no network "
+                "can learn it; move some of them to the training images, or remove them"
+            )
         if "group" in rows:
             groups = rows["group"].groupby(parts == "test").unique()
             if len(groups) == 2 and (both := sorted({*groups[False]} & {*groups[True]})):

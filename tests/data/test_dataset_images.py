@@ -127,6 +127,11 @@ def test_the_labels_of_an_attribute_are_not_read_from_the_items() -> None:
         (Listed([torch.zeros(1, 2, 2)]), None, "must be a pair of tensors"),
         (Listed([(torch.zeros(1, 2, 2), 0), (torch.zeros(1, 3, 2), 1)]), None, "cannot be read: RuntimeError"),
         (Listed(items([0, -1])), None, "labels run from -1"),
+        (
+            Listed(items([0, 2]), classes=["a", "b"]),
+            None,
+            "labels run from 0 to 2, but there are 2 class names in its attr",
+        ),
     ],
 )
 def test_data_that_cannot_be_used_are_refused(view: Any, training: Any, message: str) -> None:

@@ -149,6 +149,11 @@ def test_folds_may_be_missing_for_some_images(folder: Path) -> None:
             "2 groups have both test images and others, such as 'x'",
         ),
         (
+            {"label": [*"aabbcc"], "s": ["train"] * 4 + ["test"] * 2},
+            {"split": "s"},
+            "the class 'c' has only test images, first '4.png'",
+        ),
+        (
             {"path": [f"{i}.png" for i in range(4, 10)]},
             {},
             r"names 4 of 6 files that are not there: .*6.png; .*7.png; .*8.png; …; correct the paths",
