@@ -39,7 +39,8 @@ class HuggingFaceDataModule(PicturesDataModule):
         test: the part for testing; by default "test" if there is one; false for none.
         image: the column of pictures; by default the one whose type says so, or "image" or "img".
         label: the column of classes; by default the one whose type says so, or "label".
-        group: a column of groups, such as patients; images of one group are never on both sides of a split.
+        group: a column of groups, such as patients; images of one group are never on both sides of a split, and a group that the
+            test part has, too, is refused.
         revision: branch, tag or commit on the hub.
         image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
         resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
@@ -82,13 +83,27 @@ class HuggingFaceDataModule(PicturesDataModule):
 
         Raises:
             DataNotFound: it is neither on disk nor on the hub, or the hub cannot be reached.
-            UserError: the package is missing, or there is no such part or column, or a picture cannot be decoded.
+            UserError: the package is missing, or there is no such part or column, or a picture cannot be decoded, or a group is
+                in both parts.
         """
         require("HuggingFaceDataModule", "datasets")
         data = self._part(train)
         if data is None:
             return None
+        if train and self.group is not None:
+            self._refuse_shared_groups(data, self.group)
         return self.decoded(data, train, None if train else self.train_images.class_names)
+
+    def _refuse_shared_groups(self, data: Dataset, group: str) -> None:
+        test = self._part(train=False)
+        if test is None or group not in test.features or group not in data.features:
+            return
+        values = ({str(value) for value in part[group] if value is not None} for part in (data, test))
+        if both := sorted(set.intersection(*values)):
+            raise UserError(
+                f"{self.path}: {len(both):,} groups have both training and test images, such as '{both[0]}', so that the test part "
+                "would be no test; name another part with --data.test, or none with --data.test false"
+            )
 
     def _part(self, train: bool) -> Dataset | None:
         wanted = self.train_part if train else self.test_part
@@ -190,8 +205,16 @@ def _read(path: str, name: str | None, revision: str | None) -> DatasetDict:
     from huggingface_hub.errors import HfHubHTTPError
 
     place = Path(path)
+    is_saved = any((place / marker).is_file() for marker in ("state.json", "dataset_dict.json"))
+    if name is not None and (is_saved or place.suffix == ".parquet"):
+        kind = "a folder written by save_to_disk" if is_saved else "a Parquet file"
+        raise UserError(f"data.name is '{name}', but {path} is {kind}, which has no configurations; leave it out")
+    if revision is not None and (place.exists() or place.suffix == ".parquet"):
+        raise UserError(
+            f"data.revision is '{revision}', but {path} is on disk, and only data sets on the hub have revisions; leave it out"
+        )
     try:
-        if any((place / marker).is_file() for marker in ("state.json", "dataset_dict.json")):
+        if is_saved:
             data = datasets.load_from_disk(path)
         elif place.suffix == ".parquet":
             if not place.is_file():

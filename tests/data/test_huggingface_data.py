@@ -40,7 +40,8 @@ def table(n: int = 12, **columns: Any) -> Any:
 
 def test_a_saved_folder_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "pets"
-    datasets.DatasetDict(train=table(), test=table(4)).save_to_disk(str(folder))
+    others = table(4).remove_columns("patient").add_column("patient", ["p7", "p7", "p8", "p9"])
+    datasets.DatasetDict(train=table(), test=others).save_to_disk(str(folder))
     data = HuggingFaceDataModule(str(folder), group="patient")
     assert data.data_name == "pets" and data.class_names == ("cat", "dog")
     assert np.array_equal(data.train_images.images.permute(0, 2, 3, 1).numpy(), PIXELS)
@@ -115,6 +116,33 @@ def test_what_the_data_do_not_have_is_refused(tmp_path: Path, arguments: dict[st
     table().save_to_disk(str(tmp_path / "pets"))
     with pytest.raises(UserError, match=message):
         HuggingFaceDataModule(str(tmp_path / "pets"), **arguments).train_images  # noqa: B018
+
+
+def test_a_group_in_both_parts_is_refused(tmp_path: Path) -> None:
+    datasets.DatasetDict(train=table(), test=table(2)).save_to_disk(str(tmp_path / "pets"))
+    with pytest.raises(UserError, match="2 groups have both training and test images, such as 'p0'"):
+        HuggingFaceDataModule(str(tmp_path / "pets"), group="patient").train_images  # noqa: B018
+    assert len(HuggingFaceDataModule(str(tmp_path / "pets"), group="patient", test=False).train_images) == 12
+
+
+@pytest.mark.parametrize(
+    ("path", "arguments", "message"),
+    [
+        ("saved", {"name": "large"}, "data.name is 'large', but .*saved is a folder written by save_to_disk"),
+        ("pets/a.parquet", {"name": "large"}, "data.name is 'large', but .*a.parquet is a Parquet file"),
+        ("saved", {"revision": "main"}, "data.revision is 'main', but .*saved is on disk"),
+        ("pets/a.parquet", {"revision": "main"}, "data.revision is 'main', but .*a.parquet is on disk"),
+        ("pets", {"revision": "main"}, "data.revision is 'main', but .*pets is on disk"),
+    ],
+)
+def test_what_only_data_sets_on_the_hub_have_is_refused(
+    tmp_path: Path, path: str, arguments: dict[str, str], message: str
+) -> None:
+    table().save_to_disk(str(tmp_path / "saved"))
+    (tmp_path / "pets").mkdir()
+    table().to_parquet(tmp_path / "pets" / "a.parquet")
+    with pytest.raises(UserError, match=message):
+        HuggingFaceDataModule(str(tmp_path / path), **arguments).train_images  # type: ignore[arg-type]  # noqa: B018
 
 
 def test_a_test_part_that_is_not_there_is_refused_where_it_was_named(tmp_path: Path) -> None:
