@@ -108,6 +108,8 @@ class Experiment:
         shared = ("batch_size", "scaling", "augment", "eval_batch_size", "drop_last")
         kept = {key: value for key, value in settings["data"]["init_args"].items() if key in shared}
         settings["cv"]["test"] = None  # they have a test set
+        if self.plan.is_given:  # for other images
+            settings["cv"] |= {"splitter": None, "splits": None, "n_splits": max(2, self.cv.n_splits)}
         settings["data"] = {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": kept}
         return Experiment.from_yaml(yaml.safe_dump(settings))
 

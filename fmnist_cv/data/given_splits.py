@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.model_selection import KFold, TimeSeriesSplit
 
 from fmnist_cv.data.split_lists import Parts, parts_of_folds, read_split_file
 from fmnist_cv.data.splits import Indices, Split, SplitPlan, finish_splits, make_splits
@@ -92,6 +93,14 @@ def is_fixed(plan: SplitPlan) -> bool:
         made, other = (make_splitter(plan.splitter, seed) for seed in (0, 1))
         return getattr(made, "random_state", None) == getattr(other, "random_state", None)
     return plan.is_given or isinstance(plan.holdout, str)
+
+
+def goes_by_order(plan: SplitPlan) -> bool:
+    """Whether a splitter takes the images as they come: in blocks, or as a time series."""
+    if plan.splitter is None:
+        return False
+    made = make_splitter(plan.splitter, plan.seed)
+    return isinstance(made, TimeSeriesSplit) or (isinstance(made, KFold) and not made.shuffle)
 
 
 def digest_of_splits(splits: Sequence[Split]) -> str:
@@ -201,9 +210,16 @@ def make_splitter(splitter: str | dict[str, Any], seed: int) -> Any:
         UserError: there is no such class, it is no splitter, or its arguments do not fit.
     """
     if isinstance(splitter, dict) and not isinstance(splitter.get("class_path"), str):
-        raise UserError(f"cv.splitter is {splitter}; it is a class path, or a mapping of class_path and init_args")
+        others = {key: value for key, value in splitter.items() if key not in ("class_path", "init_args")}
+        arguments = others | (splitter.get("init_args") or {})
+        options = " ".join(f"--cv.splitter.init_args.{key} {value}" for key, value in arguments.items())
+        raise UserError(
+            f"cv.splitter is {splitter}, without a name; it is a class path, or a mapping of class_path and init_args. As options, "
+            f"write --cv.splitter.class_path NAME {options}".rstrip()
+            + ", since --cv.splitter NAME is replaced by these"
+        )
     path: Any = splitter
-    arguments: dict[str, Any] = {}
+    arguments = {}
     if isinstance(splitter, dict):
         # options such as --cv.splitter.init_args.n_splits arrive beside class_path
         others = {key: value for key, value in splitter.items() if key not in ("class_path", "init_args")}

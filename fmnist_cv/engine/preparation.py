@@ -17,7 +17,8 @@ from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule, Split
-from fmnist_cv.data.given_splits import given_by, groups_of, split_images
+from fmnist_cv.data.files import FilesDataModule
+from fmnist_cv.data.given_splits import given_by, goes_by_order, groups_of, split_images
 from fmnist_cv.data.group_sizes import describe_sizes, sizes_of_groups
 from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
@@ -103,10 +104,16 @@ def prepare_run(
     if refit and not is_new and not found.refit.finished:
         run_sanity_check(experiment, data, [Split.refit(len(train))])
     splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups_of(train))
-    if not is_new:
-        _check_given_splits(experiment, found, splits, train)
+    _check_given_splits(experiment, found, splits, train)
     if console is not None:
         print_line(console, _headline(experiment, found, data))
+        if isinstance(data, FilesDataModule) and goes_by_order(experiment.plan):
+            print_line(
+                console,
+                f"{given_by(experiment.plan)} splits by the images' order, which of files is that of their paths: images whose "
+                "paths are alike are held out together, and classes in folders one after another.",
+                style="yellow",
+            )
     return PreparedRun(experiment, config, found, splits, train, data.test_images)
 
 
@@ -135,6 +142,12 @@ def _find_data(
             raise
         if console is not None:
             console.print(f"{error}.\n\nRunning on SYNTHETIC images instead.\n", style="yellow", markup=False)
+        if console is not None and experiment.plan.is_given:
+            print_line(
+                console,
+                f"The splits given by {given_by(experiment.plan)} are not theirs and are not used.\n",
+                style="yellow",
+            )
         experiment = experiment.with_synthetic_data()
         data = check_parts(experiment).data
         return fit_to_data(experiment, data), data, True

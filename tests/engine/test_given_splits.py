@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from fmnist_cv import CrossValidationResult, cross_validate, fit
 from fmnist_cv.analysis.compared_runs import compare_runs
 from fmnist_cv.analysis.tables import summary_lines
-from fmnist_cv.cross_validation import FoldsMissing
+from fmnist_cv.cross_validation import FoldsMissing, as_experiment
 from fmnist_cv.data.synthetic_images import make_synthetic_images
+from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.errors import UserError
 
 WriteConfig = Callable[[dict[str, Any]], Path]
@@ -208,3 +211,52 @@ def test_a_fold_that_only_the_data_know_can_be_run_alone(short: dict[str, Any], 
 def test_without_folds_of_the_data_there_are_as_many_as_the_default(short: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"cv.fold is 5; this experiment has folds 0 to 4"):
         cross_validate(short, {"cv.fold": 5}, run="a")
+
+
+def test_a_fold_joins_no_run_that_was_made_with_other_folds(short: dict[str, Any], tmp_path: Path) -> None:
+    config = {**short, "cv": {"workers": 1, "splits": str(tmp_path / "folds.csv")}}
+    table = pd.DataFrame({"index": range(60), "fold": [i % 2 for i in range(60)]})
+    table.to_csv(tmp_path / "folds.csv", index=False)
+    with pytest.raises(FoldsMissing):
+        cross_validate(config, {"cv.fold": 0}, run="a")
+    table.assign(fold=[i // 30 for i in range(60)]).to_csv(tmp_path / "folds.csv", index=False)
+    with pytest.raises(UserError, match=r"made with other folds than .*folds.csv gives now"):
+        cross_validate(config, {"cv.fold": 1}, run="a")
+
+
+@pytest.mark.parametrize(
+    "given", [{"cv.splits": "folds.csv", "cv.n_splits": 2}, {"cv.splitter": "LeaveOneGroupOut", "cv.n_splits": 2}]
+)
+def test_synthetic_images_in_place_of_others_have_folds_of_their_own(
+    short: dict[str, Any], tmp_path: Path, given: dict[str, Any]
+) -> None:
+    data = {
+        "class_path": "fmnist_cv.data.FashionMNISTDataModule",
+        "init_args": {"root": str(tmp_path), "download": False},
+    }
+    console = Console(file=io.StringIO(), width=200)
+    experiment = as_experiment({**short, "data": data, "synthetic_fallback": True}, given)
+    prepared = prepare_run(experiment, run="a", console=console)
+    assert len(prepared.splits) == 2 and not prepared.experiment.plan.is_given
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "The splits given by cv.split" in said and "are not theirs and are not used." in said
+
+
+@pytest.mark.parametrize(
+    ("splitter", "is_told"),
+    [
+        ("KFold", True),
+        ("TimeSeriesSplit", True),
+        ("StratifiedKFold", False),
+        ({"class_path": "KFold", "init_args": {"shuffle": True}}, False),
+    ],
+)
+def test_splitters_that_go_by_the_order_of_files_are_told(
+    short: dict[str, Any], tmp_path: Path, splitter: Any, is_told: bool
+) -> None:
+    config = of_files(short, tmp_path, [0] * 28)
+    del config["data"]["init_args"]["folds"]
+    console = Console(file=io.StringIO(), width=200)
+    prepare_run(as_experiment(config, {"cv.splitter": splitter}), run="a", console=console)
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert ("splits by the images' order, which of files is that of their paths" in said) == is_told
