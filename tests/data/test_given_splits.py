@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings, strategies as st
 from sklearn.model_selection import RepeatedStratifiedKFold, TimeSeriesSplit
 
+from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.data import ArrayDataModule, Images, Split, SplitPlan
 from fmnist_cv.data.given_splits import fitted_plan, make_splitter, split_images
 from fmnist_cv.data.group_sizes import describe_sizes, dominant_groups, sizes_of_groups
@@ -321,3 +323,13 @@ def test_a_file_of_folds_may_name_images_that_are_left_out(
     plan = fitted_plan(part, SplitPlan(splits=str(file)))
     assert held_out(split_images(part, plan)) == [np.flatnonzero(kept % 3 == fold).tolist() for fold in range(3)]
     assert part.fingerprint() == Images.from_arrays(np.zeros((9, 2, 2), dtype=np.uint8), kept % 2).fingerprint()
+
+
+def test_an_option_that_replaces_a_splitters_name_is_refused_with_what_to_write(tiny: dict[str, Any]) -> None:
+    given = [f"--config={yaml.safe_dump(tiny)}", "--cv.splitter=KFold", "--cv.splitter.n_splits=4", "--cv.n_splits=5"]
+    way_out = "--cv.splitter.class_path NAME --cv.splitter.init_args.n_splits 4"
+    with pytest.raises(UserError, match=f"without a name; .* write {way_out},"):
+        fitted_plan(images(), Experiment.parse(given).plan)
+    written = way_out.replace("NAME", "KFold").replace(" --", "\n--").replace(" ", "=").split("\n")
+    plan = fitted_plan(images(), Experiment.parse([given[0], *written, given[-1]]).plan)
+    assert plan.n_splits == 4
