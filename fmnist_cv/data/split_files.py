@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,8 @@ def load_splits(path: Path, labels: Indices, plan: SplitPlan, fingerprint: str, 
             for repeat in range(plan.n_repeats)
             for fold in range(plan.folds_per_repeat)
         ]
-        check_splits(splits, labels, plan, groups)
+        # runs of earlier versions, and of scikit-learn before 1.8, have splits of grouped images that are not stratified
+        check_splits(splits, labels, plan if groups is None else replace(plan, stratify=False), groups)
     except (UserError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"{path} does not hold the splits of this run: {error}; {way_out}") from None
     return splits

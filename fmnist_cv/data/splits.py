@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import (
     GroupKFold,
-    GroupShuffleSplit,
     KFold,
     ShuffleSplit,
     StratifiedGroupKFold,
@@ -19,6 +18,7 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
+from fmnist_cv.data.group_cut import cut_groups, images_in_groups
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
 
@@ -231,19 +231,20 @@ def _take_sample(split: Split, labels: Indices, plan: SplitPlan, groups: Indices
 def _shuffled(
     indices: Indices, n_held_out: int, labels: Indices, plan: SplitPlan, groups: Indices | None, part: tuple[int, ...]
 ) -> tuple[Indices, Indices]:
-    """(the rest, `n_held_out` of the indices): a random split, stratified if the plan is."""
+    """(the rest, `n_held_out` of the indices): a random split, stratified if the plan is.
+
+    Of grouped images, it has as many as whole groups allow.
+    """
     random_state = derive_seed(plan.seed, *part)
-    splitter: GroupShuffleSplit | StratifiedShuffleSplit | ShuffleSplit
-    if groups is not None:
-        # a count of images is met only as nearly as whole groups allow
-        splitter = GroupShuffleSplit(1, test_size=n_held_out / len(indices), random_state=random_state)
-    elif plan.stratify:
-        splitter = StratifiedShuffleSplit(1, test_size=n_held_out, random_state=random_state)
-    else:
-        splitter = ShuffleSplit(1, test_size=n_held_out, random_state=random_state)
     here = labels[indices]
     try:
-        rest, held_out = next(splitter.split(here, here, None if groups is None else groups[indices]))
+        if groups is not None:
+            of_class = here if plan.stratify else np.zeros_like(here)
+            rest, held_out = cut_groups(of_class, groups[indices], n_held_out, random_state)
+        else:
+            make = StratifiedShuffleSplit if plan.stratify else ShuffleSplit
+            splitter: StratifiedShuffleSplit | ShuffleSplit = make(1, test_size=n_held_out, random_state=random_state)
+            rest, held_out = next(splitter.split(here, here))
     except ValueError as error:
         raise UserError(f"a hold-out of {n_held_out} of {len(indices)} images cannot be cut: {error}") from None
     return np.sort(indices[rest]), np.sort(indices[held_out])
@@ -259,6 +260,8 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
     if len(splits) != plan.n_folds:
         raise UserError(f"there are {len(splits)} splits, but the plan asks for {plan.n_folds}")
     held_out = np.zeros((plan.n_repeats, n), dtype=np.int64)
+    n_classes = int(labels.max()) + 1
+    slack = images_in_groups(labels, groups, n_classes)
     for split in splits:
         where = f"split of repeat {split.repeat}, fold {split.fold}"
         parts = [split.train, split.validation] + ([] if split.inner is None else [split.inner])
@@ -288,11 +291,14 @@ def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: 
         if (split.inner is None) != (plan.inner_holdout is None):
             raise UserError(f"{where}: it has {'no' if split.inner is None else 'an'} inner part, unlike the plan")
         held_out[split.repeat, split.validation] += 1
-        if plan.stratify and groups is None and not plan._takes_first and not plan.is_given:
-            counts = np.bincount(labels[split.validation], minlength=labels.max() + 1)
-            share = np.bincount(labels, minlength=labels.max() + 1) * (len(split.validation) / n)
-            if np.abs(counts - share).max() > 1.5:
-                raise UserError(f"{where}: not stratified: {counts.tolist()} images per class")
+        if plan.stratify and not plan._takes_first and not plan.is_given:
+            counts = np.bincount(labels[split.validation], minlength=n_classes)
+            # whole groups may change the size as well; it is what was asked for that each class's share refers to
+            size = len(split.validation) if groups is None else plan._n_held_out(n) or n / plan.n_splits
+            share = np.bincount(labels, minlength=n_classes) * (size / n)
+            if (np.abs(counts - share) > 1.5 + slack).any():
+                way_out = "" if groups is None else "; scikit-learn before 1.8 does not stratify groups: upgrade it"
+                raise UserError(f"{where}: not stratified: {counts.tolist()} images per class{way_out}")
     if plan.holdout is None and not plan.is_given and not (held_out == 1).all():
         raise UserError("an image is not held out exactly once per repeat")
     if (held_out > 1).any():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from fmnist_cv.data.group_cut import cut_groups, images_in_groups
 from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.data.splits import Indices, Split, SplitPlan, check_splits, make_splits
 from fmnist_cv.errors import UserError
@@ -244,6 +245,62 @@ def test_n_splits_does_not_matter_to_a_holdout() -> None:
 def test_nonsense_is_refused_with_the_reason(settings_: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         make_splits(np.arange(60) % 3, SplitPlan(**settings_))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pair_of_copies_leaves_every_part_stratified(seed: int) -> None:
+    labels, groups = np.repeat([0, 1], [190, 10]), np.arange(200)
+    groups[1] = 0
+    [split] = make_splits(labels, SplitPlan(holdout=0.2, inner_holdout=0.25, seed=seed), groups)
+    assert [class_counts(labels, part).tolist() for part in parts_of(split)] == [[114, 6], [38, 2], [38, 2]]
+    plan = SplitPlan(2)
+    splits = [Split(b, a, None, 0, i) for i, (a, b) in enumerate([np.split(np.arange(200), 2)] * 2)]
+    splits[1] = replace(splits[1], train=splits[0].validation, validation=splits[0].train)
+    with pytest.raises(UserError, match=r"not stratified: \[100, 0\] images per class"):
+        check_splits(splits, labels, plan, groups)
+
+
+def test_grouped_splits_that_are_not_stratified_are_read_since_earlier_versions_made_them(tmp_path: Path) -> None:
+    labels, groups, plan = np.repeat([0, 1], 20), np.arange(40), SplitPlan(holdout=10)
+    split = Split(np.arange(10, 40), np.arange(10))
+    save_splits(tmp_path / "splits.npz", [split], plan, "abc")
+    assert same(load_splits(tmp_path / "splits.npz", labels, plan, "abc", groups), [split])
+    with pytest.raises(UserError, match="not stratified"):
+        check_splits([split], labels, plan, groups)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 0.95), st.integers(0, 40), st.integers(1, 6))
+def test_a_cut_of_groups_misses_a_class_by_no_more_than_its_grouped_images(
+    seed: int, share: float, n_groups: int, n_classes: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    n_alone = int(rng.integers(2, 100))
+    groups = np.r_[rng.integers(0, n_groups + 1, 3 * n_groups), np.arange(100, 100 + n_alone)]
+    labels = rng.integers(0, n_classes, len(groups))
+    n_held_out = min(max(round(share * len(groups)), 1), len(groups) - 1)
+    rest, held_out = cut_groups(labels, groups, n_held_out, seed)
+    assert np.array_equal(np.sort(np.r_[rest, held_out]), np.arange(len(groups))) and len(rest) and len(held_out)
+    assert not np.intersect1d(groups[rest], groups[held_out]).size
+    wanted = np.bincount(labels, minlength=n_classes) * n_held_out / len(groups)
+    found = np.bincount(labels[held_out], minlength=n_classes)
+    assert (np.abs(found - wanted) < 1 + images_in_groups(labels, groups, n_classes)).all()
+
+
+def test_copies_are_cut_off_as_often_as_other_images() -> None:
+    labels, groups = np.arange(1600) % 8, np.arange(1600)
+    groups[:800] //= 16
+    _, held_out = cut_groups(labels, groups, 320, 0)
+    assert len(held_out) == 320 and abs((held_out < 800).sum() - 160) <= 16
+    assert not np.array_equal(held_out, cut_groups(labels, groups, 320, 1)[1])
+
+
+@pytest.mark.parametrize(("n_held_out", "sizes"), [(2, {5}), (9, {10})])
+def test_groups_that_are_all_too_large_give_the_nearest_part(n_held_out: int, sizes: set[int]) -> None:
+    _, held_out = cut_groups(np.zeros(15, dtype=np.int64), np.arange(15) // 5, n_held_out, 0)
+    assert len(held_out) in sizes
+    with pytest.raises(ValueError, match="all images are in one group"):
+        cut_groups(np.zeros(5, dtype=np.int64), np.zeros(5, dtype=np.int64), 2, 0)
 
 
 @pytest.mark.parametrize("stratify", [True, False])
