@@ -156,8 +156,8 @@ class CrossValidationSection:
             where -1 is for images that all folds train on; nnU-Net's JSON of train and val names; or "data", the folds that
             the data give (a column of a manifest), which is the default where they give some. Splitter, file and data
             decide n_splits and n_repeats.
-        test: a test set that is cut off from the training images before any fold: a fraction of each class (0.2; of grouped
-            images, whole groups), or a list of names of groups. The images alone decide, so that it is the same with each seed;
+        test: a test set that is cut off from the training images before any fold: a fraction of each class (0.2), as nearly
+            as whole groups allow, or a list of names of groups. The images alone decide, so that it is the same with each seed;
             for data without a test set.
         inner_holdout: fraction of each training part that is held out to choose the epoch, so that the validation fold
             chooses nothing; the headline is then the score of the best epoch.

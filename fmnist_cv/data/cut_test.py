@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.model_selection import GroupShuffleSplit, StratifiedShuffleSplit
+from sklearn.model_selection import StratifiedShuffleSplit
 
+from fmnist_cv.data.group_cut import cut_groups
 from fmnist_cv.data.splits import Indices
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import derive_seed
@@ -36,11 +37,11 @@ def test_indices(images: Images, cut: TestCut | None) -> Indices:
 
     Args:
         images: all training images.
-        cut: a fraction, of each class or, with groups, as nearly as whole groups allow; the names of groups; or None for no
-            test set.
+        cut: a fraction of each class, as nearly as whole groups allow; the names of groups; or None for no test set.
 
     Raises:
-        UserError: there are no such groups, a part would be empty, or a class is too small to be divided.
+        UserError: there are no such groups, a part would be empty, a class is too small to be divided, or groups are so large
+            that the fraction is missed by half of it.
     """
     if cut is None:
         return np.empty(0, dtype=np.int64)
@@ -49,17 +50,35 @@ def test_indices(images: Images, cut: TestCut | None) -> Indices:
     labels, groups = images.labels.cpu().numpy(), None if images.groups is None else images.groups.cpu().numpy()
     if isinstance(cut, list):
         chosen = np.flatnonzero(np.isin(_groups(images), [_number(images, str(name)) for name in cut]))
+        if not len(chosen):
+            raise UserError(f"cv.test names {cut}, but no image is in these groups; name groups that have images")
         if len(chosen) == n:
             raise UserError("cv.test names all groups, so that no image is left to train on; leave some out")
         return _with_all_classes_left(images, chosen)
-    splitter: GroupShuffleSplit | StratifiedShuffleSplit
-    make = StratifiedShuffleSplit if groups is None else GroupShuffleSplit
-    splitter = make(1, test_size=cut, random_state=derive_seed(0, _CUT))
+    seed = derive_seed(0, _CUT)
     try:
-        _, chosen = next(splitter.split(np.zeros((n, 1)), labels, groups))
+        if groups is None:
+            _, chosen = next(StratifiedShuffleSplit(1, test_size=cut, random_state=seed).split(labels, labels))
+        else:
+            _, chosen = cut_groups(labels, groups, round(cut * n), seed)
     except ValueError as error:
         raise UserError(f"cv.test is {cut}, but such a test set cannot be cut off: {error}") from None
+    if groups is not None:
+        _check_size(images, groups, len(chosen), cut)
     return _with_all_classes_left(images, np.sort(chosen).astype(np.int64))
+
+
+def _check_size(images: Images, groups: Indices, n_chosen: int, cut: float) -> None:
+    """Refuse a test set of whole groups that misses the fraction by half of it, or of what it leaves."""
+    n = len(groups)
+    if abs(n_chosen - cut * n) < min(cut, 1 - cut) * n / 2:
+        return
+    sizes = np.unique(groups, return_counts=True)[1]
+    largest = int(sizes.argmax())
+    raise UserError(
+        f"cv.test is {cut}, but whole groups give a test set of {n_chosen:,} of {n:,} images: the group "
+        f"'{_names(images)[largest]}' has {sizes[largest]:,}; give another fraction, or the names of the test set's groups"
+    )
 
 
 def _with_all_classes_left(images: Images, chosen: Indices) -> Indices:
@@ -81,12 +100,18 @@ def _groups(images: Images) -> Indices:
     return images.groups.cpu().numpy()
 
 
+def _names(images: Images) -> list[str]:
+    """The names of the groups in the order of their numbers, those that images have; of unnamed ones, the numbers."""
+    numbers = np.unique(_groups(images))
+    return [str(i) if images.group_names is None else images.group_names[i] for i in numbers]
+
+
 def _number(images: Images, name: str) -> int:
     """The number of the group of a name; groups that were joined, since they hold copies of images, have several."""
-    names = images.group_names or [*map(str, np.unique(_groups(images)))]
-    for number, known in enumerate(names):
+    numbers, names = np.unique(_groups(images)), _names(images)
+    for number, known in zip(numbers, names, strict=True):
         if name == known or name in known.split(" = "):
-            return number
+            return int(number)
     first = ", ".join(f"'{known}'" for known in names[:3])
     raise UserError(
         f"cv.test names the group '{name}', which the data do not have"

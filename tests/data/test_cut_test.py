@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,35 @@ def test_groups_are_cut_off_by_name() -> None:
 def test_cuts_that_cannot_be_made_are_refused(cut: Any, groups: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         indices_of_test(images(np.array([0, 0, 0, 0, 0, 1]), None if groups is None else np.array(groups)), cut)
+
+
+def test_a_fraction_is_of_images_not_of_groups() -> None:
+    sizes = [30, 20, 20, *[1] * 30]
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    chosen = indices_of_test(images(np.arange(100) % 2, groups), 0.3)
+    assert abs(len(chosen) - 30) <= 5 and not np.intersect1d(groups[chosen], np.delete(groups, chosen)).size
+    one_large = images(np.arange(100) % 2, np.array(["large"] * 90 + [f"{i}" for i in range(10)]))
+    with pytest.raises(UserError, match="whole groups give a test set of 10 of 100 images: the group 'large' has 90"):
+        indices_of_test(one_large, 0.2)
+    assert indices_of_test(one_large, 0.1).tolist() == [*range(90, 100)]
+
+
+def test_a_pair_of_copies_leaves_the_cut_stratified() -> None:
+    labels = np.repeat([1, 0], [10, 190])
+    pixels = np.arange(200, dtype=np.uint8)[:, None, None] * np.ones((2, 2), dtype=np.uint8)
+    pixels[1] = pixels[0]
+    data = ArrayDataModule(images=pixels, labels=labels, duplicates="group")
+    data.test_cut = 0.2
+    assert data.test_images is not None and data.test_images.labels.bincount().tolist() == [38, 2]
+
+
+def test_numbers_of_groups_may_have_gaps() -> None:
+    numbered = replace(images(np.arange(8) % 2), groups=torch.tensor([3, 3, 3, 3, 7, 7, 7, 7]))
+    assert indices_of_test(numbered, [7]).tolist() == [4, 5, 6, 7]
+    named = replace(numbered, groups=torch.tensor([0, 0, 0, 0, 2, 2, 2, 2]), group_names=("p", "empty", "r"))
+    assert indices_of_test(named, ["r"]).tolist() == [4, 5, 6, 7]
+    with pytest.raises(UserError, match="names the group 'empty', which the data do not have"):
+        indices_of_test(named, ["empty"])
 
 
 @pytest.mark.parametrize("cut", [0.0, 1.0, -0.1, 2.0])
