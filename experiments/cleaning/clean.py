@@ -109,7 +109,7 @@ def choose_left_out(whole: CrossValidationResult, folder: Path, seed: int) -> di
     listed = pd.read_csv(RunFolder(whole.path).label_issues)
     errors = listed.loc[listed["kind"] == LABEL_ERROR, "index"].to_numpy()
     already = listed.loc[listed["kind"] == LEFT_OUT, "index"].to_numpy()
-    numbers = numbers_in_whole_set(len(whole.labels), already)
+    numbers = numbers_in_whole_set(len(whole.labels), whole.data.absent)
     labels_of_errors = whole.labels[np.searchsorted(numbers, errors)]
     random = np.random.default_rng(seed)
     drawn = [

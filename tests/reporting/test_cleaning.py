@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,18 @@ def test_three_arms_are_compared_on_the_test_set_by_seed(clean: Any, tiny: dict[
     clean.main(arguments)  # again: nothing is trained, and the numbers stay
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps and len(stamps) == 12
     assert json.loads((tmp_path / "results.json").read_text()) == results
+
+
+def test_images_of_a_cut_off_test_set_are_counted(clean: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten images, 1 and 4 are the test set and 6 was left out; 0, 5 and 8 are of class 0."""
+    data = SimpleNamespace(absent=np.array([1, 4, 6]), left_out=np.array([6]))
+    whole = SimpleNamespace(path=tmp_path, labels=np.array([0, 1, 1, 0, 1, 0, 1]), data=data)
+    found = pd.DataFrame({"index": [5, 8, 6], "kind": ["label_error", "label_error", "left_out"]})
+    monkeypatch.setattr(clean, "write_report", lambda run: found.to_csv(run.path / "label_issues.csv", index=False))
+    files = clean.choose_left_out(whole, tmp_path, 0)
+    assert pd.read_csv(files["cleaned"])["index"].tolist() == [5, 6, 8]
+    drawn = set(pd.read_csv(files["random"])["index"])
+    assert len(drawn) == 3 and 6 in drawn and drawn < {0, 5, 6, 8}
 
 
 @pytest.mark.skipif(not (CLEANING / "results.json").exists(), reason="the experiment has not been run yet")
