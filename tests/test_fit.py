@@ -337,14 +337,21 @@ USER_ERRORS: dict[str, tuple[Change, str]] = {
     "data_without_labels": (own_data(arrays(images=IMAGES)), "labels are missing"),
     "pickled_data": (own_data(arrays(images=IMAGES, labels=np.array([{}] * 40))), "own.npz"),
     "more_labels_than_images": (own_data(arrays(images=IMAGES, labels=np.arange(41) % 4)), "labels must be 40"),
-    "images_of_floats": (own_data(arrays(images=IMAGES / 2, labels=LABELS)), "images must be uint8"),
+    "images_of_whole_numbers": (
+        own_data(arrays(images=IMAGES.astype(np.int64), labels=LABELS)),
+        "images must be uint8",
+    ),
     "images_of_another_size": (
         own_data(arrays(images=IMAGES, labels=LABELS), "--model.in_features", "784"),
         "cannot take images of shape",
     ),
     "broken_test_data": (
-        own_data(arrays(images=IMAGES, labels=LABELS, test_images=IMAGES / 2, test_labels=LABELS)),
+        own_data(arrays(images=IMAGES, labels=LABELS, test_images=IMAGES.astype(np.int64), test_labels=LABELS)),
         "images must be uint8",
+    ),
+    "test_images_of_another_type": (
+        own_data(arrays(images=IMAGES, labels=LABELS, test_images=IMAGES / 2, test_labels=LABELS)),
+        "training and test images have pixels of different types, float32 and uint8",
     ),
     # what the machine lacks
     "devices_that_are_not_there": (options("--trainer.devices", "4"), "no device"),

@@ -56,6 +56,13 @@ def fit_to_data(experiment: Experiment, data: KFoldDataModule) -> Experiment:
     return experiment
 
 
+def with_sizes_of(experiment: Experiment, run: Experiment) -> Experiment:
+    """An experiment whose network takes sizes from the data, with those of a run that has them."""
+    found = run.config.model.get("init_args", {})
+    sizes = {f"model__init_args__{name}": found[name] for name in _open_sizes(experiment) if name in found}
+    return experiment.replaced(**sizes) if sizes else experiment
+
+
 def _open_sizes(experiment: Experiment) -> list[str]:
     model = experiment.config.model
     cls, given = load_class(model.class_path), model.get("init_args", {})

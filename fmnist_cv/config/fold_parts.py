@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 from fmnist_cv.config.checks import check_callbacks
 from fmnist_cv.config.fitted import fit_to_data, leaves_sizes_open, sizes_of
-from fmnist_cv.data import KFoldDataModule
+from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.data.duplicates import refuse_shared
 from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.errors import UserError
@@ -80,6 +80,12 @@ def _check_images(data: KFoldDataModule) -> None:
     train, test = data.train_images, data.test_images  # a broken test file must be found before training
     if test is not None and test.shape != train.shape:
         raise UserError(f"the test images have the shape {test.shape}, but the training images {train.shape}")
+    kinds = {part.dtype for part in (train, test) if isinstance(part, Images)}
+    if len(kinds) > 1:
+        named = " and ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        raise UserError(
+            f"training and test images have pixels of different types, {named}; store both with the same one"
+        )
     if test is not None and data.test_cut is None and data.duplicates != "keep":
         refuse_shared(train, test)
     present = sorted(set(train.labels.tolist()))

@@ -138,7 +138,7 @@ REFUSED = {
     "--model=torch.optim.Adam": "a class that is no nn.Module; give the path of",
     "--model=torch.pi": "an object of type float; give the path of",
     "--model=short_nets.make_text": "a function that returns str; give the path of",
-    "--model=resnet18": "must be a LightningModule; give the path of",
+    "--model=alexnet7": "must be a LightningModule; give the path of",
     "--model=nope.Net": "there is no module 'nope'",
 }
 
