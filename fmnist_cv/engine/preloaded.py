@@ -1,4 +1,4 @@
-"""Imported by the server that forks the folds, so that they need not make the parser each: a third of their start."""
+"""Imported by the server that forks the folds, so that they need not make the parser each."""
 
 from fmnist_cv.config.options import experiment_parser
 
