@@ -99,6 +99,15 @@ def test_the_speed_table_in_the_documentation_is_the_measured_one() -> None:
     assert [row for row in rows if row not in shown] == []
 
 
+def test_the_table_of_photos_is_the_measured_one() -> None:
+    measured = json.loads((ROOT / "experiments" / "speed" / "photos.json").read_text())
+    rows = [line for line in measured["table"].splitlines() if line.startswith("| ")]
+    for shown in (DOCS / "benchmarks.md", ROOT / "experiments" / "speed" / "README.md"):
+        text = shown.read_text()
+        assert [row for row in rows if row not in text] == [], shown.name
+        assert f"commit {measured['commit'][:7]}" in text, shown.name
+
+
 def test_the_cost_of_bf16_is_the_measured_one() -> None:
     found = json.loads((ROOT / "experiments" / "precision" / "annealed" / "comparison.json").read_text())
     low, high = found["corrected_interval_95"]
