@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fmnist_cv.command_line import FAILED, OK, CommandParser, command
 from fmnist_cv.utils.user_text import make_console, one_line, plain, print_line
+
+if TYPE_CHECKING:
+    from fmnist_cv.data.cache import Entry
 
 DESCRIPTION = """
 List the cache of decoded images, or clear it.
@@ -36,13 +39,19 @@ def main(arguments: list[str]) -> int:
             print_line(console, f"kept, since another process is decoding into it: {path}")
         return FAILED if busy else OK
     found = entries()
-    print_line(console, f"{cache_folder()}: {_size(sum(entry.size for entry in found))} of decoded images")
+    size = f"{_size(sum(entry.size for entry in found))} of decoded images"
+    if left := [entry for entry in found if entry.is_unfinished and not entry.is_being_made]:
+        size += (
+            f"; {_size(sum(entry.size for entry in left))} of them were left by decodings that were killed, and are removed by "
+            "the next one, or with --clear"
+        )
+    print_line(console, f"{cache_folder()}: {size}")
     if found:
         from rich.table import Table
 
         table = Table("images of", "images", "pixels", "size", "last use", "folder")
         for entry in found:
-            what = _described(entry.facts) if entry.facts else ["unfinished, damaged or of another version", "", ""]
+            what = _described(entry.facts) if entry.facts else [_state(entry, left), "", ""]
             table.add_row(*map(plain, [*what, _size(entry.size), _when(entry.used), entry.path.name]))
         console.print(table)
     return OK
@@ -60,7 +69,14 @@ def _described(facts: dict[str, Any]) -> list[str]:
     n, channels, height, width = facts["shape"]
     size = f"{height}x{width}, {'grey' if channels == 1 else 'RGB'}"
     how = "" if facts["settings"]["image_size"] is None else f", {facts['settings']['resize']}"
-    return [one_line(facts["source"]), f"{n:,}", size + how]
+    broken = f" and {len(facts['broken']):,} broken" if facts["broken"] else ""
+    return [one_line(facts["source"]), f"{n:,}{broken}", size + how]
+
+
+def _state(entry: Entry, left: list[Entry]) -> str:
+    if not entry.is_unfinished:
+        return "damaged or of another version"
+    return "left by a killed decoding" if entry in left else "being decoded"
 
 
 def _size(n_bytes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,19 @@ def test_it_lists_and_clears(folder: Path, tmp_path: Path, capsys: pytest.Captur
     decoded_files(files, "grey", Decoding(channels=1))
     os.utime(entries()[0].path / "info.json", (0, 0))
     os.truncate(entries()[1].path / "images.bin", 10)
+    part = shutil.copytree(entries()[0].path, folder / ("0" * 32 + ".part"))
+    (part / "info.json").unlink()
+    os.utime(part, (1, 1))
     assert main([]) == OK
     first, *rows = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(("┏", "┡", "└"))]
-    assert first == f"{folder}: 1.3 MB of decoded images"
+    assert first.startswith(
+        f"{folder}: 2.5 MB of decoded images; 1.3 MB of them were left by decodings that were killed, and are"
+    )
     cells = [[cell.strip() for cell in row.strip("│┃").split("│")] for row in rows[1:]]
     assert cells[0][:4] == ["my/[bold]photos", "1", "600x700, RGB, pad", "1.3 MB"]
-    assert " ".join(row[0] for row in cells[1:]) == "unfinished, damaged or of another version"
+    assert " ".join(row[0] for row in cells[1:]) == "left by a killed decoding damaged or of another version"
     assert main(["--clear"]) == OK
-    assert capsys.readouterr().out == f"1.3 MB freed in {folder}\n" and not [*folder.iterdir()]
+    assert capsys.readouterr().out == f"2.5 MB freed in {folder}\n" and not [*folder.iterdir()]
 
 
 def test_what_is_being_decoded_stays(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from fmnist_cv.data.decoded_files import Decoded, decoded_once
-from fmnist_cv.data.decoding import Decoding, Resize, decoded
+from fmnist_cv.data.decoding import Decoding, Resize, decoded, of_one_size
 from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.module import KFoldDataModule
@@ -115,14 +115,13 @@ class Pictures:
             except UnreadableImage as error:
                 raise UnreadableImage(f"image {index} (counted from 0) {error}") from None
 
-        settings = {"image_size": decoding.size, "resize": decoding.resize, "channels": decoding.channels}
+        names = [f"image {i}" for i in range(self.n)]
         if self.state is None:
-            stored = self._in_memory(decode)
+            stored = self._in_memory(decode, names)
         else:
-            names = [f"image {i}" for i in range(self.n)]
             # pixels that were made without the check for colours do not stand for those with it
             state = (self.state, "grey") if is_grey else self.state
-            stored = decoded_once(names, decode, self.source, settings, state, self.threads)
+            stored = decoded_once(names, decode, self.source, decoding, state, threads=self.threads)
         if stored.broken:
             reasons = [stored.broken[i] for i in sorted(stored.broken)]
             more = "; …" if len(reasons) > _SHOWN else ""
@@ -137,23 +136,15 @@ class Pictures:
             raise UserError(f"{self.source}: {error}") from None
         return replace(checked, images=stored.tensor, stored_digest=stored.digest or None, digests=stored.known_digests)
 
-    def _in_memory(self, decode: Callable[[int], np.ndarray]) -> Decoded:
+    def _in_memory(self, decode: Callable[[int], np.ndarray], names: Sequence[str]) -> Decoded:
         """The decoded pictures, without a digest."""
-        pixels, broken = np.empty((0, 0, 0, 0), dtype=np.uint8), dict[int, str]()
+        pixels, broken = np.empty((0, 0, 0, 0), dtype=np.uint8), dict[int, UnreadableImage]()
         with pixel_limit(MAX_PIXELS), decoded(self.n, decode, self.threads or cpu_cores()) as results:
-            for index, result in enumerate(results):
-                if isinstance(result, UnreadableImage):
-                    broken[index] = str(result)
-                    continue
-                if not len(pixels):
-                    pixels = np.empty((self.n, *result.shape), dtype=np.uint8)
-                if result.shape != pixels.shape[1:]:
-                    raise UserError(
-                        f"the images of {self.source} have different sizes: image {index} is {result.shape[1]} pixels high and "
-                        f"{result.shape[2]} wide, others {pixels.shape[2]} and {pixels.shape[3]}; set data.image_size, such as 96"
-                    )
-                pixels[index] = result
-        return Decoded(pixels, None, "", broken)
+            for i, image in enumerate(of_one_size(results, names, self.source, broken)):
+                if not i:
+                    pixels = np.empty((self.n, *image.shape), dtype=np.uint8)
+                pixels[i] = image
+        return Decoded(pixels, None, "", {place: str(error) for place, error in broken.items()})
 
     def read(self, index: int) -> tuple[Any, Any]:
         """Picture and label by index.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,3 +144,35 @@ def _try(decode: Callable[[int], np.ndarray], place: int) -> Result:
         return decode(place)
     except UnreadableImage as error:
         return error
+
+
+def of_one_size(
+    results: Iterable[Result], names: Sequence[str], source: str, broken: dict[int, UnreadableImage]
+) -> Iterator[np.ndarray]:
+    """The pictures that could be decoded; the errors of the others go to `broken`, by their places.
+
+    Args:
+        results: of all pictures, in order.
+        names: what the pictures are called in messages.
+        source: what they are called together.
+        broken: is filled.
+
+    Raises:
+        UserError: no picture could be decoded, or they have different sizes.
+    """
+    shape: tuple[int, ...] | None = None
+    first = ""
+    for place, result in enumerate(results):
+        if isinstance(result, UnreadableImage):
+            broken[place] = result
+            continue
+        if shape is None:
+            shape, first = result.shape, names[place]
+        elif result.shape != shape:
+            raise UserError(
+                f"the images of {source} have different sizes: {first} is {shape[1]} pixels high and {shape[2]} wide, "
+                f"{names[place]} {result.shape[1]} and {result.shape[2]}; set data.image_size, such as 96"
+            )
+        yield result
+    if shape is None:
+        raise UserError(f"none of the {len(names):,} images of {source} can be decoded: {next(iter(broken.values()))}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
-from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
 Duplicates = Literal["group", "keep", "refuse"]
 
 
-def handle_duplicates(images: Images, duplicates: Duplicates, source: str) -> Images:
+def handle_duplicates(images: Images, duplicates: Duplicates, source: str, tell: bool = True) -> Images:
     """The images, with copies of an image in one group, and groups that share an image joined.
 
     Args:
         images: all training images.
         duplicates: "group" puts copies into one group, with a warning; "keep" leaves all as it is; "refuse" raises.
         source: the name of the data, for messages.
+        tell: whether to warn.
 
     Raises:
         UserError: there are copies, and they are refused.
@@ -50,7 +50,7 @@ def handle_duplicates(images: Images, duplicates: Duplicates, source: str) -> Im
         found += f"; {n_conflicts:,} of them have several labels"
     if duplicates == "refuse":
         raise UserError(f"{found}; remove the copies, or put them into one group with data.duplicates group")
-    if parent_process() is None:  # each fold would say it again
+    if tell:
         _warn(f"{found}. Copies are in one group, on one side of each split.")
     return _grouped(images, codes)
 

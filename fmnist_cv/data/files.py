@@ -6,14 +6,13 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from fmnist_cv.data.decoded_files import ImageFile, decoded_files
+from fmnist_cv.data.decoded_files import Decoded, ImageFile, decoded_files
 from fmnist_cv.data.decoding import Decoding, Resize
 from fmnist_cv.data.duplicates import Duplicates
 from fmnist_cv.data.images import Images, numbered
@@ -118,7 +117,7 @@ class FilesDataModule(KFoldDataModule):
         files = [ImageFile.found(listed.names[i], listed.paths[i]) for i in order]
         self._check_present(files)
         stored = decoded_files(files, str(self.source.resolve()), self.decoding)
-        self._report_broken([stored.broken[i] for i in sorted(stored.broken)])
+        self._report_broken(stored)
         kept = [i for i in range(len(files)) if i not in stored.broken]
         rows = np.asarray(order)[kept]
         groups, group_names = (None, None) if listed.groups is None else numbered(listed.groups[rows], len(rows))
@@ -143,13 +142,15 @@ class FilesDataModule(KFoldDataModule):
                 "correct the paths, or leave these files out with data.on_broken skip"
             )
 
-    def _report_broken(self, reasons: Sequence[str]) -> None:
-        if not reasons:
+    def _report_broken(self, stored: Decoded) -> None:
+        if not (reasons := [*stored.broken.values()]):
             return
         found = f"{len(reasons):,} image{'s'[: len(reasons) - 1]} of {self.source} cannot be decoded: {_first(reasons)}"
         if self.on_broken == "error":
             raise UserError(f"{found}; replace or remove them, or leave them out with data.on_broken skip")
-        if parent_process() is None:  # each fold would say it again
+        if len(reasons) > _SHOWN:
+            found += f" (all are in {stored.record})"
+        if not self.is_copy:
             print_line(make_console(stderr=True), f"left out: {found}", style="yellow")
 
 

@@ -82,6 +82,9 @@ class LightningDataModuleAdapter(DatasetDataModule):
 
     Images are read anew in each epoch and are the network's input as the module makes it, so that data.scaling and data.augment
     do not exist here. The report shows this input, stretched to the range of pixels, and a model is exported without the transforms.
+    Its `prepare_data` is called once, by the process that starts the run, on a module of its own; what it assigns is not there in
+    `setup`, which each fold's process calls.
+
     Copies of images are not looked for, since that would read all of them: data.duplicates is "keep" unless it is set.
 
     Args:
@@ -114,6 +117,7 @@ class LightningDataModuleAdapter(DatasetDataModule):
         self.module, self.own_class_names = module, class_names
         self.eval_dataset, self.eval_transform = eval_dataset, eval_transform
         self._made: L.LightningDataModule | None = None
+        self._is_prepared = False
 
     @property
     def data_name(self) -> str:
@@ -131,9 +135,13 @@ class LightningDataModuleAdapter(DatasetDataModule):
         if not train and type(module).test_dataloader is L.LightningDataModule.test_dataloader:
             return None
         part = "train" if train else "test"
+        if not (self.is_copy or self._is_prepared):
+            with self._explained(f"{name}.prepare_data"), isolate_rng():
+                seed_everything(0)
+                self._new().prepare_data()
+            self._is_prepared = True
         with self._explained(f"{name}.setup"), isolate_rng():
             seed_everything(0)  # a data set that is split at random is the same in every process
-            module.prepare_data()
             module.setup("fit" if train else "test")
         with self._explained(f"{name}.{part}_dataloader"):
             loader = getattr(module, f"{part}_dataloader")()
@@ -149,7 +157,7 @@ class LightningDataModuleAdapter(DatasetDataModule):
         if self._made is None:
             with self._explained("data.module"), isolate_rng():
                 seed_everything(0)
-                self._made = self.module if isinstance(self.module, L.LightningDataModule) else self.module()
+                self._made = self._new()
             kind = type(self._made)
             if not isinstance(self._made, L.LightningDataModule) or isinstance(self._made, KFoldDataModule):
                 hint = "; name it in data.class_path itself" if isinstance(self._made, KFoldDataModule) else ""
@@ -161,6 +169,9 @@ class LightningDataModuleAdapter(DatasetDataModule):
                         "does into the data sets' transforms, or write a KFoldDataModule with prepare(images, training)"
                     )
         return self._made
+
+    def _new(self) -> L.LightningDataModule:
+        return self.module if isinstance(self.module, L.LightningDataModule) else self.module()
 
     def _view(self, module: L.LightningDataModule, data: Any) -> Any:
         """The training data without augmentation."""
@@ -185,6 +196,8 @@ class LightningDataModuleAdapter(DatasetDataModule):
             raise
         except Exception as error:
             reason = " ".join(str(error).split())[:400]
+            if isinstance(error, AttributeError) and where.endswith(".setup"):
+                reason += "; what prepare_data assigns is not there, since it is called once for all folds: assign it in setup"
             raise UserError(f"{where} fails: {type(error).__name__}: {reason}") from error
 
 

@@ -107,6 +107,7 @@ class KFoldDataModule(L.LightningDataModule):
         self.scaling: Scaling | None = None
         self.stored_shape: tuple[int, ...] | None = None  # (channels, height, width) according to a checkpoint
         self._device: torch.device | None = None  # a CUDA device, to which batches are copied
+        self.is_copy = False  # in a fold's own process: that of the run has prepared the same data, and told about them
 
     # -- to be overridden -----------------------------------------------------------------------------------
 
@@ -170,7 +171,7 @@ class KFoldDataModule(L.LightningDataModule):
         images = self.load(train=True)
         if images is None:
             raise UserError(f"{self.data_name} has no training images")
-        return handle_duplicates(images, self.duplicates, self.data_name)
+        return handle_duplicates(images, self.duplicates, self.data_name, tell=not self.is_copy)
 
     def take_images(self, other: KFoldDataModule) -> None:
         """Take another module's images instead of loading them."""

@@ -49,7 +49,15 @@ FUZZ = 0.05  # of the pixels' range: what differs less from the corners is backg
 
 
 class UnreadableImage(UserError):
-    """A file that holds no image that can be decoded."""
+    """A file that holds no image that can be decoded.
+
+    Attributes:
+        lasting: it is so as long as the file stays as it is; false where the system does not give it, or has no memory left.
+    """
+
+    def __init__(self, message: str, lasting: bool = True) -> None:
+        super().__init__(message)
+        self.lasting = lasting
 
 
 @contextmanager
@@ -98,10 +106,11 @@ def read_photo(path: Path, smallest: int | None = None, plain: bool = False) -> 
             "predict's --max_pixels raises it, where there is memory for 16 bytes per pixel; elsewhere, make the image smaller"
         ) from None
     except UserError as error:
-        raise UnreadableImage(str(error)) from None
+        raise UnreadableImage(str(error), lasting=False) from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UnreadableImage(f"cannot read the image {path}: {reason}") from None
+        of_the_system = isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
+        raise UnreadableImage(f"cannot read the image {path}: {reason}", lasting=not of_the_system) from None
 
 
 def upright_rgb(image: Image.Image, smallest: int | None = None, plain: bool = False) -> Image.Image:

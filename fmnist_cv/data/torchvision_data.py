@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
 from fmnist_cv.data.decoding import Decoding, Resize
@@ -24,6 +26,8 @@ from fmnist_cv.errors import DataNotFound, UserError, did_you_mean
 from fmnist_cv.utils.torchvision_import import make_torchvision_importable
 
 _OF_TRANSFORMS = ("transform", "transforms", "target_transform", "loader")
+# attributes in which torchvision's data sets have their pictures, as one array or as a list of files
+_PICTURES = ("data", "samples", "imgs", "_samples", "_image_files", "_images")
 
 
 class TorchvisionDataModule(PicturesDataModule):
@@ -150,21 +154,19 @@ class TorchvisionDataModule(PicturesDataModule):
             return _pair(data[index], self.dataset)
 
         try:
-            settings = json.dumps(arguments, sort_keys=True)
+            # where the files are and whether they may be fetched does not decide what they hold
+            settings = json.dumps({k: v for k, v in arguments.items() if k not in ("root", "download")}, sort_keys=True)
         except TypeError:  # objects given from Python
             settings = None
         is_torchvisions = kind.__module__.startswith("torchvision.")
         labels = labels_of(data) if is_torchvisions else None
         if labels is not None and not len(labels) == len(data) > 0:
             labels = None
-        files = (
-            sorted(path for path in Path(arguments["root"]).rglob("*") if path.is_file()) if "root" in arguments else []
-        )
         pictures = Pictures(
             len(data),
             item,
             self.data_name,
-            (kind.__name__, settings, file_states(files)) if is_torchvisions and settings else None,
+            (kind.__name__, settings, _content(data, arguments.get("root"))) if is_torchvisions and settings else None,
             # FakeData sets the global seed for each item; of the data sets of others, nothing is known
             None if is_torchvisions and kind.__name__ != "FakeData" else 1,
         )
@@ -193,6 +195,25 @@ def _class_of(path: str) -> type:
             f"data.dataset is '{path}', but {found.__name__} has no class '{name}'{did_you_mean(name, names)}"
         )
     return kind
+
+
+def _content(data: Any, root: str | None) -> object:
+    """What tells the pictures of one of torchvision's data sets from others: their pixels, or the state of their files.
+
+    Where the data set does not list its files, all files below the folder count, of other data sets as well.
+    """
+    for name in _PICTURES:
+        found = getattr(data, name, None)
+        if isinstance(found, np.ndarray | Tensor) and len(found) == len(data):
+            array = np.ascontiguousarray(found)
+            return str(array.dtype), array.shape, hashlib.blake2b(array.data, digest_size=16).hexdigest()
+        if isinstance(found, list | tuple) and len(found) == len(data):
+            paths = [item[0] if isinstance(item, tuple) else item for item in found]
+            if all(isinstance(path, str | Path) for path in paths):
+                states = file_states(map(Path, paths))
+                if len(states) == len(paths):
+                    return states
+    return file_states(sorted(path for path in Path(root).rglob("*") if path.is_file())) if root is not None else None
 
 
 def _pair(item: Any, source: str) -> tuple[Any, Any]:

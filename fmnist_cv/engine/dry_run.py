@@ -25,6 +25,7 @@ from fmnist_cv.data.dataset_images import DatasetBatches
 from fmnist_cv.engine.callbacks import KeepCheckpoints, ReseedEachEpoch, ScoreEachEpoch, WatchTraining
 from fmnist_cv.engine.events import Event
 from fmnist_cv.engine.fold import FoldJob, assign_split, fold_trainer
+from fmnist_cv.engine.fold_scoring import scored_parts
 from fmnist_cv.engine.loggers import make_loggers
 from fmnist_cv.engine.run_folder import FoldFolder
 from fmnist_cv.engine.step_errors import explain_step, text_of
@@ -45,7 +46,7 @@ HINTS = {"max_time": 'give "DD:HH:MM:SS", or units such as {"hours": 2}'}
 def first_step_error(
     experiment: Experiment, parts: FoldParts, data: KFoldDataModule, split: Split, n_images: int | None
 ) -> UserError | None:
-    """Train one step on the first batch of a fold, or on its first n_images, and end the epoch.
+    """Train one step on the first batch of a fold, or on its first n_images, end the epoch, and check what would be scored.
 
     Returns:
         The error, or None if there was none.
@@ -70,6 +71,7 @@ def first_step_error(
             setattr(parts.data, name, partial(_shortened, getattr(parts.data, name), n_images))
         try:
             _train_one_step(experiment, job, parts)
+            _check_order(parts.data)
         except NonFinite:
             return None  # with other images it may be finite; the training decides
         except UserError as error:
@@ -108,6 +110,27 @@ def _train_one_step(experiment: Experiment, job: FoldJob, parts: FoldParts) -> N
                     f"trainer.callbacks: {type(callback).__name__} monitors '{wanted}', which nothing logs; there "
                     f"are {', '.join(sorted(trainer.callback_metrics))}"
                 )
+
+
+def _check_order(data: KFoldDataModule) -> None:
+    """Refuse overridden loaders whose images are not those that are to be scored, in their order: scores would be of others.
+
+    Batches of the package's own kinds are not read: their labels are known.
+    """
+    for scored in scored_parts(data, data.test_images):
+        batches = scored.loader()
+        if _are_known(batches):
+            labels = batches.data.labels.cpu()[batches.indices.cpu()]
+        else:
+            labels = torch.cat([labels for _, labels in batches])
+        scored.check(labels, type(data).__name__)
+
+
+def _are_known(batches: Any) -> bool:
+    """Whether they are all of the indices' images, in their order."""
+    if type(batches) not in (ImageBatches, DatasetBatches) or batches.seed is not None:
+        return False
+    return bool((len(batches) - 1) * batches.batch_size + batches.last_size == len(batches.indices))
 
 
 def _make_trainer(job: FoldJob, parts: FoldParts, callbacks: list[Callback]) -> L.Trainer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import FoldParts
+from fmnist_cv.data import Images, KFoldDataModule
 from fmnist_cv.engine import tensorboard
 from fmnist_cv.engine.best_effort import Warn, best_effort
 from fmnist_cv.engine.callbacks import KeepCheckpoints
@@ -102,25 +103,43 @@ def _score_checkpoint(
     data.load_state_dict(checkpoint[type(data).__qualname__])
     scores: EpochScores = {"epoch": epoch}
     arrays: dict[str, np.ndarray] = {}
-    test = data.test_images if score_test else None
-    scored: list[tuple[Literal["validation", "test"], Callable[[], Any], Tensor]] = []
-    if not data.split.is_refit:
-        held_out = data.train_images.labels.cpu()[torch.from_numpy(data.split.validation)]
-        scored.append(("validation", data.predict_dataloader, held_out))
-    if test is not None:
-        scored.append(("test", data.test_dataloader, test.labels.cpu()))
-    for part, loader, expected in scored:
+    for scored in scored_parts(data, data.test_images if score_test else None):
         context = trainer.precision_plugin.forward_context()
-        log_probabilities, labels = predict_log_probabilities(model, data, loader(), context)
-        if not torch.equal(labels.cpu(), expected):
-            raise UserError(
-                f"{type(data).__name__}.{loader.__name__} must yield the {part} images in the order of the split, "
-                f"{len(expected)} of them; it yields {len(labels)}, or others"
-            )
+        log_probabilities, labels = predict_log_probabilities(model, data, scored.loader(), context)
+        scored.check(labels.cpu(), type(data).__name__)
         right = int((log_probabilities.argmax(1) == labels).sum())
-        scores[part] = {"loss": float(F.nll_loss(log_probabilities, labels)), "accuracy": right / len(labels)}
-        arrays[part] = log_probabilities.exp().cpu().numpy()
+        scores[scored.part] = {"loss": float(F.nll_loss(log_probabilities, labels)), "accuracy": right / len(labels)}
+        arrays[scored.part] = log_probabilities.exp().cpu().numpy()
     return scores, arrays
+
+
+class Scored(NamedTuple):
+    """Images that a fold scores: `part`, what makes their batches, and their labels int64 (n,)."""
+
+    part: Literal["validation", "test"]
+    loader: Callable[[], Any]
+    labels: Tensor
+
+    def check(self, labels: Tensor, name: str) -> None:
+        """Refuse batches, of an overridden loader of the class `name`, that have other labels.
+
+        Raises:
+            UserError: they are other images, more or fewer, or in another order.
+        """
+        if not torch.equal(labels, self.labels):
+            raise UserError(
+                f"{name}.{self.loader.__name__} must yield the {self.part} images in the order of the split, "
+                f"{len(self.labels)} of them; it yields {len(labels)}, or others"
+            )
+
+
+def scored_parts(data: KFoldDataModule, test: Images | None) -> list[Scored]:
+    """What of a fold is scored."""
+    parts = [] if test is None else [Scored("test", data.test_dataloader, test.labels.cpu())]
+    if data.split.is_refit:
+        return parts
+    held_out = data.train_images.labels.cpu()[torch.from_numpy(data.split.validation)]
+    return [Scored("validation", data.predict_dataloader, held_out), *parts]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from fmnist_cv.data import cache, decoded_files as decoded_files_module
@@ -126,6 +128,44 @@ def test_broken_files_are_left_out_until_they_can_be_decoded(paths: list[Path]) 
     assert decode(paths).broken == {} and decode(paths).pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
 
 
+def test_broken_files_are_remembered_as_long_as_they_stay_so(paths: list[Path]) -> None:
+    paths[1].write_bytes(paths[1].read_bytes()[:45])
+    assert n_decoded(paths) == 5
+    expected = decode(paths).broken
+    assert [*expected] == [1] and "1.png" in expected[1]
+    assert n_decoded(paths) == 0 and decode(paths).broken == expected
+    assert entries()[0].facts["broken"]["1"][0] == expected[1]
+    before = paths[1].stat()
+    paths[1].chmod(0o600)
+    os.utime(paths[1], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert n_decoded(paths) == 1
+
+
+def test_what_the_system_refused_is_tried_again(paths: list[Path]) -> None:
+    class Refused(Counting):
+        def __call__(self, path: str | Path) -> np.ndarray:
+            Counting.n += 1
+            if str(path).endswith("3.png"):
+                paths[3].rename(paths[3].with_suffix(".away"))
+                try:
+                    return super().__call__(path)
+                finally:
+                    paths[3].with_suffix(".away").rename(paths[3])
+            return super().__call__(path)
+
+    assert [*decode(paths, Refused()).broken] == [3]
+    assert [*decode(paths, Refused()).broken] == [3]
+    assert n_decoded(paths) > 0 and decode(paths).broken == {}
+
+
+def test_another_pillow_decodes_anew(paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert n_decoded(paths) == 5 and decoded_files_module.DECODERS[0] == PIL.__version__
+    with monkeypatch.context() as patch:
+        patch.setattr(decoded_files_module, "DECODERS", ("another",))
+        assert n_decoded(paths) == 5
+    assert n_decoded(paths) == 0
+
+
 def test_no_image_at_all_leaves_nothing(paths: list[Path], folder: Path) -> None:
     paths[0].write_text("no image")
     with pytest.raises(UserError, match=r"none of the 1 images of here can be decoded: .*0.png is not an image"):
@@ -156,11 +196,27 @@ def test_a_disk_that_becomes_full_is_a_clear_error_and_leaves_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(decoded_files_module, "_decode", lambda file, *rest: made(FullDisk(file, 3), *rest))  # type: ignore[arg-type]
         with pytest.raises(
-            CannotWrite, match=r"cannot write .*cache: No space left on device; free some space .*FMNIST_CV_C"
+            CannotWrite,
+            match=r"the decoded images, which take 3.6e-07 GB, in .*cache: No space left on device; free some space .*FMNIST_CV_C",
         ):
             decode(paths)
     assert entries() == []
     assert n_decoded(paths) == 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no limits of files")
+def test_a_limit_of_the_system_is_a_clear_error_and_leaves_nothing(paths: list[Path], folder: Path) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CannotWrite, match=r"take 0.0003 GB, in .*cache: File too large; free some space"):
+            decode(paths, Decoding((100, 200)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert entries() == [] and [path.suffix for path in folder.iterdir()] == [".lock"]
+    assert clear() == (0, []) and not [*folder.iterdir()]
 
 
 def test_what_does_not_fit_is_refused_before(
@@ -218,7 +274,13 @@ def test_a_killed_decoding_is_begun_again(paths: list[Path], folder: Path) -> No
     assert process.exitcode == -signal.SIGKILL
     (left,) = entries()
     assert left.path.suffix == ".part" and left.facts == {}
-    assert n_decoded(paths) == 5
+    assert left.is_unfinished and not left.is_being_made
+    shutil.copytree(left.path, other := folder / ("0" * 32 + ".part"))
+    with FileLock(folder / ("1" * 32 + ".lock")):  # of a process that lives
+        shutil.copytree(left.path, busy := folder / ("1" * 32 + ".part"))
+        assert n_decoded(paths) == 5
+        assert busy.exists() and not other.exists()
+    assert clear(only_unfinished=True)[1] == []
     (entry,) = entries()
     assert entry.path.suffix == "" and decode(paths).pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -12,7 +15,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, WeightedRandomSampler
 
 from fmnist_cv import cross_validate
+from fmnist_cv.cross_validation import as_experiment, fold_job
 from fmnist_cv.data import LightningDataModuleAdapter, SyntheticDataModule
+from fmnist_cv.engine.events import Event, Finished
+from fmnist_cv.engine.fold import run_fold
+from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.evaluation import evaluate_run
 
@@ -97,6 +104,17 @@ def test_a_cross_validation_from_yaml(config: dict[str, Any]) -> None:
     assert settings.module.class_path == "plain_data.PlainData" and settings.module.init_args.batch_size == 16
 
 
+def test_prepare_data_is_called_once_and_not_by_folds_in_other_processes(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["data"]["init_args"]["module"]["init_args"] = {"calls": str(tmp_path / "calls")}
+    prepared = prepare_run(as_experiment(config), run="r")
+    events: list[Event] = []
+    run_fold(replace(fold_job(prepared, 0), loaded=None), events.append)
+    assert isinstance(events[-1], Finished)
+    assert (tmp_path / "calls").read_text(encoding="utf-8") == f"{os.getpid()}\n"
+
+
 class Hook(plain_data.PlainData):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return batch
@@ -121,6 +139,14 @@ class Weighted(plain_data.PlainData):
         return DataLoader(self.train, 4, sampler=WeightedRandomSampler([1.0] * 90, 90))
 
 
+class Assigned(plain_data.PlainData):
+    def prepare_data(self) -> None:
+        self.n_images = 3
+
+    def setup(self, stage: str) -> None:
+        assert self.n_images
+
+
 class Broken(plain_data.PlainData):
     def setup(self, stage: str) -> None:
         raise RuntimeError("no space")
@@ -140,6 +166,7 @@ class Broken(plain_data.PlainData):
         (Streamed, {}, "no items by index"),
         (Weighted, {}, "WeightedRandomSampler, which would choose among all folds' images"),
         (Broken, {}, "Broken.setup fails: RuntimeError: no space"),
+        (Assigned, {}, "Assigned.setup fails: AttributeError: .*; what prepare_data assigns is not there"),
         (SyntheticDataModule, {}, "no plain LightningDataModule; name it in data.class_path itself"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fmnist_cv.data import TorchvisionDataModule, decoded_items
+from fmnist_cv.data import TorchvisionDataModule, decoded_items, torchvision_data
 from fmnist_cv.errors import DataNotFound, UserError
 
 FAKE = {"size": 12, "image_size": [3, 8, 10], "num_classes": 3}
@@ -119,11 +119,26 @@ def test_pictures_are_decoded_once(eurosat: Path, mnist: Path, monkeypatch: pyte
 
     first = [data.train_images for data in made()]
     monkeypatch.setattr(decoded_items, "pixels_of", None)  # fails if it is called
+    for root in (eurosat, mnist):
+        (root / "another").mkdir(exist_ok=True)
+        Image.new("L", (3, 3)).save(root / "another" / "data_set.png")
     for data, expected in zip(made(), first, strict=True):
         assert data.train_images.stored_digest is not None
         assert data.train_images.fingerprint() == expected.fingerprint()
         assert torch.equal(data.train_images.images, expected.images)
         assert torch.equal(data.train_images.labels, expected.labels)
+
+
+def test_files_that_a_data_set_does_not_list_are_all_those_below_its_folder(tmp_path: Path) -> None:
+    class Unlisted:
+        def __len__(self) -> int:
+            return 1
+
+    (tmp_path / "a").write_text("a")
+    before = torchvision_data._content(Unlisted(), str(tmp_path))
+    assert torchvision_data._content(Unlisted(), str(tmp_path)) == before
+    (tmp_path / "b").write_text("b")
+    assert torchvision_data._content(Unlisted(), str(tmp_path)) != before
 
 
 def test_a_data_set_of_the_users_own_is_read_by_each_process() -> None:

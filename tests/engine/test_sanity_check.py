@@ -15,6 +15,7 @@ from running import HERE, outcome
 
 from fmnist_cv import cross_validate
 from fmnist_cv.cross_validation import as_experiment
+from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.engine import preparation
 from fmnist_cv.engine.preparation import prepare_run
 from fmnist_cv.engine.run_folder import write_arrays
@@ -243,6 +244,27 @@ def test_right_options_pass_and_leave_nothing(
     assert sorted(os.listdir(run.path)) == ["config.yaml", "run.json", "splits.npz"]
     assert [path.name for path in elsewhere.rglob("*")] == ["tmp"]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize(("how", "n"), [("turned", 100), ("shuffled", 100), ("rest", 64)])
+def test_other_held_out_images_than_those_of_the_split(quick: dict[str, Any], how: str, n: int) -> None:
+    quick["data"] = {"class_path": "users_modules.OwnLoader", "init_args": {"n_train": 300, "n_test": 10, "how": how}}
+    expected = f"OwnLoader.predict_dataloader must yield the validation images in the order of the split, 100 of them; it yields {n}"
+    assert expected in refused(quick)
+
+
+def test_the_packages_own_batches_are_not_read_for_their_order(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(
+        ImageBatches, "_read", lambda self, i, of=ImageBatches._read: read.append(len(i)) or of(self, i)
+    )
+    prepare_run(as_experiment(quick), run="r")
+    assert read == [32, 100]  # a training batch, and a batch of held-out images, which the epoch is chosen by
+    quick["data"]["class_path"] = "users_modules.OwnLoader"
+    prepare_run(as_experiment(quick), run="own")
+    assert read[2:] == [32, 100, 64, 36]
 
 
 @pytest.mark.parametrize("name", ["Manual", "NeedsManyImages", "WithOwnValidation", "Softmax", "LogSoftmax"])

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from torch import Tensor, nn
 
 from fmnist_cv.data import Images, SyntheticDataModule
+from fmnist_cv.data.batches import ImageBatches
 from fmnist_cv.models import BatchNormCNN, DenseNetwork
 
 EVENTS: list[str] = []  # what happened in this process, in order
@@ -284,6 +285,24 @@ class OtherTestLabels(SyntheticDataModule):
         if train:
             return images
         return Images(images.images, (images.labels + self.shift) % 10, images.class_names)
+
+
+class OwnLoader(SyntheticDataModule):
+    """Held-out images come as a list, turned round, shuffled, or without the rest of a batch."""
+
+    def __init__(self, how: str = "list", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.how = how
+
+    def predict_dataloader(self) -> Any:
+        indices = torch.from_numpy(self.split.validation)
+        if self.how == "shuffled":
+            return ImageBatches(self.train_images, indices, 64, seed=lambda: 0)
+        if self.how == "rest":
+            return ImageBatches(self.train_images, indices, 64, drop_last=True)
+        if self.how == "turned":
+            indices = indices.flip(0)
+        return list(ImageBatches(self.train_images, indices, 64))
 
 
 class TellsWhenItLoads(SyntheticDataModule):
