@@ -209,7 +209,7 @@ def fold_job(prepared: PreparedRun, index: int) -> FoldJob:
     """The job of one of the run's folds."""
     split, experiment = prepared.splits[index], prepared.experiment
     seed = derive_seed(experiment.seed, split.repeat, split.fold)
-    return _job(prepared, fold_folders(prepared)[index], split, experiment, prepared.config, seed)
+    return _job(prepared, fold_folders(prepared)[index], split, experiment, seed)
 
 
 def refit_job(prepared: PreparedRun) -> FoldJob:
@@ -225,16 +225,14 @@ def refit_job(prepared: PreparedRun) -> FoldJob:
         selection__patience=None,
     )
     seed = derive_seed(experiment.seed, experiment.plan.n_repeats, 0)  # the last repeat is n_repeats - 1
-    return _job(prepared, prepared.run.refit, Split.refit(len(prepared.train)), experiment, experiment.to_yaml(), seed)
+    return _job(prepared, prepared.run.refit, Split.refit(len(prepared.train)), experiment, seed)
 
 
-def _job(
-    prepared: PreparedRun, folder: FoldFolder, split: Split, experiment: Experiment, config: str, seed: int
-) -> FoldJob:
+def _job(prepared: PreparedRun, folder: FoldFolder, split: Split, experiment: Experiment, seed: int) -> FoldJob:
     environment, devices = prepared.run.read_run_info()["environment"], experiment.devices()
     return FoldJob(
         name=folder.name,
-        config=config,
+        experiment=experiment,
         folder=folder.path,
         split=split,
         seed=seed,
@@ -242,7 +240,7 @@ def _job(
         precision=environment["precision"],
         accelerator=devices.accelerator,
         device=devices.indices[0],
-        loaded=Loaded(experiment, prepared.train, prepared.test),
+        loaded=Loaded(prepared.train, prepared.test),
     )
 
 

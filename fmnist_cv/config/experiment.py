@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
 import yaml
@@ -31,16 +31,21 @@ class Experiment:
     Args:
         config: what the parser returned, run options and all.
         parser: the parser that made it.
+        changed: the sections whose values are to be checked, since the others are those of another experiment.
 
     Raises:
         UserError: settings that contradict each other or that this machine cannot do.
     """
 
-    def __init__(self, config: Namespace, parser: ArgumentParser | None = None) -> None:
+    def __init__(
+        self, config: Namespace, parser: ArgumentParser | None = None, changed: Collection[str] = SECTIONS
+    ) -> None:
         self._parser = parser or experiment_parser()
+        self._yaml: str | None = None
         self.defaults: list[str] = []  # chosen for what a short form leaves out, in words
         self.config = expand_config(as_yaml_values(config))
-        self._check_types()
+        self._check_types(changed)
+        self.config = _sections(self.config, SECTIONS)
         self.name: str = config.name
         self.seed: int = config.seed
         self.log_dir = user_path(self.config.log_dir, "log_dir")
@@ -90,15 +95,16 @@ class Experiment:
 
     def to_yaml(self) -> str:
         """The resolved config: every option with its value, enough to repeat the run."""
-        text: str = self._parser.dump(self._sections(), skip_validation=True, skip_unset=False)
-        return text
+        if self._yaml is None:
+            self._yaml = str(self._parser.dump(self.config, skip_validation=True, skip_unset=False))
+        return self._yaml
 
     def replaced(self, **values: Any) -> Experiment:
         """The same experiment with other values of dotted keys, given with `__` for the dots."""
         config = self.config.clone()
         for key, value in values.items():
             config[key.replace("__", ".")] = value
-        experiment = Experiment(config, self._parser)
+        experiment = Experiment(config, self._parser, {key.partition("__")[0] for key in values})
         experiment.defaults = self.defaults
         return experiment
 
@@ -122,13 +128,16 @@ class Experiment:
             if mine.get(key) != theirs.get(key)
         ]
 
-    def _sections(self) -> Namespace:
-        """The config without the options of the command."""
-        return Namespace({key: self.config[key] for key in SECTIONS})  # type: ignore[no-untyped-call]
+    def __getstate__(self) -> dict[str, Any]:
+        """For the process of a fold, which has a parser of its own."""
+        return {**vars(self), "_parser": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _parser=experiment_parser())
 
     # -- checks ---------------------------------------------------------------------------------------------
 
-    def _check_types(self) -> None:
+    def _check_types(self, changed: Collection[str]) -> None:
         """The parser accepts null, and a value in place of a section, and does not validate what `from_yaml` parses."""
         known = known_keys(self._parser)
         for key, value in vars(self.config).items():
@@ -144,7 +153,7 @@ class Experiment:
             if not isinstance(self.config[section], Namespace):
                 raise UserError(f"{section} is {self.config[section]!r}; it is a section with keys of its own")
         try:
-            self._parser.validate(self._sections(), skip_unset=False)
+            self._parser.validate(_sections(self.config, changed), skip_unset=False, skip_required=True)
         except (argparse.ArgumentError, KeyError, TypeError, ValueError) as error:
             raise UserError(explain(error, self._parser)) from None
 
@@ -186,3 +195,8 @@ class Experiment:
         if precision is not None:
             return str(precision)
         return "bf16-mixed" if has_fast_bf16(self.devices().accelerator) else "32-true"
+
+
+def _sections(config: Namespace, names: Collection[str]) -> Namespace:
+    """The part of a config that these sections are."""
+    return Namespace({name: config[name] for name in SECTIONS if name in names})  # type: ignore[no-untyped-call]

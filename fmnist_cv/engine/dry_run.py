@@ -55,7 +55,7 @@ def first_step_error(
     with tempfile.TemporaryDirectory(prefix=".dry-run-", dir=where, ignore_cleanup_errors=True) as folder:
         job = FoldJob(
             name="dry run",
-            config="",
+            experiment=experiment,
             folder=Path(folder),
             split=split,
             seed=experiment.seed,

@@ -37,14 +37,12 @@ from fmnist_cv.utils.lightning_internals import reraise_keyboard_interrupt
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a process has parsed and read already, so that the folds it runs itself need not do it again.
+    """What a process has read already, so that the folds it runs itself need not do it again.
 
     Attributes:
-        experiment: the parsed config of the job.
         train, test: the images.
     """
 
-    experiment: Experiment
     train: Images
     test: Images | None
 
@@ -55,7 +53,7 @@ class FoldJob:
 
     Attributes:
         name: how the display and messages call the fold.
-        config: the resolved experiment as YAML.
+        experiment: the resolved experiment.
         folder: the fold's folder.
         split: what to train on and what to score.
         seed: the fold's seed, derived from (seed, repeat, fold).
@@ -63,11 +61,11 @@ class FoldJob:
         precision: the Trainer's precision.
         accelerator, device: where to run.
         score_test: score the test set when the fold is over; a search must not.
-        loaded: for a fold in this process; None makes the fold parse and read for itself, as one in another process does.
+        loaded: for a fold in this process; None makes the fold read for itself, as one in another process does.
     """
 
     name: str
-    config: str
+    experiment: Experiment
     folder: Path
     split: Split
     seed: int
@@ -163,9 +161,10 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
 
 def _experiment_of(job: FoldJob) -> Experiment:
     """The job's experiment, in which loggers that the user configures are named after the fold."""
-    if job.loaded is not None and job.loaded.experiment.config.trainer.logger in (None, True, False):
-        return job.loaded.experiment
-    return Experiment.from_yaml(name_loggers(job.config, job.folder))
+    configured = job.experiment.config.trainer.logger
+    if configured in (None, True, False):
+        return job.experiment
+    return job.experiment.replaced(trainer__logger=name_loggers(configured, job.folder))
 
 
 def _check_same(images: Images, key: Literal["fingerprint", "test_fingerprint"], folder: FoldFolder) -> None:

@@ -6,7 +6,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger
 
 from fmnist_cv.config.class_paths import load_class
@@ -26,8 +26,8 @@ def make_loggers(folder: Path, requested: Any) -> list[Logger]:
     return [tensorboard.make_logger(folder), *added]
 
 
-def name_loggers(config: str, folder: Path) -> str:
-    """An experiment's YAML in which loggers without a name or version get those of this fold.
+def name_loggers(configured: Any, folder: Path) -> Any:
+    """An experiment's `trainer.logger` in which loggers without a name or version get those of this fold.
 
     Each fold has a process of its own, where a CSVLogger would search for the next free `version_0`, and WandbLogger
     would invent a name. A logger's identifiers (`version`, `name`, `run_name`, if their default is None) become
@@ -35,25 +35,23 @@ def name_loggers(config: str, folder: Path) -> str:
     same for all folds, gets the fold's name as a suffix.
 
     Args:
-        config: the resolved experiment.
+        configured: the resolved experiment's: a logger or a list of them, each with class_path and init_args, or none.
         folder: the fold's.
     """
-    settings = yaml.safe_load(config)
-    configured = settings["trainer"].get("logger")
-    loggers = [
-        logger for logger in (configured if isinstance(configured, list) else [configured]) if isinstance(logger, dict)
-    ]
-    if not loggers:
-        return config
+    if isinstance(configured, list):
+        return [name_loggers(logger, folder) for logger in configured]
+    if not isinstance(configured, Namespace):
+        return configured
+    named = configured.clone()
+    given = named.get("init_args", Namespace())  # type: ignore[no-untyped-call]
     full_name = "-".join([*folder.parts[-3:-1], folder.name])
-    for logger in loggers:
-        given = logger.setdefault("init_args", {})
-        for name, parameter in inspect.signature(load_class(logger["class_path"])).parameters.items():
-            if name == "version" and given.get("id") is not None:  # WandbLogger's synonym
-                continue
-            if name in ("version", "name", "run_name") and parameter.default is None:
-                if given.get(name) is None:
-                    given[name] = full_name
-                elif name == "version":
-                    given[name] = f"{given[name]}-{folder.name}"
-    return yaml.safe_dump(settings, sort_keys=False)
+    for name, parameter in inspect.signature(load_class(named.class_path)).parameters.items():
+        if name == "version" and given.get("id") is not None:  # WandbLogger's synonym
+            continue
+        if name in ("version", "name", "run_name") and parameter.default is None:
+            if given.get(name) is None:
+                given[name] = full_name
+            elif name == "version":
+                given[name] = f"{given[name]}-{folder.name}"
+    named.init_args = given
+    return named

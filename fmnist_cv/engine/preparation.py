@@ -39,14 +39,12 @@ class PreparedRun:
 
     Attributes:
         experiment: what runs; on synthetic images where it fell back to them.
-        config: the same as YAML, as the run's folder has it.
         run: the run's folder.
         splits: one per fold.
         train, test: the images.
     """
 
     experiment: Experiment
-    config: str
     run: RunFolder
     splits: list[Split]
     train: Images
@@ -114,7 +112,7 @@ def prepare_run(
                 "paths are alike are held out together, and classes in folders one after another.",
                 style="yellow",
             )
-    return PreparedRun(experiment, config, found, splits, train, data.test_images)
+    return PreparedRun(experiment, found, splits, train, data.test_images)
 
 
 def _check_names(experiment: Experiment, run: str | None, resume: str | None) -> None:

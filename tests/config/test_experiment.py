@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from jsonargparse import ArgumentParser, Namespace
 
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import flatten
+from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.options import integers_first, make_parser
 from fmnist_cv.config.sections import RESERVED_TRAINER_OPTIONS, CrossValidationSection, SelectionSection
 from fmnist_cv.cross_validation import as_experiment
@@ -277,6 +280,50 @@ def test_replaced_values_hold_in_the_copy_only(tiny: Config) -> None:
     assert other.differences(experiment) == ["trainer.max_epochs (3 in the run, 9 here)"]
     with pytest.raises(UserError, match=r"cv\.n_splits is 1"):
         experiment.replaced(cv__n_splits=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"cv__n_splits": "many"}, r"cv\.n_splits is 'many', but must be a whole number"),
+        ({"trainer__max_epochs": 3, "model__init_args__dropout": "much"}, r"model\.init_args\.dropout is 'much'"),
+        ({"trainer__max_epoch": 3}, r"'trainer\.max_epoch' is not an option; did you mean 'trainer\.max_epochs'"),
+        ({"data__init_args__zzz": 3}, r"data: 'zzz' is not an option of fmnist_cv\.data\.SyntheticDataModule"),
+        ({"seed": None}, "seed is null, but must be a whole number"),
+        ({"name": None}, "the following are required: name"),
+    ],
+)
+def test_replaced_values_are_checked(tiny: Config, values: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        parsed(tiny).replaced(**values)
+
+
+def test_what_is_not_replaced_is_not_checked_again(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, checked, validate = parsed(tiny), list[str](), ArgumentParser.validate
+
+    def watched(parser: ArgumentParser, namespace: Namespace, **options: Any) -> None:
+        if parser.prog == "python -m fmnist_cv.fit":  # and not that of a class
+            checked.extend(vars(namespace))
+        validate(parser, namespace, **options)
+
+    monkeypatch.setattr(ArgumentParser, "validate", watched)
+    experiment.replaced(cv__fold=1, seed=2)
+    assert sorted(checked) == ["cv", "seed"]
+
+
+def test_an_experiment_goes_to_another_process_without_being_parsed_again(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny["trainer"]["callbacks"] = [{"class_path": "lightning.pytorch.callbacks.LearningRateMonitor"}]
+    experiment = parsed(tiny)
+    sent = pickle.dumps(experiment)
+    for name in ("parse_text", "parse_arguments"):
+        monkeypatch.delattr(private, name)
+    received = pickle.loads(sent)
+    assert vars(received).keys() == vars(experiment).keys() and len(sent) < 10_000
+    assert received.to_yaml() == experiment.to_yaml() and received.plan == experiment.plan
+    assert torch.equal(weights(received, 0), weights(experiment, 0))
+    assert received.replaced(cv__fold=1).cv.fold == 1
 
 
 @pytest.mark.parametrize("augment", [None, [{"class_path": "kornia.augmentation.RandomHorizontalFlip"}]])

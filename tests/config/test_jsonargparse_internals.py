@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonargparse import ArgumentParser, _loaders_dumpers
+from jsonargparse import ArgumentParser, Namespace, _core, _loaders_dumpers, _namespace, _subcommands, _typehints
 
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.options import experiment_parser
@@ -84,3 +84,54 @@ def test_equal_yaml_is_parsed_once_and_every_caller_has_its_own(monkeypatch: pyt
     first["a_text_of_this_test"]["list"].append(2)
     assert yaml_files.load_yaml(text) == {"a_text_of_this_test": {"list": [1]}}
     assert parsed == [text]
+
+
+def test_options_are_found_once_and_later_ones_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever asks for an option gets it from what the parser remembers."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--a.b", type=int)
+    gone_through: list[object] = []
+    filtered = _subcommands.filter_non_parsing_actions
+
+    def counted(actions: Any) -> Any:
+        gone_through.append(actions)
+        return filtered(actions)
+
+    monkeypatch.setattr(_subcommands, "filter_non_parsing_actions", counted)
+    asked = [_core.find_action, _typehints.find_action, _typehints.find_parent_action]
+    found = [find(parser, "a.b") for find in asked for _ in range(3)]
+    found += [vars(module)["find_action_and_subcommand"](parser, "a.b")[0] for module in (_core, _subcommands)]
+    assert {option.dest for option in found} == {"a.b"} and len(gone_through) == 1
+    assert _core.find_action(parser, "c") is None
+    later = parser.add_argument("--c", type=int)
+    assert _core.find_action(parser, "c") is later
+    assert _core.find_action(parser, "c", exclude=type(later)) is None
+    parser._actions[-1] = other = ArgumentParser().add_argument("--c", type=str)
+    assert _core.find_action(parser, "c") is other
+
+
+def test_options_of_subcommands_are_found_when_they_come_later() -> None:
+    parser, inner = ArgumentParser(exit_on_error=False), ArgumentParser(exit_on_error=False)
+    parser.add_subcommands().add_subcommand("go", inner)
+    assert _core.find_action(parser, "go.far") is None
+    added = inner.add_argument("--far", type=int)
+    assert _core.find_action(parser, "go.far") is added
+    assert parser.parse_args(["go", "--far=3"]).go.far == 3
+
+
+@pytest.mark.parametrize(
+    "key", ["plain", "a.b", "a.b.c", "items", "a.items", "items.a", "", "a.", ".a", "a b", 3, ["a"]]
+)
+def test_keys_of_namespaces_are_taken_apart_as_ever(key: Any) -> None:
+    by_the_library = Namespace._parse_key.__closure__  # the original is what is called at first
+    (original,) = [cell.cell_contents for cell in by_the_library if callable(cell.cell_contents)]
+    namespace = Namespace(a=Namespace(b=1), plain=2)
+    for _ in range(2):
+        try:
+            expected = original(namespace, key)
+        except KeyError as error:
+            with pytest.raises(_namespace.NSKeyError, match=re.escape(str(error))):
+                Namespace._parse_key(namespace, key)
+        else:
+            leaf, parent, parent_key = Namespace._parse_key(namespace, key)
+            assert (leaf, parent_key) == (expected[0], expected[2]) and parent is expected[1]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger
 from running import read_json
 
@@ -41,19 +40,17 @@ class OwnLogger(Logger):
 def test_unset_identifiers_of_loggers_become_the_folds_name(
     logger: str, given: dict[str, Any], told: dict[str, Any], several: bool
 ) -> None:
-    entry = {"class_path": logger if "." in logger else f"{LOGGERS}.{logger}", "init_args": given}
-    config = yaml.safe_dump(
-        {"name": "tiny", "trainer": {"logger": [entry, copy.deepcopy(entry)] if several else entry}}
-    )
-    named = yaml.safe_load(name_loggers(config, Path("logs/tiny/first/fold_1")))["trainer"]["logger"]
+    class_path = logger if "." in logger else f"{LOGGERS}.{logger}"
+    entry = Namespace(class_path=class_path, init_args=Namespace(given))
+    named = name_loggers([entry, entry] if several else entry, Path("logs/tiny/first/fold_1"))
     for found in named if several else [named]:
-        assert found == {"class_path": entry["class_path"], "init_args": told}
+        assert found.as_dict() == {"class_path": class_path, "init_args": told}
+    assert entry.init_args.as_dict() == given
 
 
 @pytest.mark.parametrize("logger", [None, True, False])
 def test_without_loggers_the_config_is_unchanged(logger: bool | None) -> None:
-    config = yaml.safe_dump({"trainer": {"logger": logger}})
-    assert name_loggers(config, Path("logs/tiny/first/fold_1")) == config
+    assert name_loggers(logger, Path("logs/tiny/first/fold_1")) is logger
 
 
 def test_each_fold_has_its_own_complete_curves_after_a_failure(

@@ -25,7 +25,6 @@ from fmnist_cv import (
     load_ensemble,
     predict_files,
 )
-from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.config.objects import take_objects
 from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.engine.fold import FoldJob
@@ -136,7 +135,7 @@ def test_data_are_written_before_folds_in_other_processes_need_them(
     seen, run_all = [], cross_validation._run
 
     def read_first(jobs: list[FoldJob], *others: Any) -> None:
-        seen.extend(Experiment.from_yaml(job.config).build_data().train_images.labels.tolist() for job in jobs)
+        seen.extend(job.experiment.build_data().train_images.labels.tolist() for job in jobs)
         run_all(jobs, *others)
 
     monkeypatch.setattr(cross_validation, "_run", read_first)

@@ -211,8 +211,9 @@ def test_each_fold_runs_once_and_no_more_at_a_time_than_requested(
     monkeypatch.setattr(workers, "run_fold", run_here)
     devices = Devices("cuda", tuple(range(gpus))) if gpus else Devices("cpu", (0,))
     split = Split([0], [1])  # type: ignore[arg-type]
+    experiment: Any = None
     jobs = [
-        FoldJob(f"fold_{i}", "", Path(f"fold_{i}"), split, 0, 1, "32-true", devices.accelerator, 0)
+        FoldJob(f"fold_{i}", experiment, Path(f"fold_{i}"), split, 0, 1, "32-true", devices.accelerator, 0)
         for i in range(n_folds)
     ]
     events: list[tuple[FoldJob, Event]] = []
