@@ -34,7 +34,7 @@ from fmnist_cv.cross_validation import as_experiment
 from fmnist_cv.engine.preparation import run_or_resume
 from fmnist_cv.engine.run_folder import RunFolder, replace_file, write_json
 from fmnist_cv.engine.writable import check_writable
-from fmnist_cv.reporting.label_issues import LABEL_ERROR, LEFT_OUT, numbers_in_whole_set
+from fmnist_cv.reporting.label_issues import LABEL_ERROR, LEFT_OUT
 from fmnist_cv.reporting.page import write_report
 from fmnist_cv.utils import paths
 
@@ -109,7 +109,7 @@ def choose_left_out(whole: CrossValidationResult, folder: Path, seed: int) -> di
     listed = pd.read_csv(RunFolder(whole.path).label_issues)
     errors = listed.loc[listed["kind"] == LABEL_ERROR, "index"].to_numpy()
     already = listed.loc[listed["kind"] == LEFT_OUT, "index"].to_numpy()
-    numbers = numbers_in_whole_set(len(whole.labels), whole.data.absent)
+    numbers = whole.data.train_images.places
     labels_of_errors = whole.labels[np.searchsorted(numbers, errors)]
     random = np.random.default_rng(seed)
     drawn = [

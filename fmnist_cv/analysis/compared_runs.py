@@ -115,7 +115,8 @@ def _names(runs: list[CrossValidationResult]) -> list[str]:
 
 def _check_same_data(a: CrossValidationResult, a_name: str, b: CrossValidationResult, b_name: str) -> None:
     ours, theirs = a.summary["data"], b.summary["data"]
-    if ours["fingerprint"] != theirs["fingerprint"]:
+    # weights of training images belong to a run as other settings of its training do
+    if len({data.get("unweighted_fingerprint", data["fingerprint"]) for data in (ours, theirs)}) > 1:
         raise UserError(
             f"{a_name} and {b_name} were made on different images: {_data(ours)} and {_data(theirs)}; "
             "compare runs on the same data"
@@ -197,6 +198,11 @@ def _remarks(runs: list[CrossValidationResult], scores: list[RunScores], pairs: 
         *_epochs(runs, scores),
         *_missing_t_tests(scores, pairs),
     ]
+    weighted = [score.name for run, score in zip(runs, scores, strict=True) if run.summary["sampling"] is not None]
+    if 0 < len(weighted) < len(runs):
+        lines.append(
+            f"Training images are drawn by weight in {', '.join(weighted)}, and taken once an epoch in the others."
+        )
     held_out, n_train = runs[0].summary["held_out"], runs[0].summary["data"]["n_train"]
     if held_out is not None and held_out < n_train:
         lines.append(f"All scores stand on the {held_out:,} of {n_train:,} training images that some fold holds out.")

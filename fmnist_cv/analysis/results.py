@@ -26,6 +26,7 @@ from fmnist_cv.analysis.training_time import summarise_times
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.data import Images, Split
 from fmnist_cv.data.group_sizes import dominant_groups, sizes_of_groups
+from fmnist_cv.data.sampling import drawn, sampling_of
 from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.checked_files import Shape
 from fmnist_cv.engine.environment import Environment
@@ -85,6 +86,7 @@ def write_results(
         "cv": _cv_plan(experiment),
         "held_out": len(np.unique(np.concatenate([split.validation for split in splits]))),
         "groups": _groups(folders, splits, train),
+        "sampling": sampling_of(train),
         "headline": {
             "epoch": headline,
             "accuracy": summarise(accuracies, ratio),
@@ -266,7 +268,7 @@ def _untrained_classes(folders: list[FoldFolder], splits: list[Split], train: Im
     labels = train.labels.cpu().numpy()
     untrained = {}
     for folder, split in zip(folders, splits, strict=True):
-        absent = np.setdiff1d(labels[split.validation], labels[split.train])
+        absent = np.setdiff1d(labels[split.validation], labels[drawn(train, split.train)])
         if len(absent):
             untrained[folder.name] = [train.class_names[label] for label in absent]
     return untrained

@@ -10,6 +10,7 @@ from rich.table import Table
 from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary, why_no_interval
 from fmnist_cv.analysis.summary import Groups, Interval, RunSummary
 from fmnist_cv.data.group_sizes import describe_sizes
+from fmnist_cv.data.sampling import describe_sampling
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.utils.user_text import for_markdown, plain
 
@@ -60,7 +61,7 @@ def untrained_lines(results: RunSummary) -> list[str]:
 
 
 def scored_lines(results: RunSummary) -> list[str]:
-    """On how many images the scores stand, where these are not all, and what their groups are."""
+    """On how many images the scores stand, where these are not all, what their groups are, and what is drawn by weight."""
     lines, cv = [], results["cv"]
     n, held_out, groups = results["data"]["n_train"], results["held_out"], results["groups"]
     if held_out is not None and held_out < n:
@@ -73,6 +74,8 @@ def scored_lines(results: RunSummary) -> list[str]:
         folds = f"{n_folds} fold{'s' if n_folds != 1 else ''}{f' x {repeats}' if repeats > 1 else ''}"
         lines.append(f"{folds} of {n:,} images, {describe_sizes(groups['n'], groups['largest'])}.")
         lines += _dominant_lines(results, groups)
+    if (sampling := results["sampling"]) is not None:
+        lines.append(f"{describe_sampling(sampling).capitalize()}; no score is weighted.")
     return lines
 
 

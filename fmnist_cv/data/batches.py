@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.pixel_kinds import UNIT
+from fmnist_cv.data.sampling import Shares, epoch_order
 
 ScalingName = Literal["unit", "minmax", "standardise", "none"]
 
@@ -37,6 +38,7 @@ class ImageBatches:
         seed: called at the start of each pass; its value determines the order. None keeps the given order.
         drop_last: leave out a last batch that is not full.
         device: a CUDA device to which batches are copied ahead of their use, where the images are not on it.
+        shares: with a seed, the probabilities with which images are drawn, see `epoch_order`.
     """
 
     def __init__(
@@ -47,17 +49,14 @@ class ImageBatches:
         seed: Callable[[], int] | None = None,
         drop_last: bool = False,
         device: torch.device | None = None,
+        shares: Shares | None = None,
     ) -> None:
         self.data, self.indices = data, indices.to(data.images.device)
-        self.batch_size, self.seed, self.drop_last = batch_size, seed, drop_last
+        self.batch_size, self.seed, self.drop_last, self.shares = batch_size, seed, drop_last, shares
         self._copied_to = device if data.images.device.type == "cpu" else None
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self.indices
-        if self.seed is not None:
-            # shuffled on the CPU, so that every device sees the same order
-            generator = torch.Generator().manual_seed(self.seed())
-            order = order[torch.randperm(len(order), generator=generator).to(order.device)]
+        order = self.indices if self.seed is None else epoch_order(self.indices, self.seed(), self.shares)
         starts = range(0, len(self) * self.batch_size, self.batch_size)
         parts = (order[start : start + self.batch_size] for start in starts)
         yield from map(self._read, parts) if self._copied_to is None else self._copied_ahead(parts, self._copied_to)

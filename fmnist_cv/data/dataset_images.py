@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Subset
 
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.map_datasets import labels_of, names_of
+from fmnist_cv.data.sampling import Shares, epoch_order
 from fmnist_cv.errors import UserError
 
 N_SAMPLED = 32  # images that are read to identify a data set, and to check its views against each other
@@ -161,12 +162,18 @@ class DatasetBatches:
         indices: int64 (n,), the images to iterate over.
         batch_size: images per batch without augmentation; None for training batches, which have the user's size.
         seed: called at the start of each pass; its value determines order and augmentation. None keeps the given order.
+        shares: with a seed, the probabilities with which images are drawn, see `epoch_order`.
     """
 
     def __init__(
-        self, data: DatasetImages, indices: Tensor, batch_size: int | None, seed: Callable[[], int] | None = None
+        self,
+        data: DatasetImages,
+        indices: Tensor,
+        batch_size: int | None,
+        seed: Callable[[], int] | None = None,
+        shares: Shares | None = None,
     ) -> None:
-        self.data, self.indices, self.seed = data, indices, seed
+        self.data, self.indices, self.seed, self.shares = data, indices, seed, shares
         self._is_training = batch_size is None
         self.batch_size = data.loading.batch_size if batch_size is None else batch_size
 
@@ -175,10 +182,8 @@ class DatasetBatches:
             yield from self.data.batches(self.indices, self.batch_size)
             return
         seed = 0 if self.seed is None else self.seed()
-        order = torch.arange(len(self.indices))
-        if self.seed is not None:
-            order = torch.randperm(len(self.indices), generator=torch.Generator().manual_seed(seed))
-        yield from self.data.training_batches(self.indices[order], seed)
+        order = self.indices if self.seed is None else epoch_order(self.indices, seed, self.shares)
+        yield from self.data.training_batches(order, seed)
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.indices), self.batch_size)

@@ -30,7 +30,8 @@ class PicturesDataModule(KFoldDataModule):
         image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
         resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
         channels: 1 (grey) or 3 (RGB); by default those of the first picture.
-        duplicates: what to do about pictures that are equal in every pixel, see `FilesDataModule`.
+        duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
+            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -234,3 +235,8 @@ def class_numbers(
     if unknown := sorted(set(plain) - number.keys()):
         raise UserError(f"{source}: the label '{unknown[0]}' is not among the training images' classes {names}")
     return np.array([number[label] for label in plain], dtype=np.int64), names
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says, in one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -37,6 +37,7 @@ class Listing:
         class_names: one per class.
         groups: values (n,) or None.
         folds: int64 (n,), from 0, or -1 for images that are never held out; None where no folds are given.
+        weights: float64 (n,), how often each image is drawn in training, relative to the others; None for equally often.
     """
 
     names: Sequence[str]
@@ -45,6 +46,7 @@ class Listing:
     class_names: tuple[str, ...]
     groups: np.ndarray | None = None
     folds: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 class FilesDataModule(KFoldDataModule):
@@ -98,7 +100,7 @@ class FilesDataModule(KFoldDataModule):
     @property
     def data_name(self) -> str:
         """The name of the folder or file."""
-        return one_line(self.source.resolve().stem)
+        return one_line(self.source.resolve().name)
 
     @property
     def decode(self) -> Callable[[str | Path], np.ndarray]:
@@ -129,6 +131,7 @@ class FilesDataModule(KFoldDataModule):
             names=tuple(files[i].name for i in kept),
             group_names=group_names,
             folds=None if listed.folds is None else torch.from_numpy(listed.folds[rows]),
+            weights=None if listed.weights is None else torch.from_numpy(listed.weights[rows]),
             stored_digest=stored.digest,
             digests=stored.known_digests,
         )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
-from fmnist_cv.data.decoding import Resize
-from fmnist_cv.data.duplicates import Duplicates
+from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule, first_line
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.photos import FORMATS
 from fmnist_cv.data.sharing import file_states
@@ -42,12 +41,7 @@ class HuggingFaceDataModule(PicturesDataModule):
         group: a column of groups, such as patients; images of one group are never on both sides of a split, and a group that the
             test part has, too, is refused.
         revision: branch, tag or commit on the hub.
-        image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
-        resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
-        channels: 1 (grey) or 3 (RGB); by default those of the first picture.
-        duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
-            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
-        kwargs: batches and splits, see KFoldDataModule.
+        kwargs: how pictures become pixels, see PicturesDataModule, and batches and splits, see KFoldDataModule.
     """
 
     def __init__(
@@ -60,13 +54,9 @@ class HuggingFaceDataModule(PicturesDataModule):
         label: str | None = None,
         group: str | None = None,
         revision: str | None = None,
-        image_size: int | list[int] | None = None,
-        resize: Resize = "squeeze",
-        channels: int | None = None,
-        duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_size, resize, channels, duplicates, **kwargs)
+        super().__init__(**kwargs)
         if test is True:
             raise UserError("data.test is true; it is the name of the part for testing, or false for none")
         self.path, self.name, self.revision = expand(path, "data.path"), name, revision
@@ -76,7 +66,7 @@ class HuggingFaceDataModule(PicturesDataModule):
     @property
     def data_name(self) -> str:
         """The data set's own name, without its user or folder."""
-        return Path(self.path).stem
+        return Path(self.path).name.removesuffix(".parquet")
 
     def load(self, train: bool) -> Images | None:
         """Read one part and decode its pictures.
@@ -148,9 +138,23 @@ class HuggingFaceDataModule(PicturesDataModule):
 
         files = file_states(Path(file["filename"]) for file in data.cache_files)
         state = (image, data._fingerprint, files)
-        return Pictures(len(data), item, self.data_name, state, labels=labels).images(
+        found = Pictures(len(data), item, self.data_name, state, labels=labels).images(
             self.decoding, self.channels, names, groups
         )
+        return replace(found, names=self._names(pictures, image))
+
+    def _names(self, pictures: Dataset, image: str) -> tuple[str, ...] | None:
+        """The paths of the pictures' files, below the folder of the data set; None where the data do not have them."""
+        table, column, folder = pictures.with_format(None).flatten(), f"{image}.path", Path(self.path).absolute()
+        names = []
+        for path in table[column] if column in table.column_names else [None]:
+            if path is None or "::" in path:  # in an archive
+                return None
+            file = Path(path)
+            if file.is_absolute() and not file.is_relative_to(folder):  # in a cache
+                return None
+            names.append((file.relative_to(folder) if file.is_absolute() else file).as_posix())
+        return tuple(names) if len(set(names)) == len(names) else None
 
     def _image_column(self, data: Dataset) -> str:
         import datasets
@@ -226,12 +230,8 @@ def _read(path: str, name: str | None, revision: str | None) -> DatasetDict:
             data = datasets.load_dataset(path, name, revision=revision)
     except (ConnectionError, FileNotFoundError, HfHubHTTPError) as error:
         raise DataNotFound(
-            f"the data set '{path}' is neither a folder here nor to be had from the hub: {_first_line(error)}"
+            f"the data set '{path}' is neither a folder here nor to be had from the hub: {first_line(error)}"
         ) from None
     except (ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"the data set '{path}' cannot be read: {_first_line(error)}") from None
+        raise UserError(f"the data set '{path}' cannot be read: {first_line(error)}") from None
     return data if isinstance(data, dict) else datasets.DatasetDict(train=data)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from fmnist_cv.data.pixel_kinds import as_stored
 from fmnist_cv.errors import UserError
-from fmnist_cv.utils.files import regular_file
 
 _CHUNK_BYTES = 2**25
 
@@ -51,6 +49,8 @@ class Images:
         group_names: the name of each group; None for their numbers.
         folds: int64 (n,) or None; the fold that holds each image out according to the data themselves, from 0, or -1 for
             none.
+        weights: float64 (n,), on the CPU, or None; how often each image is drawn in training, relative to others; 0 for never.
+            Scores are not weighted.
         rows: int64 (n,), where each image stands in `images`; None where n is n_stored and the order the same.
         stored_digest: identifies the content of `images` where that is known without reading it.
         digests: uint8 (n, 16) or None; a digest of each image's pixels where that is known without reading them.
@@ -64,6 +64,7 @@ class Images:
     names: tuple[str, ...] | None = None
     group_names: tuple[str, ...] | None = None
     folds: Tensor | None = None
+    weights: Tensor | None = None
     rows: Tensor | None = None
     stored_digest: str | None = None
     digests: Tensor | None = None
@@ -114,6 +115,11 @@ class Images:
         return len(self.labels)
 
     @property
+    def places(self) -> np.ndarray:
+        """int64 (n,): where each image stands in the whole set, as `data.leave_out` counts."""
+        return np.arange(len(self)) if self.part_of is None else self.part_of.places.numpy()
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the stored pixels: uint8, uint16 or float32."""
         return self.images.dtype
@@ -148,13 +154,20 @@ class Images:
     def subset(self, indices: Tensor) -> Images:
         """The images of these indices, int64 (m,), in their order; those in a file stay there."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        groups, folds, digests = (
-            None if part is None else part[indices] for part in (self.groups, self.folds, self.digests)
+        groups, folds, weights, digests = (
+            None if part is None else part[indices] for part in (self.groups, self.folds, self.weights, self.digests)
         )
         before = self.part_of or Whole(len(self), self.names, torch.arange(len(self)))
         part_of = replace(before, places=before.places[indices.cpu()])
         chosen = replace(
-            self, labels=self.labels[indices], groups=groups, folds=folds, names=names, digests=digests, part_of=part_of
+            self,
+            labels=self.labels[indices],
+            groups=groups,
+            names=names,
+            folds=folds,
+            weights=weights,
+            digests=digests,
+            part_of=part_of,
         )
         if self.stored_digest is None:
             return replace(chosen, images=self.pixels(indices), rows=None)
@@ -182,7 +195,7 @@ class Images:
         return self.subset(kept.nonzero()[:, 0])
 
     def fingerprint(self) -> str:
-        """A digest of shape, class names, pixels, labels and groups: equal fingerprints, equal results.
+        """A digest of shape, class names, pixels, labels, groups and weights: equal fingerprints, equal results.
 
         Computed once per object: the tensors must not be changed in place.
         """
@@ -199,6 +212,8 @@ class Images:
         for part in (self.labels, self.groups):
             if part is not None:
                 digest.update(part.cpu().numpy().tobytes())
+        if self.weights is not None:
+            digest.update(b"weights" + self.weights.numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -266,22 +281,3 @@ def numbered(groups: np.ndarray, n: int) -> tuple[Tensor, tuple[str, ...]]:
     except TypeError:
         raise UserError("groups must be values of one kind, such as numbers or strings, got several kinds") from None
     return torch.from_numpy(numbers.astype(np.int64)), tuple(map(str, values))
-
-
-def read_indices(path: Path) -> np.ndarray:
-    """The column `index` of a CSV file, int64 (m,).
-
-    Raises:
-        UserError: the file or the column is missing, or a value is not an index.
-    """
-    try:
-        column = pd.read_csv(regular_file(path), usecols=["index"])["index"]
-    except UserError as error:
-        raise UserError(f"data.leave_out: {error}") from None
-    except OSError as error:
-        raise UserError(f"data.leave_out: cannot read {path}: {error.strerror}") from None
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"data.leave_out: {path} is not a CSV file with a column 'index': {error}") from None
-    if len(column) and not pd.api.types.is_integer_dtype(column):
-        raise UserError(f"data.leave_out: the column 'index' of {path} has values that are not whole numbers")
-    return column.to_numpy(dtype=np.int64)

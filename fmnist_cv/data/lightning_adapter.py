@@ -17,6 +17,7 @@ from fmnist_cv.data.dataset_images import DatasetBatches, DatasetImages, Loading
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.map_datasets import with_transform
 from fmnist_cv.data.module import KFoldDataModule
+from fmnist_cv.data.sampling import shares_of
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import seed_everything
 
@@ -53,8 +54,8 @@ class DatasetDataModule(KFoldDataModule):
 
     def train_dataloader(self) -> Any:
         """Shuffled in each epoch; order and augmentation depend on (seed, epoch) alone."""
-        indices = torch.from_numpy(self.split.train)
-        return DatasetBatches(self._images(self.train_images), indices, None, self._shuffle_seed)
+        images, train = self._images(self.train_images), self.split.train
+        return DatasetBatches(images, torch.from_numpy(train), None, self._shuffle_seed, shares_of(images, train))
 
     def _eval_batches(self, data: Images, indices: np.ndarray) -> Any:
         return DatasetBatches(self._images(data), torch.from_numpy(indices), self.eval_batch_size)

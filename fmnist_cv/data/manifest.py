@@ -1,4 +1,4 @@
-"""The data module for image files that a table names: paths, labels, and optionally groups, folds and parts."""
+"""The data module for image files that a table names: paths, labels, and optionally groups, folds, parts and weights."""
 
 from __future__ import annotations
 
@@ -48,6 +48,9 @@ class ManifestDataModule(FilesDataModule):
             is not read for test images.
         split: a column with train, validation (or val) and test: a fixed validation set, in place of folds, and the test
             set. Without it all rows are for training.
+        weight: a column with a weight of at least 0: each epoch draws as many images as the training part has, with replacement
+            and with probabilities in proportion to the weights. An image of weight 0 is held out and scored, but never trained
+            on. Scores are not weighted. It is not read for test images.
         root: the folder that the paths are relative to; by default the folder of the file.
         kwargs: how files become pixels, see FilesDataModule, and batches and splits, see KFoldDataModule.
     """
@@ -60,13 +63,21 @@ class ManifestDataModule(FilesDataModule):
         group: str | None = None,
         folds: str | None = None,
         split: str | None = None,
+        weight: str | None = None,
         root: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path = user_path(path, "data.path")
         self.root = self.path.parent if root is None else user_path(root, "data.root")
-        self._columns = {"image": image, "label": label, "group": group, "folds": folds, "split": split}
+        self._columns = {
+            "image": image,
+            "label": label,
+            "group": group,
+            "folds": folds,
+            "split": split,
+            "weight": weight,
+        }
 
     @property
     def source(self) -> Path:
@@ -82,14 +93,14 @@ class ManifestDataModule(FilesDataModule):
                 raise UserError(f"{self.path} has no row for training")
             return None
         rows = self._rows.iloc[chosen]
-        folds = self._folds(rows, parts[chosen]) if train else None
         return Listing(
             [names[i] for i in chosen],
             [os.path.join(self.root, names[i]) for i in chosen],
             labels[chosen],
             class_names,
             None if not train or "group" not in rows else rows["group"].to_numpy(object),
-            folds,
+            self._folds(rows, parts[chosen]) if train else None,
+            self._weights(rows) if train else None,
         )
 
     @cached_property
@@ -176,6 +187,17 @@ class ManifestDataModule(FilesDataModule):
                 "folds", ~known.reindex(self._rows.index, fill_value=True), "is not a fold, counted from 0"
             )
         return texts.map(lambda text: int(float(text))).to_numpy(np.int64)
+
+    def _weights(self, rows: pd.DataFrame) -> np.ndarray | None:
+        """The weight of each image, float64 (n,)."""
+        if "weight" not in rows:
+            return None
+        texts = rows["weight"]
+        known = texts.map(lambda text: bool(_NUMBER.fullmatch(text)) and 0 <= float(text) < np.inf)
+        if not known.all():
+            what = "is not a finite number of at least 0"
+            raise self._refused("weight", ~known.reindex(self._rows.index, fill_value=True), what)
+        return texts.map(float).to_numpy(np.float64)
 
     def _refused(self, argument: str, where: Sequence[bool] | pd.Series | np.ndarray, what: str) -> UserError:
         """A complaint about some rows of a column, with their number and the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -17,8 +18,10 @@ from fmnist_cv.data.batches import ImageBatches, Scaling, ScalingName
 from fmnist_cv.data.cut_test import TestCut, test_indices
 from fmnist_cv.data.duplicates import Duplicates, handle_duplicates
 from fmnist_cv.data.given_splits import split_images
-from fmnist_cv.data.images import Images, read_indices
+from fmnist_cv.data.images import Images
+from fmnist_cv.data.named_images import read_left_out
 from fmnist_cv.data.pixel_kinds import name_of
+from fmnist_cv.data.sampling import drawn, shares_of
 from fmnist_cv.data.splits import Split, SplitPlan
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
@@ -55,7 +58,8 @@ class KFoldDataModule(L.LightningDataModule):
             those of `kornia.augmentation` are (torchvision's are random per batch, and are refused).
         eval_batch_size: images per step without gradients; changes speed and memory only.
         drop_last: leave out the last training batch of an epoch when it is not full.
-        leave_out: CSV file whose column `index` names training images, counted from 0, that are left out of everything.
+        leave_out: CSV file of training images that are left out of everything, by their names in a column `name`, or by their
+            places, counted from 0, in a column `index`.
         duplicates: what to do about images that are equal in every pixel: "keep" treats them as different ones; "group" puts
             them into one group, so that no fold trains on a copy of what it holds out; "refuse" ends with an error. Those two
             refuse copies of training images in the test set.
@@ -135,20 +139,19 @@ class KFoldDataModule(L.LightningDataModule):
     def train_images(self) -> Images:
         """All training images except those left out and those cut off for the test set; the split refers to them."""
         images = self._whole()
-        self.absent = np.union1d(self.left_out, test_indices(images, self.test_cut))
-        return images.without(self.absent) if len(self.absent) else images
+        self.left_out = self._left_out_of(images)
+        absent = np.union1d(self.left_out, test_indices(images, self.test_cut))
+        return images.without(absent) if len(absent) else images
 
     @cached_property
     def left_out(self) -> np.ndarray:
         """int64 (m,): indices, in the whole data set, of the training images left out; ascending and unique."""
+        return self._left_out_of(self._whole())
+
+    def _left_out_of(self, images: Images) -> np.ndarray:
         if self.leave_out is None:
             return np.empty(0, dtype=np.int64)
-        return np.unique(read_indices(user_path(self.leave_out, "data.leave_out")))
-
-    @cached_property
-    def absent(self) -> np.ndarray:
-        """int64 (m,): indices, in the whole data set, of all images that are no training images; ascending and unique."""
-        return np.union1d(self.left_out, test_indices(self._whole(), self.test_cut))
+        return read_left_out(user_path(self.leave_out, "data.leave_out"), images)
 
     @cached_property
     def test_images(self) -> Images | None:
@@ -164,13 +167,15 @@ class KFoldDataModule(L.LightningDataModule):
             raise UserError(
                 f"cv.test is {self.test_cut}, but {self.data_name} has a test set of {len(images):,} images; leave cv.test out"
             )
-        images = self._whole()
+        images = replace(self._whole(), weights=None)  # which are for training alone
         return images.subset(torch.from_numpy(np.setdiff1d(test_indices(images, self.test_cut), self.left_out)))
 
     def _whole(self) -> Images:
         images = self.load(train=True)
         if images is None:
             raise UserError(f"{self.data_name} has no training images")
+        if images.part_of is not None:  # what `load` returns is the whole set, whatever it was taken from
+            images = replace(images, part_of=None)
         return handle_duplicates(images, self.duplicates, self.data_name, tell=not self.is_copy)
 
     def take_images(self, other: KFoldDataModule) -> None:
@@ -204,9 +209,12 @@ class KFoldDataModule(L.LightningDataModule):
         self.scaling = None  # the old one has seen images that may now be held out
 
     def class_counts(self) -> Tensor:
-        """int64 (n_classes,): images per class in the training part."""
-        labels = self.train_images.labels[torch.from_numpy(self.split.train)]
-        return torch.bincount(labels.cpu(), minlength=len(self.class_names))
+        """(n_classes,): how many images of each class an epoch trains on, int64; as expected, float64, where they are drawn."""
+        train, n_classes = self.split.train, len(self.class_names)
+        labels, shares = self.train_images.labels[torch.from_numpy(train)].cpu(), shares_of(self.train_images, train)
+        if shares is None:
+            return torch.bincount(labels, minlength=n_classes)
+        return len(train) * torch.bincount(labels, torch.from_numpy(shares), minlength=n_classes)
 
     # -- Lightning's hooks ----------------------------------------------------------------------------------
 
@@ -218,7 +226,7 @@ class KFoldDataModule(L.LightningDataModule):
         """
         data, split = self.train_images, self.split
         if self.scaling is None:
-            self.scaling = Scaling.fit(self.scaling_name, data, split.train)
+            self.scaling = Scaling.fit(self.scaling_name, data, drawn(data, split.train))
         if stage in ("fit", None):
             refuse_batchwise(self.augment, self.prepare(data.pixels(torch.arange(1))))
         if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
@@ -227,10 +235,16 @@ class KFoldDataModule(L.LightningDataModule):
                 self.train_images = data.to(device)
 
     def train_dataloader(self) -> ImageBatches:
-        """Shuffled in each epoch; the order depends on (seed, epoch) alone."""
-        indices = torch.from_numpy(self.split.train)
+        """Shuffled in each epoch, or drawn by their weights; the order depends on (seed, epoch) alone."""
+        images, train = self.train_images, self.split.train
         return ImageBatches(
-            self.train_images, indices, self.batch_size, self._shuffle_seed, self.drop_last, self._device
+            images,
+            torch.from_numpy(train),
+            self.batch_size,
+            self._shuffle_seed,
+            self.drop_last,
+            self._device,
+            shares_of(images, train),
         )
 
     def val_dataloader(self) -> ImageBatches:

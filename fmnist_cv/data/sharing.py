@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from fmnist_cv.data.images import Images
 
@@ -34,8 +37,8 @@ def shared_images(key: Hashable, make: Callable[[], Images | None]) -> Images | 
 
 
 def _copy(images: Images) -> Images:
-    groups = None if images.groups is None else images.groups.clone()
-    return replace(images, images=images.images.clone(), labels=images.labels.clone(), groups=groups)
+    tensors: dict[str, Any] = {key: value.clone() for key, value in vars(images).items() if isinstance(value, Tensor)}
+    return replace(images, **tensors)
 
 
 def file_states(paths: Iterable[Path]) -> tuple[tuple[str, int, int, int], ...]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from fmnist_cv.data.named_images import ImageNames
 from fmnist_cv.data.splits import Indices
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
@@ -52,46 +51,12 @@ def read_split_file(path: Path, names: Sequence[str] | None, n: int, present: In
         raise UserError(f"cv.splits: cannot read {path}: {error.strerror or error}") from None
 
 
-class _Names:
-    """Finds images by the names that a file gives them."""
+class _Names(ImageNames):
+    """Finds images by the names that a file of splits gives them; `present` are those to split."""
 
     def __init__(self, path: Path, names: Sequence[str] | None, present: Indices, n: int) -> None:
-        self.path, self.present = path, present
-        self.names = [str(i) for i in range(n)] if names is None else [*names]
-        self._exact = {name: i for i, name in enumerate(self.names)}
-        self._short: dict[str, set[int]] = {}
-        for i, name in enumerate(self.names if names is not None else ()):
-            whole = PurePosixPath(name)
-            for short in {str(whole.with_suffix("")), whole.name, whole.stem}:
-                self._short.setdefault(short, set()).add(i)
-
-    def find(self, given: Any, where: str) -> int:
-        """The index of an image.
-
-        Raises:
-            UserError: there is none of that name, or several.
-        """
-        name = str(given)
-        if (index := self._exact.get(name)) is not None:
-            return index
-        found = self._short.get(name, set())
-        if len(found) == 1:
-            return next(iter(found))
-        if found:
-            some = " and ".join(f"'{self.names[i]}'" for i in sorted(found)[:2])
-            raise UserError(f"{self.path}: {where} names '{name}', which may be {some}; give the whole name")
-        raise UserError(
-            f"{self.path}: {where} names the image '{name}', which the data do not have; they have {len(self.names):,}, "
-            f"the first is '{self.names[0]}'"
-        )
-
-    def find_all(self, given: Iterable[Any], where: str) -> Indices:
-        """The indices of images, none of them twice, in the order given."""
-        indices = [self.find(name, where) for name in given]
-        for index, times in Counter(indices).items():
-            if times > 1:
-                raise UserError(f"{self.path}: {where} names the image '{self.names[index]}' {times} times")
-        return np.array(indices, dtype=np.int64)
+        super().__init__(path, names, n)
+        self.present = present
 
     def check_complete(self, indices: Indices, where: str) -> None:
         """Refuse images that the file does not name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -14,9 +15,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule
-from fmnist_cv.data.decoding import Decoding, Resize
-from fmnist_cv.data.duplicates import Duplicates
+from fmnist_cv.data.decoded_items import Pictures, PicturesDataModule, first_line
+from fmnist_cv.data.decoding import Decoding
 from fmnist_cv.data.images import Images
 from fmnist_cv.data.map_datasets import labels_of
 from fmnist_cv.data.photos import UnreadableImage
@@ -46,12 +46,7 @@ class TorchvisionDataModule(PicturesDataModule):
         init_args: further arguments of the class, for both parts.
         train: arguments of the training part; by default {train: true} or {split: train}.
         test: arguments of the test part; by default {train: false} or {split: test}; false for none.
-        image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
-        resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
-        channels: 1 (grey) or 3 (RGB); by default those of the first picture.
-        duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
-            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
-        kwargs: batches and splits, see KFoldDataModule.
+        kwargs: how pictures become pixels, see PicturesDataModule, and batches and splits, see KFoldDataModule.
     """
 
     def __init__(
@@ -62,13 +57,9 @@ class TorchvisionDataModule(PicturesDataModule):
         init_args: dict[str, Any] | None = None,
         train: dict[str, Any] | None = None,
         test: dict[str, Any] | bool | None = None,
-        image_size: int | list[int] | None = None,
-        resize: Resize = "squeeze",
-        channels: int | None = None,
-        duplicates: Duplicates = "group",
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_size, resize, channels, duplicates, **kwargs)
+        super().__init__(**kwargs)
         if test is True:
             raise UserError("data.test is true; it is false for no test set, or the arguments of the test part")
         for part, given in (("init_args", init_args), ("train", train), ("test", test or None)):
@@ -105,7 +96,8 @@ class TorchvisionDataModule(PicturesDataModule):
             return None
         data = self._made(kind, arguments)
         names = _names(data) if train else self.train_images.class_names
-        return self._pictures(kind, data, arguments).images(self.decoding, self.channels, names)
+        images = self._pictures(kind, data, arguments).images(self.decoding, self.channels, names)
+        return replace(images, names=_file_names(data))
 
     def _arguments(self, parameters: Any, train: bool) -> dict[str, Any] | None:
         """The arguments of one part; None where there is no such part."""
@@ -139,10 +131,10 @@ class TorchvisionDataModule(PicturesDataModule):
             data = kind(**arguments)
         except (OSError, RuntimeError) as error:  # what torchvision raises where files are missing
             hint = "" if arguments.get("download") else "; --data.root names their folder"
-            raise DataNotFound(f"{self.dataset} cannot be read ({_first_line(error)}){hint}") from None
+            raise DataNotFound(f"{self.dataset} cannot be read ({first_line(error)}){hint}") from None
         except (TypeError, ValueError, ImportError) as error:
             raise UserError(
-                f"{self.dataset} cannot be made with {arguments}: {_first_line(error)}; set its arguments in data.init_args, "
+                f"{self.dataset} cannot be made with {arguments}: {first_line(error)}; set its arguments in data.init_args, "
                 "data.train and data.test (false for no test set)"
             ) from None
         if not hasattr(data, "__len__") or not hasattr(data, "__getitem__"):
@@ -222,6 +214,15 @@ def _pair(item: Any, source: str) -> tuple[Any, Any]:
     return item[0], item[1]
 
 
+def _file_names(data: Any) -> tuple[str, ...] | None:
+    """The files' paths below the folder of an ImageFolder and its like; None for other data sets."""
+    from torchvision.datasets import DatasetFolder
+
+    if not isinstance(data, DatasetFolder) or len(data.samples) != len(data):
+        return None
+    return tuple(Path(os.path.relpath(path, data.root)).as_posix() for path, _ in data.samples)
+
+
 def _names(data: Any) -> list[str] | None:
     """The classes' names, where the data set has one for each."""
     classes = getattr(data, "classes", None)
@@ -230,7 +231,3 @@ def _names(data: Any) -> list[str] | None:
     # ImageNet's are several names each
     names = [", ".join(name) if isinstance(name, tuple) else str(name) for name in classes]
     return names if len(set(names)) == len(names) else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -20,10 +20,12 @@ from fmnist_cv.data import Images, KFoldDataModule, Split
 from fmnist_cv.data.files import FilesDataModule
 from fmnist_cv.data.given_splits import given_by, goes_by_order, groups_of, split_images
 from fmnist_cv.data.group_sizes import describe_sizes, sizes_of_groups
+from fmnist_cv.data.sampling import describe_sampling, sampling_of
 from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.run_names import create_run, default_run_names, find_run
+from fmnist_cv.engine.run_records import DataRecord
 from fmnist_cv.engine.sanity_check import run_sanity_check
 from fmnist_cv.engine.workers import default_workers
 from fmnist_cv.engine.writable import check_writable
@@ -187,6 +189,17 @@ def _create(
     devices = experiment.devices()
     workers = experiment.cv.workers or default_workers(len(splits), devices)
     threads = max(1, cpu_cores() // workers)
+    record: DataRecord = {
+        "name": data.data_name,
+        "fingerprint": train.fingerprint(),
+        "n_train": len(train),
+        "n_test": 0 if test is None else len(test),
+        "test_fingerprint": None if test is None else test.fingerprint(),
+        "image_shape": list(train.shape),
+        "class_names": list(train.class_names),
+    }
+    if train.weights is not None:
+        record["unweighted_fingerprint"] = replace(train, weights=None).fingerprint()
 
     def fill(path: Path) -> None:
         folder = RunFolder(path)
@@ -195,15 +208,7 @@ def _create(
         folder.write_run_info(
             {
                 "created": datetime.datetime.now(datetime.UTC).isoformat(),
-                "data": {
-                    "name": data.data_name,
-                    "fingerprint": train.fingerprint(),
-                    "n_train": len(train),
-                    "n_test": 0 if test is None else len(test),
-                    "test_fingerprint": None if test is None else test.fingerprint(),
-                    "image_shape": list(train.shape),
-                    "class_names": list(train.class_names),
-                },
+                "data": record,
                 "environment": describe_environment(devices.description, threads, experiment.precision()),
                 "settings": identity(load_yaml(config)),  # again, since users may edit YAML, which has no digest
             }
@@ -255,7 +260,8 @@ def _check_given_splits(experiment: Experiment, run: RunFolder, splits: list[Spl
 
 def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> str:
     environment = run.read_run_info()["environment"]
-    plan, groups = experiment.plan, sizes_of_groups(data.train_images)
+    plan, train = experiment.plan, data.train_images
+    groups, sampling = sizes_of_groups(train), sampling_of(train)
     how = (
         f"hold-out {plan.holdout}"
         if plan.holdout is not None
@@ -264,9 +270,9 @@ def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> 
     how += f" x {plan.n_repeats}" if plan.n_repeats > 1 else ""
     if plan.is_given:
         how += f" given by {given_by(plan)}"
-    grouped = "" if groups is None else f", {describe_sizes(*groups)}"
+    which = f"{len(train):,} images" + ("" if groups is None else f", {describe_sizes(*groups)}")
+    which += "" if sampling is None else f"; {describe_sampling(sampling)}"
     return (
-        f"{experiment.name}: {how} of "
-        f"{data.data_name} ({len(data.train_images):,} images{grouped}), {environment['device']}, {environment['precision']}, "
+        f"{experiment.name}: {how} of {data.data_name} ({which}), {environment['device']}, {environment['precision']}, "
         f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )

@@ -64,10 +64,11 @@ class FoldMetrics(FoldRecord):
 
 
 class DataRecord(TypedDict):
-    """The data that a run was made on; fingerprints are of images and labels."""
+    """The data that a run was made on; fingerprints are of images, labels, groups and weights."""
 
     name: str
     fingerprint: str
+    unweighted_fingerprint: NotRequired[str]  # of training images with weights, without these
     n_train: int
     n_test: int
     test_fingerprint: str | None  # None without a test set, and in runs older than this key

@@ -113,17 +113,18 @@ class _Epoch:
         """Count the batches of a fold.
 
         Raises:
-            UserError: there is none, or a class that is to be weighted has no image.
+            UserError: there is none, a class that is to be weighted has no image, or all images have the weight 0.
         """
         fold = RunFolder(Path()).fold(split.repeat, split.fold, experiment.plan.n_repeats)
         name = "the refit" if split.is_refit else fold.name
         parts.data.use_split(split, 0)
-        if isinstance(parts.model, ImageClassifier) and parts.model.class_weights == "balanced":
-            try:
+        try:
+            if isinstance(parts.model, ImageClassifier) and parts.model.class_weights == "balanced":
                 parts.model.balanced_weights(parts.data.class_counts())
-            except UserError as error:
-                raise UserError(f"{name}: {error}") from None
-        loader, limit = parts.data.train_dataloader(), experiment.config.trainer.limit_train_batches
+            loader = parts.data.train_dataloader()
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
+        limit = experiment.config.trainer.limit_train_batches
         n = len(loader)
         if not n:
             raise UserError(

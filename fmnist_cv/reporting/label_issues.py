@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,34 +63,37 @@ class LabelIssues:
             f"{len(self.errors):,} likely label errors may be mistakes of the model; improve it before relying on them."
         ), True
 
-    def table(
-        self, images: Images, predicted: np.ndarray, left_out: np.ndarray, absent: np.ndarray | None = None
-    ) -> pd.DataFrame:
+    def table(self, images: Images, predicted: np.ndarray, left_out: np.ndarray) -> pd.DataFrame:
         """The rows of label_issues.csv, one per finding.
 
-        `index` is the image's index in the whole data set, as `data.leave_out` counts. Images that the run itself left out
-        have rows of the kind left_out, so that a new run can leave out both. A group of near-duplicates has a row for each
-        image except its first, which is given by `other`.
+        Images are given by `name`, or, where they have none, by `index`, their place in the whole data set: as `data.leave_out`
+        takes them. Images that the run itself left out have rows of the kind left_out, so that a new run can leave out both. A
+        group of near-duplicates has a row for each image except its first, which is given by `other`.
 
         Args:
             images: the run's training images.
             predicted: int64 (n,), -1 if never held out.
             left_out: int64 (k,), the images that the run left out, as indices into the whole data set.
-            absent: the same of all that are no training images, those cut off for the test set included; by default left_out.
         """
-        numbers = numbers_in_whole_set(len(images), left_out if absent is None else absent)
+        whole = images.names if images.part_of is None else images.part_of.names
+        key = "index" if whole is None else "name"
+        dtype: Any = "Int64" if whole is None else object  # of a column in which some are missing
+        places = images.places
         names = np.array([*images.class_names, ""], dtype=object)  # the last one is for -1
         labels = images.labels.cpu().numpy()
+
+        def called(numbers: np.ndarray) -> np.ndarray:
+            return numbers if whole is None else np.array(whole, dtype=object)[numbers]
 
         def rows(kind: str, found: np.ndarray, score: np.ndarray, other: np.ndarray | None = None) -> pd.DataFrame:
             return pd.DataFrame(
                 {
-                    "index": numbers[found],
+                    key: called(places[found]),
                     "kind": kind,
                     "label": names[labels[found]],
                     "suggested": names[predicted[found]],
                     "score": score.round(6),
-                    "other": pd.array([None] * len(found) if other is None else numbers[other], dtype="Int64"),
+                    "other": pd.array([None] * len(found) if other is None else called(places[other]), dtype=dtype),
                 }
             )
 
@@ -100,15 +104,10 @@ class LabelIssues:
                 rows(LABEL_ERROR, self.errors, self.quality[self.errors]),
                 rows(NEAR_DUPLICATE, duplicates.image[order], duplicates.distance[order], duplicates.other[order]),
                 rows(OUTLIER, self.outliers, self.typicality[self.outliers]),
-                pd.DataFrame({"index": left_out, "kind": LEFT_OUT}),
+                pd.DataFrame({key: called(left_out), "kind": LEFT_OUT}),
             ],
             ignore_index=True,
         )
-
-
-def numbers_in_whole_set(n: int, absent: np.ndarray) -> np.ndarray:
-    """int64 (n,): the indices, in the whole data set, of the n images that are not absent, i.e. left out or cut off."""
-    return np.delete(np.arange(n + len(absent)), absent)
 
 
 def find_label_issues(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from fmnist_cv.engine.run_folder import RunFolder, replace_file
 from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import charts, sprites
 from fmnist_cv.reporting.current import NAME, inputs
-from fmnist_cv.reporting.label_issues import LabelIssues, Progress, find_label_issues, numbers_in_whole_set
+from fmnist_cv.reporting.label_issues import LabelIssues, Progress, find_label_issues
 from fmnist_cv.reporting.page_data import ScoredImages, packed, scored_images, script_data
 from fmnist_cv.reporting.predictions import PredictionTable, mean_over_repeats
 from fmnist_cv.utils.user_text import for_csv, print_line
@@ -60,7 +61,7 @@ def write_report(result: CrossValidationResult, console: Console | None = None) 
         mean = mean_over_repeats(result.out_of_fold())
         issues = find_label_issues(train, mean, lambda step, share: progress(step, 0.1 + 0.8 * share))
         predicted = np.where(np.isnan(mean[:, 0]), -1, mean.argmax(1))
-        table = issues.table(train, predicted, result.data.left_out, result.data.absent)
+        table = issues.table(train, predicted, result.data.left_out)
         progress("drawing the page", 0.9)
         text = _page(result, parts, issues, mean, predicted, made_of)
     try:
@@ -106,7 +107,6 @@ def _page(
     )
     labels = train.labels.cpu().numpy()[suspects]
     of_suspects = PredictionTable(suspects, labels, predicted[suspects], np.ones_like(suspects), mean[suspects])
-    numbers = numbers_in_whole_set(len(train), result.data.absent)
     template = _template()
     context = _context(result, parts, issues) | {
         "inputs_name": NAME,
@@ -122,16 +122,13 @@ def _page(
         pictured = np.unique(np.concatenate([kept["out_of_fold"].image, suspects]))
         tiles = sprites.thumbnails_of(train, torch.from_numpy(pictured))
         packed_parts = {
-            "out_of_fold": packed(
-                kept["out_of_fold"],
-                np.searchsorted(pictured, kept["out_of_fold"].image),
-                numbers[kept["out_of_fold"].image],
-            ),
-            "suspects": packed(of_suspects, np.searchsorted(pictured, suspects), numbers[suspects]),
+            "out_of_fold": packed(kept["out_of_fold"], np.searchsorted(pictured, kept["out_of_fold"].image), train),
+            "suspects": packed(of_suspects, np.searchsorted(pictured, suspects), train),
         }
         if test := kept.get("test"):
-            packed_parts["test"] = packed(test, len(tiles) + np.arange(len(test)), test.image)
-            of_test = sprites.thumbnails_of(parts["test"].images, torch.from_numpy(test.image))
+            test_images = parts["test"].images
+            packed_parts["test"] = packed(test, len(tiles) + np.arange(len(test)), replace(test_images, part_of=None))
+            of_test = sprites.thumbnails_of(test_images, torch.from_numpy(test.image))
             tiles = torch.cat([tiles, of_test])
         tiles = as_pictures(tiles)
         context["mistakes"] = np.flatnonzero(kept["out_of_fold"].wrong)[:MISTAKES].tolist()

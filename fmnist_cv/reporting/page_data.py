@@ -13,8 +13,8 @@ from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.data import Images
 from fmnist_cv.errors import UserError
 from fmnist_cv.reporting import sprites
-from fmnist_cv.reporting.label_issues import numbers_in_whole_set
 from fmnist_cv.reporting.predictions import PredictionTable
+from fmnist_cv.utils.user_text import one_line
 
 LIKELIEST = 10  # classes whose probabilities are shown for an image
 
@@ -62,8 +62,8 @@ def scored_images(result: CrossValidationResult) -> dict[str, ScoredImages]:
     return parts
 
 
-def packed(predictions: PredictionTable, tiles: np.ndarray, numbers: np.ndarray) -> dict[str, Any]:
-    """Predictions as the page's script reads them; probabilities of the most probable classes, in steps of 1/255."""
+def packed(predictions: PredictionTable, tiles: np.ndarray, images: Images) -> dict[str, Any]:
+    """Predictions for images as the page's script reads them; probabilities of the most probable classes, in steps of 1/255."""
     probabilities = np.nan_to_num(predictions.probabilities)
     classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :LIKELIEST]
     absent = (classes != predictions.label[:, None]).all(1)
@@ -74,7 +74,8 @@ def packed(predictions: PredictionTable, tiles: np.ndarray, numbers: np.ndarray)
         "label": predictions.label.tolist(),
         "predicted": predictions.predicted.tolist(),
         "votes": predictions.votes.tolist(),
-        "number": numbers.tolist(),
+        "number": images.places[predictions.image].tolist(),
+        "name": None if (names := images.names) is None else [one_line(names[i]) for i in predictions.image],
         "tile": tiles.tolist(),
         "classes": _base64(classes.astype("<u1" if n_classes <= 256 else "<u2")),
         "probabilities": _base64(steps),
@@ -94,9 +95,9 @@ def script_data(result: CrossValidationResult, parts: dict[str, Any], tiles: tor
         fold = np.full(len(result.labels), -1)
         for i, split in enumerate(result.splits):
             fold[split.validation] = i
-        numbers = numbers_in_whole_set(len(fold), result.data.absent)
+        places = result.data.train_images.places
         for part in (parts["out_of_fold"], parts["suspects"]):
-            part["fold"] = fold[np.searchsorted(numbers, part["number"])].tolist()
+            part["fold"] = fold[np.searchsorted(places, part["number"])].tolist()
     return {
         "names": result.summary["data"]["class_names"],
         "folds": [fold["name"] for fold in result.summary["folds"]],

@@ -63,10 +63,12 @@
     return part.label[i] === part.predicted[i] ? `${label}, classified correctly` : `${label}, classified as ${names[part.predicted[i]]}`;
   };
 
+  const called = (part, i) => (part.name ? part.name[i] : String(part.number[i]));
+
   const tile = (part, i) => {
     const certainty = part.predicted[i] < 0 ? "" : `, ${percent(part.probabilities[i * data.likeliest])}`;
     const node = make("button", { type: "button", class: "tile", "aria-haspopup": "dialog",
-      "aria-label": `Image ${part.number[i]}: ${described(part, i)}${certainty}` },
+      "aria-label": `Image ${called(part, i)}: ${described(part, i)}${certainty}` },
       picture(part.tile[i], scaleTo(84)), chances(part, i, Math.min(3, data.likeliest)));
     node.addEventListener("click", () => showDetail(part, i));
     return node;
@@ -77,7 +79,7 @@
       : data.repeats > 1 && part !== parts.suspects ? `, in ${part.votes[i]} of ${data.repeats} repeats` : "";
     document.getElementById("detail-title").textContent = described(part, i);
     document.getElementById("detail-body").replaceChildren(
-      make("p", { class: "dim" }, `${part === parts.test ? "Test" : "Training"} image ${part.number[i]}, counted from 0${held}`),
+      make("p", { class: "dim" }, `${part === parts.test ? "Test" : "Training"} image ${called(part, i)}${part.name ? "" : ", counted from 0"}${held}`),
       picture(part.tile[i], scaleTo(196)), chances(part, i, data.likeliest));
     document.getElementById("detail").showModal();
   };

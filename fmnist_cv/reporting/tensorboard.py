@@ -89,6 +89,7 @@ class Embedded:
         vectors: float32 (m, d).
         images: stored pixels (m, c, h, w).
         indices: int64 (m,), among the training images.
+        names: of these images; their places in the whole data set where they have none.
         labels, predicted: int64 (m,); predicted out of fold.
     """
 
@@ -96,6 +97,7 @@ class Embedded:
     vectors: np.ndarray
     images: Tensor
     indices: np.ndarray
+    names: Sequence[str | int]
     labels: np.ndarray
     predicted: np.ndarray
 
@@ -116,13 +118,16 @@ def embed(result: CrossValidationResult, n_images: int = N_IMAGES) -> Embedded:
     indices = np.sort(random.choice(split.validation, n_images, replace=False))
     parts, _ = load_parts(result.path / best["checkpoint"], result.experiment)
     model, data = parts.model, parts.data
-    images = result.data.train_images.pixels(torch.from_numpy(indices)).cpu()
+    train = result.data.train_images
+    images = train.pixels(torch.from_numpy(indices)).cpu()
+    named = train.places if train.names is None else train.names
     what, vectors = _vectors(model.eval(), data, images)
     if vectors.shape[1] > N_COLUMNS and n_images > N_COLUMNS:
         vectors = PCA(N_COLUMNS, random_state=result.summary["seed"]).fit_transform(vectors)
         what += f", {N_COLUMNS} principal components"
     predicted = result.out_of_fold()[split.repeat, indices].argmax(1)
-    return Embedded(f"{best['name']}, {what}", vectors, images, indices, result.labels[indices], predicted)
+    names = [named[i] for i in indices]
+    return Embedded(f"{best['name']}, {what}", vectors, images, indices, names, result.labels[indices], predicted)
 
 
 def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) -> tuple[str, np.ndarray]:
@@ -155,8 +160,8 @@ def _vectors(model: L.LightningModule, data: KFoldDataModule, images: Tensor) ->
 def _add_embedding(writer: SummaryWriter, embedded: Embedded, class_names: Sequence[str]) -> None:
     names = [one_line(name) for name in class_names]  # the table's cells are separated by tabs, its rows by lines
     rows = [
-        [names[label], names[predicted], "correct" if label == predicted else "misclassified", index]
-        for label, predicted, index in zip(embedded.labels, embedded.predicted, embedded.indices, strict=True)
+        [names[label], names[predicted], "correct" if label == predicted else "misclassified", one_line(str(name))]
+        for label, predicted, name in zip(embedded.labels, embedded.predicted, embedded.names, strict=True)
     ]
     writer.add_embedding(
         embedded.vectors,

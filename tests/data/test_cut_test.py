@@ -117,7 +117,8 @@ def test_a_data_module_parts_its_images_into_training_and_test() -> None:
     data.test_cut = 0.3
     assert data.test_images is not None and whole.test_images is None
     assert sorted(numbers(data.train_images) + numbers(data.test_images)) == numbers(whole.train_images)
-    assert len(data.test_images) == 6 and data.absent.tolist() == numbers(data.test_images)
+    assert len(data.test_images) == 6 and data.test_images.places.tolist() == numbers(data.test_images)
+    assert data.train_images.places.tolist() == numbers(data.train_images)
     assert torch.equal(data.test_images.labels, torch.tensor(numbers(data.test_images)) % 2)
 
 
@@ -131,7 +132,7 @@ def test_images_left_out_are_in_neither_part_and_do_not_change_the_cut(tmp_path:
     without.test_cut = 0.3
     assert without.test_images is not None
     assert (numbers(without.test_images), numbers(without.train_images)) == (test[1:], train[1:])
-    assert without.absent.tolist() == sorted([*test, train[0]]) and len(without.left_out) == 2
+    assert without.train_images.places.tolist() == train[1:] and len(without.left_out) == 2
 
 
 def test_data_with_a_test_set_are_not_cut() -> None:

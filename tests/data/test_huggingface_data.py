@@ -64,6 +64,26 @@ def test_parquet_is_read(tmp_path: Path, as_folder: bool) -> None:
     assert data.test_images is None
 
 
+def test_pictures_are_named_by_their_files_where_these_are_below_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "pets"
+    for i in range(6):
+        path = folder / ("cat", "dog")[i % 2] / f"{i // 2}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(PIXELS[i]).save(path)
+    train = HuggingFaceDataModule(str(folder)).train_images
+    assert train.names is not None and sorted(train.names) == [
+        f"{kind}/{i}.png" for kind in ("cat", "dog") for i in range(3)
+    ]
+    for name, pixels in zip(train.names, train.images, strict=True):
+        assert np.array_equal(np.asarray(Image.open(folder / name)), pixels.permute(1, 2, 0).numpy())
+    cells = [{"bytes": (folder / name).read_bytes(), "path": f"{i}.png"} for i, name in enumerate(train.names)]
+    for cells_now, names in ((cells, tuple(f"{i}.png" for i in range(6))), ([*cells[:5], cells[0]], None)):
+        made = datasets.Dataset.from_dict({"image": cells_now, "label": train.labels.tolist()})
+        made.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / f"saved{len(names or ())}"))
+        data = HuggingFaceDataModule(str(tmp_path / f"saved{len(names or ())}"), duplicates="keep")
+        assert data.train_images.names == names  # none where one comes twice
+
+
 def test_pictures_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table().save_to_disk(str(tmp_path / "pets"))
     first = HuggingFaceDataModule(str(tmp_path / "pets"), image_size=4).train_images

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fmnist_cv.data import Images
-from fmnist_cv.data.images import read_indices
+from fmnist_cv.data.named_images import read_left_out
 from fmnist_cv.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 3, 5, 4), dtype=np.uint8)
@@ -191,13 +191,32 @@ def test_images_can_be_left_out(tmp_path: Path) -> None:
     images = Images.from_arrays(PIXELS, LABELS, groups=np.array([0, 0, 1, 1, 2, 2]))
     path = tmp_path / "suspects.csv"
     path.write_text("index,label,why\n4,1,blurred\n0,0,upside down\n4,1,twice\n")
-    left = images.without(read_indices(path))
+    left = images.without(read_left_out(path, images))
     assert len(left) == 4 and left.labels.tolist() == [1, 2, 0, 2] and left.class_names == images.class_names
     assert torch.equal(left.images, images.images[[1, 2, 3, 5]])
     assert left.groups is not None and left.groups.tolist() == [0, 1, 1, 2]
     assert left.fingerprint() != images.fingerprint()
     path.write_text("index\n")
-    assert len(images.without(read_indices(path))) == 6
+    assert len(images.without(read_left_out(path, images))) == 6
+
+
+def test_images_are_left_out_by_name_wherever_they_stand(tmp_path: Path) -> None:
+    names = ("a/=1.png", "a/2.png", "=b.png", "a/3.png", "NA", "b/3.png")
+    images = replace(Images.from_arrays(PIXELS, LABELS), names=names)
+    path = tmp_path / "suspects.csv"
+    path.write_text("why,name\nblurred,b/3.png\nNA,NA\nfor a spreadsheet,'=b.png\ntwice,NA\nshort,2\n")
+    assert read_left_out(path, images).tolist() == [1, 2, 4, 5]
+    turned = images.subset(torch.arange(5, -1, -1))
+    assert read_left_out(path, turned).tolist() == [0, 1, 3, 4]
+    assert images.without(np.array([0])).subset(torch.tensor([1, 0])).places.tolist() == [2, 1]
+    for text, reason in (
+        ("4.png", "names the image '4.png', which the data do not have; they have 6, the first is 'a/=1.png'"),
+        ("3.png", "names '3.png', which may be 'a/3.png' and 'b/3.png'; give the whole name"),
+        ("", "names the image ''"),
+    ):
+        path.write_text(f"name,why\n{text},x\n")
+        with pytest.raises(UserError, match=reason):
+            read_left_out(path, images)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +225,11 @@ def test_images_can_be_left_out(tmp_path: Path) -> None:
         (None, "cannot read"),
         ("number\n1\n", "is not a CSV file with a column 'index'"),
         ("", "is not a CSV file with a column 'index'"),
+        ("index,name\n1,1\n", "has both a column 'index' and a column 'name'"),
+        (
+            "name\nx.png\n",
+            "data.leave_out names the image 'x.png', which the data do not have; they have 6, the first is '0'",
+        ),
         ("index\n1.5\n", "has values that are not whole numbers"),
         ("index\nfirst\n", "has values that are not whole numbers"),
         ("index\n6\n", "names images 6 to 6, but there are 6, from 0"),
@@ -217,6 +241,7 @@ def test_a_list_of_images_that_will_not_do_is_refused(tmp_path: Path, text: str 
     path = tmp_path / "suspects.csv"
     if text is not None:
         path.write_text(text)
+    images = Images.from_arrays(PIXELS, LABELS)
     with pytest.raises(UserError) as error:
-        Images.from_arrays(PIXELS, LABELS).without(read_indices(path))
+        images.without(read_left_out(path, images))
     assert reason in str(error.value)

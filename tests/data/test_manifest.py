@@ -78,7 +78,7 @@ def test_columns_and_the_folder_are_named(folder: Path, tmp_path: Path) -> None:
     path = manifest(tmp_path / "tables", file=[f"./{i}.png" for i in range(6)], kind=["x", "x", "y", "y", "x", "y"])
     data = ManifestDataModule(str(path), image="file", label="kind", root=str(folder))
     assert data.class_names == ("x", "y") and data.train_images.names == tuple(COLUMNS["path"])
-    assert data.data_name == "m"
+    assert data.data_name == "m.csv"
 
 
 @pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
@@ -104,6 +104,22 @@ def test_parts_make_a_test_set_and_a_fixed_validation_set(folder: Path) -> None:
     only = ManifestDataModule(str(manifest(folder, part=["train"] * 5 + ["test"])), split="part")
     assert only.train_images.folds is None and only.test_images is not None
     assert ManifestDataModule(str(manifest(folder))).test_images is None
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
+def test_weights_are_read_for_training_images(folder: Path, name: str) -> None:
+    part, weights = [*["train"] * 5, "test"], [0.25, 2, 0, 1e3, 5, None]
+    data = ManifestDataModule(str(manifest(folder, name, part=part, w=weights)), split="part", weight="w")
+    train, test = data.train_images, data.test_images
+    assert train.weights is not None and train.weights.tolist() == [0.25, 2, 0, 1000, 5]
+    assert test is not None and test.weights is None
+    assert ManifestDataModule(str(folder / name), split="part").train_images.weights is None
+    cut = ManifestDataModule(str(manifest(folder, name, w=[1, 2, 3, 4, 5, 6])), weight="w")
+    cut.test_cut = 0.33
+    names, found = cut.train_images.names, cut.train_images.weights
+    assert names is not None and found is not None and len(names) == 4
+    assert found.tolist() == [int(name[0]) + 1 for name in names]
+    assert cut.test_images is not None and cut.test_images.weights is None  # scores are not weighted
 
 
 def test_folds_may_be_missing_for_some_images(folder: Path) -> None:
@@ -135,6 +151,18 @@ def test_folds_may_be_missing_for_some_images(folder: Path) -> None:
             {"f": ["0", "one"] * 3},
             {"folds": "f"},
             "'f' .data.folds. is not a fold.* in 3 of 6 rows, first in row 2: 'one'",
+        ),
+        (
+            {"w": [1, "-0.5"] * 3},
+            {"weight": "w"},
+            "'w' .data.weight. is not a finite number of at least 0 in 3 of 6 rows",
+        ),
+        ({"w": [1, "much"] * 3}, {"weight": "w"}, "'w' .data.weight. is not a .* first in row 2: 'much'"),
+        ({"w": [1, "1e999"] * 3}, {"weight": "w"}, "'w' .data.weight. is not a finite .* first in row 2: '1e999'"),
+        (
+            {"w": [1, None] * 3},
+            {"weight": "w"},
+            "'w' .data.weight. is not a .* in 3 of 6 rows, first in row 2; correct",
         ),
         ({"s": ["train", "dev"] * 3}, {"split": "s"}, "is not one of train, validation and test in 3 of 6 rows"),
         ({"s": ["test"] * 6}, {"split": "s"}, "m.csv has no row for training"),

@@ -56,7 +56,7 @@ def test_pictures_and_labels_are_the_data_sets_own() -> None:
 
     data = fake()
     expected = FakeData(**FAKE)
-    assert data.train_images.shape == (3, 8, 10) and data.data_name == "FakeData"
+    assert data.train_images.shape == (3, 8, 10) and data.data_name == "FakeData" and data.train_images.names is None
     for i, pixels in enumerate(data.train_images.images):
         picture, label = expected[i]
         assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(picture))
@@ -79,6 +79,9 @@ def test_pictures_of_several_sizes_are_brought_to_one(eurosat: Path) -> None:
         return TorchvisionDataModule("EuroSAT", root=str(eurosat), download=False, **arguments)
 
     data = made(image_size=[6, 9])
+    assert data.train_images.names == tuple(
+        f"eurosat/2750/{kind}/{kind}_{i}.png" for kind in ("Forest", "River") for i in range(4)
+    )
     assert data.train_images.shape == (3, 6, 9) and data.class_names == ("Forest", "River")
     assert data.test_images is None  # it has no part for testing
     assert data.train_images.labels.tolist() == [0] * 4 + [1] * 4

@@ -9,13 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from running import Commands, outcome, read_json
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import fmnist_cv.engine.fold as fold_module
 from fmnist_cv import cross_validate
+from fmnist_cv.analysis.compared_runs import compare_runs
+from fmnist_cv.analysis.tables import summary_lines
+from fmnist_cv.errors import UserError
+from fmnist_cv.utils.user_text import make_console
 
 SIGKILLED = -9
 EPOCHS, FOLDS = 4, 3
@@ -257,6 +263,46 @@ def test_other_ways_to_train_resume_alike(
     whole = cross_validate(quick, run="whole")
     killed(quick, monkeypatch, after_epochs=dies_after, run="killed")
     assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+
+
+def test_images_drawn_by_weight_are_drawn_alike_in_a_resumed_epoch(
+    quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the run says how they are drawn, is another one than with other weights, and may be compared with it."""
+    random, rows = np.random.default_rng(0), ["path,label,weight"]
+    for i in range(24):
+        Image.fromarray(random.integers(0, 256, (4, 5), dtype=np.uint8)).save(tmp_path / f"{i:02}.png")
+        rows.append(f"{i:02}.png,{'ab'[i % 2]},{i % 4}")
+    (tmp_path / "scans.csv").write_text("\n".join(rows))
+    arguments = {"path": str(tmp_path / "scans.csv"), "weight": "weight", "channels": 1, "batch_size": 4}
+    quick["data"] = {"class_path": "fmnist_cv.data.ManifestDataModule", "init_args": arguments}
+    quick["cv"] |= {"n_splits": 2}
+    quick["trainer"]["max_epochs"] = 2
+    whole = cross_validate(quick, run="whole", console=make_console())
+    said = "Training images are drawn by weight, 6 of them never"
+    assert f"2 folds of scans.csv (24 images; {said[0].lower()}{said[1:]})" in capsys.readouterr().out
+    assert f"{said}; no score is weighted." in summary_lines(whole.summary)
+    assert whole.summary["sampling"] == {"by": "weight", "n_never": 6}
+    assert whole.summary["out_of_fold_report"]["n"] == 24
+    killed(quick, monkeypatch, after_epochs=1, run="killed")
+    assert outcome(cross_validate(quick, resume="killed").path) == outcome(whole.path)
+    del arguments["weight"]
+    with pytest.raises(UserError, match=r"another config: data\.init_args\.weight"):
+        cross_validate(quick, resume="killed")
+    plain = cross_validate(quick, run="plain")
+    assert plain.summary["sampling"] is None and "drawn" not in " ".join(summary_lines(plain.summary))
+    remark = "Training images are drawn by weight in tiny/whole, and taken once an epoch in the others."
+    assert remark in compare_runs([whole, plain]).remarks
+    (tmp_path / "scans.csv").write_text("\n".join([*rows[:-1], "23.png,b,9"]))
+    arguments["weight"] = "weight"
+    with pytest.raises(UserError, match="was made on other data"):
+        cross_validate(quick, resume="killed")
+    quick["cv"] = {"workers": 1, "splitter": {"class_path": "KFold", "init_args": {"n_splits": 2}}}
+    halves = [rows[0], *(f"{i:02}.png,{'ab'[i % 2]},{int(i < 12)}" for i in range(24))]
+    (tmp_path / "scans.csv").write_text("\n".join(halves))
+    with pytest.raises(UserError, match="fold_0: all 12 training images have the weight 0"):
+        cross_validate(quick, run="nothing")
+    assert not (Path(quick["log_dir"]) / "tiny" / "nothing").exists()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -151,6 +154,33 @@ def test_such_runs_are_evaluated_compared_reported_and_exported(
     assert any(write_tensorboard(run).iterdir())
     _, said = export_run(run.path, "onnx", out=tmp_path / "onnx")
     assert said[0].startswith("onnxruntime gives the same predictions for 12 images")
+
+
+def test_photos_are_named_in_report_and_label_issues_and_left_out_by_name_when_files_are_added(
+    run: CrossValidationResult, photos: Path, tmp_path: Path, one_core: None
+) -> None:
+    page = write_report(run).read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    train, test = run.data.train_images, run.test_images
+    assert train.names is not None and test is not None and test.names is not None
+    for part, images in (("out_of_fold", train), ("suspects", train), ("test", test)):
+        found = data["parts"][part]
+        assert found["name"] == [(images.names or ())[i] for i in found["number"]] != []
+    listed = pd.read_csv(run.path / "label_issues.csv")
+    assert "index" not in listed and set(listed["kind"]) >= {"outlier"} and set(listed["name"]) <= set(train.names)
+    assert set(listed["other"].dropna()) <= set(train.names)
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    shutil.copy(folder / "train" / "day" / "0.jpg", folder / "train" / "day" / "!first.jpg")
+    arguments = run.experiment.config.data.init_args.as_dict() | {"root": str(folder), "duplicates": "keep"}
+    arguments["leave_out"] = str(run.path / "label_issues.csv")
+    config = {"class_path": "fmnist_cv.data.ImageFolderDataModule", "init_args": arguments}
+    overrides = {"log_dir": str(tmp_path / "logs")}
+    left = cross_validate(run.experiment, overrides, data=config, run="left")
+    expected = {*train.names, "train/day/!first.jpg"} - {*listed["name"]}
+    assert left.data.train_images.names is not None and {*left.data.train_images.names} == expected
+    write_report(left)
+    again = pd.read_csv(left.path / "label_issues.csv")
+    assert set(again.loc[again["kind"] == "left_out", "name"]) == {*listed["name"]}
 
 
 def test_a_manifest_with_groups_is_searched_and_its_winner_predicts(

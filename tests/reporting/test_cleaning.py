@@ -73,7 +73,8 @@ def test_three_arms_are_compared_on_the_test_set_by_seed(clean: Any, tiny: dict[
 
 def test_images_of_a_cut_off_test_set_are_counted(clean: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of ten images, 1 and 4 are the test set and 6 was left out; 0, 5 and 8 are of class 0."""
-    data = SimpleNamespace(absent=np.array([1, 4, 6]), left_out=np.array([6]))
+    train = SimpleNamespace(places=np.array([0, 2, 3, 5, 7, 8, 9]))
+    data = SimpleNamespace(train_images=train, left_out=np.array([6]))
     whole = SimpleNamespace(path=tmp_path, labels=np.array([0, 1, 1, 0, 1, 0, 1]), data=data)
     found = pd.DataFrame({"index": [5, 8, 6], "kind": ["label_error", "label_error", "left_out"]})
     monkeypatch.setattr(clean, "write_report", lambda run: found.to_csv(run.path / "label_issues.csv", index=False))

@@ -13,7 +13,6 @@ from hypothesis import given, strategies as st
 from scipy.spatial.distance import cdist
 
 from fmnist_cv.data import Images
-from fmnist_cv.data.images import read_indices
 from fmnist_cv.data.synthetic_images import make_synthetic_images
 from fmnist_cv.reporting import near_duplicates, near_pairs
 from fmnist_cv.reporting.label_issues import LabelIssues, find_label_issues
@@ -154,7 +153,7 @@ def test_the_file_counts_as_leave_out_does_and_holds_what_the_run_left_out(
     for index, row in table[table["kind"] == "label_error"].iterrows():
         assert row["label"] == str(labels[index]) and row["suggested"] != row["label"]
     second = make_run({"images": images, "labels": labels}, data__leave_out=str(first.path / "label_issues.csv"))
-    left_out = np.unique(read_indices(first.path / "label_issues.csv"))
+    left_out = second.data.left_out
     assert {3, 20, 39} <= set(left_out)
     assert second.summary["data"]["n_train"] == 40 - len(left_out)
 
