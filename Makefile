@@ -24,6 +24,8 @@ ARGUMENTS ?= $(if $(ROWS),--only $(ROWS),--all)
 demo: $(VENV)/.installed
 	$(VENV)/bin/python -m fmnist_cv.fit --config configs/quickstart.yaml
 
+# The tests start many interpreters: without bytecode each compiles the package anew.
+test coverage: export PYTHONDONTWRITEBYTECODE :=
 # Three processes keep two cores busy: some tests wait for others that they start.
 test: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -n 3 --dist worksteal

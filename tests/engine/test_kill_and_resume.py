@@ -191,6 +191,7 @@ def test_parallel_folds_die_with_their_command(
         "killed",
         cores=2,
         in_process=False,
+        fresh_fork_server=True,
         kill_after=("fold_0: epoch 1", 0.2),
         variables={"FMNIST_CV_TEST": mark, "GOES_WRONG": "fold_0 1 0 hang"},
     )

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import atexit
 import builtins
+import fcntl
 import json
 import os
 import re
 import runpy
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,9 @@ import fmnist_cv.cross_validation as cross_validation
 import fmnist_cv.inference.export
 import fmnist_cv.reporting.page
 import fmnist_cv.search.tuning  # noqa: F401  all that commands import, before the first is started
+import fmnist_cv.engine.preloaded  # noqa: F401  as the server that forks folds
 from fmnist_cv import runtime
+from fmnist_cv.engine import processes
 
 
 class KillPoint:
@@ -119,16 +124,62 @@ def die() -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def keep_a_fork_server() -> None:
+    """Fork a process now, while nothing has run here, that becomes the server of the command's folds when it asks for one.
+
+    A fresh server needs seconds to import torch; all else is done by multiprocessing as ever.
+    """
+    here, there = socket.socketpair()
+    child = os.fork()
+    if not child:
+        here.close()
+        become_fork_server(there)
+    there.close()
+    start_fresh = util.spawnv_passfds
+
+    def spawn(path: Any, arguments: list[str], descriptors: list[int]) -> int:
+        if here.fileno() < 0 or "multiprocessing.forkserver" not in arguments[-1]:  # it was asked before, and has died
+            return start_fresh(path, arguments, descriptors)
+        socket.send_fds(here, [json.dumps([arguments[-1], descriptors]).encode()], descriptors)
+        here.close()
+        return child
+
+    util.spawnv_passfds = spawn
+
+
+def become_fork_server(there: socket.socket) -> None:
+    """Run the program that a fresh server would be started with; end if nobody asks for it."""
+    asked, received, *_ = socket.recv_fds(there, 2**16, 2)
+    if asked:
+        program, numbers = json.loads(asked)
+        there.close()
+        above = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 1 + max(received + numbers)) for descriptor in received]
+        for descriptor in received:
+            os.close(descriptor)
+        for descriptor, number in zip(above, numbers, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        processes._remove_sockets_with_the_server.__defaults__ = (os.getpid(),)
+        try:
+            exec(program)
+        except SystemExit:
+            atexit._run_exitfuncs()
+    os._exit(0)
+
+
 def run_child(request: dict[str, Any]) -> None:
     for descriptor, path in ((1, request["stdout"]), (2, request["stderr"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdin.close()
+    os.open(os.devnull, os.O_RDONLY)  # a descriptor that is passed on must not become the standard input
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell may have set to be ignored
     os.environ.update(request["environment"])
     if request["folder"]:
         os.chdir(request["folder"])
     sys.path[0] = os.getcwd()
+    if request["keeps_fork_server"]:
+        keep_a_fork_server()
     if (cores := request["cores"]) is not None:
         os.sched_getaffinity = lambda process: set(range(cores))  # decides the folds' threads
         runtime.cpu_quota = lambda: float("inf")

@@ -69,6 +69,7 @@ class Commands:
         kill: tuple[Any, ...] | None = None,
         cores: int | None = None,
         in_process: bool = False,
+        fresh_fork_server: bool = False,
         variables: dict[str, str] | None = None,
     ) -> Started:
         """Start a command.
@@ -80,6 +81,8 @@ class Commands:
             kill: operation, path, when and which of the calls, see `KillPoint` in command_server.py.
             cores: how many the command believes to have; None for those it has.
             in_process: its folds run in the command's own process.
+            fresh_fork_server: the server that forks its folds is a new interpreter, as it is for users, and has the
+                environment variables from its start.
             variables: environment variables.
         """
         self._n_started += 1
@@ -93,6 +96,7 @@ class Commands:
             "kill": dict(zip(("operation", "path", "when", "nth"), kill, strict=False)) if kill else None,
             "cores": cores,
             "in_process": in_process,
+            "keeps_fork_server": not in_process and not fresh_fork_server,
             "environment": variables or {},
         }
         return Started(self, self.ask("start", request), out, err)

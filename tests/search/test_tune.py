@@ -57,7 +57,8 @@ def folds_of(command: subprocess.Popen[str] | Started) -> list[psutil.Process]:
     """The processes that train folds just now: descendants of the command's fork server."""
     try:
         servers = psutil.Process(command.pid).children()
-        return [fold for server in servers for fold in server.children() if "forkserver" in " ".join(server.cmdline())]
+        servers = [server for server in servers if "resource_tracker" not in " ".join(server.cmdline())]
+        return [fold for server in servers for fold in server.children()]
     except psutil.Error:
         return []
 
