@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fmnist_cv.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fmnist_cv.data.images import Images
     from fmnist_cv.data.splits import Indices
 
@@ -33,6 +33,8 @@ def epoch_order(indices: Tensor, seed: int, shares: Shares | None = None) -> Ten
         seed: determines the order.
         shares: draw as many images as there are, with replacement, with these probabilities; None takes each once.
     """
+    import torch  # here, since a comparison of runs needs only the words
+
     if shares is None:
         order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed))
     else:  # not by torch.multinomial, which takes no more than 2**24 images
