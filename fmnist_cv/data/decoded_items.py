@@ -32,6 +32,7 @@ class PicturesDataModule(KFoldDataModule):
         channels: 1 (grey) or 3 (RGB); by default those of the first picture.
         duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
             side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
+        eval_batch_size: images per step without gradients; changes speed and memory only.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -41,9 +42,10 @@ class PicturesDataModule(KFoldDataModule):
         resize: Resize = "squeeze",
         channels: int | None = None,
         duplicates: Duplicates = "group",
+        eval_batch_size: int = 128,
         **kwargs: Any,
     ) -> None:
-        super().__init__(duplicates=duplicates, **kwargs)
+        super().__init__(duplicates=duplicates, eval_batch_size=eval_batch_size, **kwargs)
         self.channels = channels
         self.decoding = Decoding.checked(image_size, resize, 3 if channels is None else channels)
 

@@ -66,6 +66,8 @@ class FilesDataModule(KFoldDataModule):
             with a warning.
         duplicates: what to do about images that are equal in every pixel: "group" puts them into one group, which is on one
             side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
+        eval_batch_size: images per step without gradients; changes speed and memory only. A network's outputs for 1000 photos, as
+            many as other modules take, fill gigabytes.
         kwargs: batches and splits, see KFoldDataModule.
     """
 
@@ -76,9 +78,10 @@ class FilesDataModule(KFoldDataModule):
         channels: int = 3,
         on_broken: Literal["error", "skip"] = "error",
         duplicates: Duplicates = "group",
+        eval_batch_size: int = 128,
         **kwargs: Any,
     ) -> None:
-        super().__init__(duplicates=duplicates, **kwargs)
+        super().__init__(duplicates=duplicates, eval_batch_size=eval_batch_size, **kwargs)
         self.decoding = Decoding.checked(image_size, resize, channels)
         if on_broken not in ("error", "skip"):
             raise UserError(f"data.on_broken is '{on_broken}'; it is one of error, skip")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fmnist_cv.data import ImageFolderDataModule, Images
+from fmnist_cv.data import ImageFolderDataModule, Images, TorchvisionDataModule
 from fmnist_cv.data.cache import entries
 from fmnist_cv.errors import UserError
 
@@ -162,6 +162,13 @@ def test_sizes_that_differ_need_an_image_size(pets: Path) -> None:
     assert [entry.facts["settings"]["image_size"] for entry in entries() if entry.facts["source"] == str(pets)] == [
         [4, 4]
     ]
+
+
+def test_photos_are_scored_in_small_batches(pets: Path) -> None:
+    """The outputs of a network's layers for 1000 photos, as many as other modules score at a time, fill gigabytes."""
+    assert ImageFolderDataModule(str(pets)).eval_batch_size == 128
+    assert TorchvisionDataModule("CIFAR10").eval_batch_size == 128
+    assert ImageFolderDataModule(str(pets), eval_batch_size=7).eval_batch_size == 7
 
 
 def test_on_broken_has_two_values(pets: Path) -> None:
