@@ -12,7 +12,7 @@ import numpy as np
 
 from fmnist_cv.analysis.comparison import ROPE, Comparison, RunScores, adjusted, compare_scores, verdict
 from fmnist_cv.analysis.finished_run import CrossValidationResult
-from fmnist_cv.analysis.statistics import ScoreSummary
+from fmnist_cv.analysis.statistics import ScoreSummary, mean_ratio, unequal_folds
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.engine.run_records import DataRecord, Epoch
 from fmnist_cv.errors import UserError
@@ -98,7 +98,7 @@ def _scores(run: CrossValidationResult, name: str) -> RunScores:
     probabilities, labels = run.out_of_fold()[0], run.labels
     held_out = ~np.isnan(probabilities[:, 0])
     correct = probabilities[held_out].argmax(1) == labels[held_out]
-    ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in run.summary["folds"]]))
+    ratio = mean_ratio(run.summary["folds"])
     test = None
     if run.test_labels is not None and (per_fold := run.test_probabilities()) is not None:
         test = per_fold.mean(0, dtype=np.float64).argmax(1) == run.test_labels
@@ -213,6 +213,11 @@ def _remarks(runs: list[CrossValidationResult], scores: list[RunScores], pairs: 
             else "each repeat holds out other images"
         )
         lines.append(f"McNemar's test on the held-out images uses the first repeat: {in_others}.")
+    if (
+        any(pair.t_test is not None for pair in pairs)
+        and (caveat := unequal_folds(runs[0].summary["folds"])) is not None
+    ):
+        lines.append(caveat)
     lines += _missing_test_labels(runs, scores)
     if len(pairs) > 1:
         lines.append(

@@ -176,13 +176,12 @@ class CrossValidationResult:
         """
         from fmnist_cv.data.split_files import load_splits
 
-        groups = self.data.train_images.groups
         return load_splits(
             RunFolder(self.path).splits,
             self.labels,
             self.experiment.plan,
             self.summary["data"]["fingerprint"],
-            None if groups is None else groups.numpy(),
+            self.data.train_images.kept_together,
         )
 
     @property

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from fmnist_cv.analysis.statistics import ScoreSummary, summarise, wilson_interval
+from fmnist_cv.analysis.statistics import ScoreSummary, mean_ratio, summarise, wilson_interval
 from fmnist_cv.analysis.summary import (
     BOUNDS,
     EPOCHS,
@@ -25,7 +25,7 @@ from fmnist_cv.analysis.tables import markdown_report
 from fmnist_cv.analysis.training_time import summarise_times
 from fmnist_cv.config.experiment import Experiment
 from fmnist_cv.data import Images, Split
-from fmnist_cv.data.group_sizes import dominant_groups, sizes_of_groups
+from fmnist_cv.data.group_sizes import count_copies, dominant_groups, sizes_of_groups
 from fmnist_cv.data.sampling import drawn, sampling_of
 from fmnist_cv.engine.best_effort import best_effort, warn_on
 from fmnist_cv.engine.checked_files import Shape
@@ -71,7 +71,7 @@ def write_results(
     write_arrays(run.out_of_fold, out_of_fold | labels)
 
     headline = experiment.headline
-    ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
+    ratio = mean_ratio(folds)
     accuracies = [fold[headline]["validation"]["accuracy"] for fold in folds]
     gaps = [fold["best"]["validation"]["accuracy"] - fold["last"]["validation"]["accuracy"] for fold in folds]
     best = int(np.argmax(accuracies))
@@ -86,6 +86,7 @@ def write_results(
         "cv": _cv_plan(experiment),
         "held_out": len(np.unique(np.concatenate([split.validation for split in splits]))),
         "groups": _groups(folders, splits, train),
+        "copies": count_copies(train),
         "sampling": sampling_of(train),
         "headline": {
             "epoch": headline,

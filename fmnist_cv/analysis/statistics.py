@@ -11,6 +11,8 @@ import numpy as np
 from scipy import stats
 
 NO_SPREAD = 1e-9  # a standard deviation below it, less than one image in a billion, is rounding
+# of the largest to the smallest ratio of sizes, from which one alone would make a 5-fold interval an eighth wider
+UNEQUAL = 1.5
 
 
 class ScoreSummary(TypedDict):
@@ -25,6 +27,33 @@ class ScoreSummary(TypedDict):
     low: float | None
     high: float | None
     n: int
+
+
+class FoldSizes(TypedDict):
+    """Images in a fold's training part, without an inner hold-out, and images that it holds out."""
+
+    n_train: int
+    n_validation: int
+
+
+def mean_ratio(folds: Sequence[FoldSizes]) -> float:
+    """Images in a validation fold over images in its training part, the mean over the folds: `test_over_train` of a run."""
+    return float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
+
+
+def unequal_folds(folds: Sequence[FoldSizes]) -> str | None:
+    """A caveat where the largest of the folds' ratios is more than `UNEQUAL` times the smallest; else None.
+
+    The correction assumes one ratio n_test / n_train. Their mean is taken, which for folds of unequal sizes and for a growing
+    training part is larger than the ratio of the mean sizes, and so gives the wider interval.
+    """
+    ratios = [fold["n_validation"] / fold["n_train"] for fold in folds]
+    if max(ratios) <= UNEQUAL * min(ratios):
+        return None
+    return (
+        f"Caveat: the folds hold out from {min(ratios):.2f} to {max(ratios):.2f} images per image that they train on. The "
+        f"correction of intervals assumes one ratio; it is made with the mean, {mean_ratio(folds):.2f}, and is approximate."
+    )
 
 
 def corrected_standard_error(scores: Sequence[float], test_over_train: float) -> float:

@@ -10,7 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from fmnist_cv.analysis.statistics import ScoreSummary, within_bounds
-from fmnist_cv.data.group_sizes import DominantGroup
+from fmnist_cv.data.group_sizes import Copies, DominantGroup
 from fmnist_cv.data.sampling import Sampling
 from fmnist_cv.engine.run_records import DataRecord, Epoch, FoldRecord
 
@@ -134,9 +134,9 @@ class RunSummary(TypedDict):
     """What results.json holds.
 
     `held_out` is the number of training images that at least one fold holds out, which the scores stand on; None in runs
-    that did not record it. `groups` is None where images are in no groups, `sampling` where an epoch
-    trains on each image once. `untrained_classes` lists, by fold, the classes
-    that it holds out images of and does not train on. `test`,
+    that did not record it. `groups` is None where images are in no groups, `copies` where none are copies or groups hold
+    them together, `sampling` where an epoch trains on each image once. `untrained_classes` lists, by fold, the classes that
+    it holds out images of and does not train on. `test`,
     `ensemble` and `test_report` are None without a test set, `refit` until there is one.
     """
 
@@ -148,6 +148,7 @@ class RunSummary(TypedDict):
     cv: CVPlan
     held_out: int | None
     groups: Groups | None
+    copies: Copies | None
     sampling: Sampling | None
     headline: Headline
     untrained_classes: dict[str, list[str]]
@@ -186,6 +187,7 @@ def upgraded(content: dict[str, Any]) -> RunSummary:
         "validation": validation,
         "held_out": content.get("held_out"),
         "groups": content.get("groups"),
+        "copies": content.get("copies"),
         "sampling": content.get("sampling"),
         "untrained_classes": content.get("untrained_classes", {}),
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary, why_no_interval
+from fmnist_cv.analysis.statistics import DifferenceTest, ScoreSummary, unequal_folds, why_no_interval
 from fmnist_cv.analysis.summary import Groups, Interval, RunSummary
 from fmnist_cv.data.group_sizes import describe_sizes
 from fmnist_cv.data.sampling import describe_sampling
@@ -61,7 +61,7 @@ def untrained_lines(results: RunSummary) -> list[str]:
 
 
 def scored_lines(results: RunSummary) -> list[str]:
-    """On how many images the scores stand, where these are not all, what their groups are, and what is drawn by weight."""
+    """On how many images the scores stand, their groups, copies and sampling, and where folds differ in size."""
     lines, cv = [], results["cv"]
     n, held_out, groups = results["data"]["n_train"], results["held_out"], results["groups"]
     if held_out is not None and held_out < n:
@@ -76,6 +76,13 @@ def scored_lines(results: RunSummary) -> list[str]:
         lines += _dominant_lines(results, groups)
     if (sampling := results["sampling"]) is not None:
         lines.append(f"{describe_sampling(sampling).capitalize()}; no score is weighted.")
+    if (copies := results["copies"]) is not None:
+        lines.append(
+            f"{copies['images']:,} of {n:,} training images are copies ({copies['different']:,} different ones), kept together on one "
+            "side of each split."
+        )
+    if results["headline"]["accuracy"]["low"] is not None and (caveat := unequal_folds(results["folds"])) is not None:
+        lines.append(caveat)
     return lines
 
 

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from fmnist_cv.config.checks import check_settings
 from fmnist_cv.config.config_values import as_yaml_values, expand_config
 from fmnist_cv.config.fold_parts import FoldParts
-from fmnist_cv.config.identity import identity
+from fmnist_cv.config.identity import identity, same_setting
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.jsonargparse_internals.messages import explain, known_keys, reason_of_build, unknown_key
 from fmnist_cv.config.options import experiment_parser, parse, read_configs
@@ -61,8 +61,8 @@ class Experiment:
             )
         self.selection.mode = self.selection.mode or natural_mode
         self.plan = SplitPlan(
-            self.cv.n_splits,
-            self.cv.n_repeats,
+            SplitPlan.n_splits if self.cv.n_splits is None else self.cv.n_splits,
+            SplitPlan.n_repeats if self.cv.n_repeats is None else self.cv.n_repeats,
             self.cv.stratify,
             self.cv.holdout,
             self.cv.inner_holdout,
@@ -115,7 +115,7 @@ class Experiment:
         kept = {key: value for key, value in settings["data"]["init_args"].items() if key in shared}
         settings["cv"]["test"] = None  # they have a test set
         if self.plan.is_given:  # for other images
-            settings["cv"] |= {"splitter": None, "splits": None, "n_splits": max(2, self.cv.n_splits)}
+            settings["cv"] |= {"splitter": None, "splits": None, "n_splits": max(2, self.plan.n_splits)}
         settings["data"] = {"class_path": "fmnist_cv.data.SyntheticDataModule", "init_args": kept}
         return Experiment.from_yaml(yaml.safe_dump(settings))
 
@@ -125,7 +125,7 @@ class Experiment:
         return [
             f"{key} ({theirs.get(key)!r} in the run, {mine.get(key)!r} here)"
             for key in sorted(mine.keys() | theirs.keys())
-            if mine.get(key) != theirs.get(key)
+            if not same_setting(key, mine.get(key), theirs.get(key))
         ]
 
     def __getstate__(self) -> dict[str, Any]:

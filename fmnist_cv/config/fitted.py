@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist_cv.config.checks import check_fold
 from fmnist_cv.config.class_paths import load_class
-from fmnist_cv.data.given_splits import fitted_plan
+from fmnist_cv.data.given_splits import check_numbers, fitted_plan
 from fmnist_cv.models import ImageClassifier
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def fit_to_data(experiment: Experiment, data: KFoldDataModule) -> Experiment:
         data: its data module.
 
     Returns:
-        The same experiment if nothing is left open; else one in which these are the data's, and the number of folds and
-        repeats that of the splits given.
+        The same experiment if nothing is left open; else one in which these are the data's, and the numbers of folds and
+        repeats those of the splits given, or the default ones.
 
     Raises:
         UserError: its section `cv` contradicts the splits that are given.
@@ -47,9 +47,11 @@ def fit_to_data(experiment: Experiment, data: KFoldDataModule) -> Experiment:
     if missing := _open_sizes(experiment):
         fitting = {"n_classes": len(images.class_names), **sizes_of(images.shape)}
         fitted |= {f"model__init_args__{name}": fitting[name] for name in missing}
-    plan = fitted_plan(images, experiment.plan)
-    if plan != experiment.plan:
-        fitted |= {"cv__n_splits": plan.n_splits, "cv__n_repeats": plan.n_repeats, "cv__splits": plan.splits}
+    plan, cv = fitted_plan(images, experiment.plan), experiment.cv
+    if plan.is_given:
+        check_numbers(plan, cv.n_splits, cv.n_repeats)
+    found = {"n_splits": plan.n_splits, "n_repeats": plan.n_repeats, "splits": plan.splits}
+    fitted |= {f"cv__{key}": value for key, value in found.items() if getattr(cv, key) != value}
     if fitted:
         experiment = experiment.replaced(**fitted)
     check_fold(experiment)

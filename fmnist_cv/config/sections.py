@@ -146,16 +146,15 @@ class CrossValidationSection:
     """How the training images are split and the folds are run.
 
     Attributes:
-        n_splits: k; 3, 5 and 10 are usual.
-        n_repeats: repeat the cross-validation this many times, with new splits.
+        n_splits: k; 3, 5 and 10 are usual. By default 5, or as many as splitter, file or data give.
+        n_repeats: repeat the cross-validation this many times, with new splits. By default 1, or as often as is given.
         stratify: keep the proportions of the classes in every part; false for plain shuffled splits.
         holdout: a single split instead of k folds: a fraction (0.2), a count (5000), or the first n ("first:5000").
         splitter: a splitter of scikit-learn in place of the k-fold, fed with labels and groups: its class path and init_args,
             or the name of one of sklearn.model_selection, e.g. LeaveOneGroupOut. One that shuffles is seeded with `seed`.
         splits: the folds, drawn by somebody else, in place of the k-fold: a CSV file with the columns name (or index) and fold,
             where -1 is for images that all folds train on; nnU-Net's JSON of train and val names; or "data", the folds that
-            the data give (a column of a manifest), which is the default where they give some. Splitter, file and data
-            decide n_splits and n_repeats.
+            the data give (a column of a manifest), which is the default where they give some.
         test: a test set that is cut off from the training images before any fold: a fraction of each class (0.2), as nearly
             as whole groups allow, or a list of names of groups. The images alone decide, so that it is the same with each seed;
             for data without a test set.
@@ -167,8 +166,8 @@ class CrossValidationSection:
             writes the summary.
     """
 
-    n_splits: int = 5
-    n_repeats: int = 1
+    n_splits: int | None = None
+    n_repeats: int | None = None
     stratify: bool = True
     holdout: float | int | str | None = None
     splitter: str | dict[str, Any] | None = None

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from fmnist_cv.data.group_cut import cut_groups
-from fmnist_cv.data.splits import Indices
+from fmnist_cv.data.splitter_folds import Indices
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import derive_seed
 
@@ -47,7 +47,7 @@ def test_indices(images: Images, cut: TestCut | None) -> Indices:
         return np.empty(0, dtype=np.int64)
     check_cut(cut)
     n = len(images)
-    labels, groups = images.labels.cpu().numpy(), None if images.groups is None else images.groups.cpu().numpy()
+    labels, together = images.labels.cpu().numpy(), images.kept_together
     if isinstance(cut, list):
         chosen = np.flatnonzero(np.isin(_groups(images), [_number(images, str(name)) for name in cut]))
         if len(chosen) == n:
@@ -55,27 +55,30 @@ def test_indices(images: Images, cut: TestCut | None) -> Indices:
         return _with_all_classes_left(images, chosen)
     seed = derive_seed(0, _CUT)
     try:
-        if groups is None:
+        if together is None:
             _, chosen = next(StratifiedShuffleSplit(1, test_size=cut, random_state=seed).split(labels, labels))
         else:
-            _, chosen = cut_groups(labels, groups, round(cut * n), seed)
+            _, chosen = cut_groups(labels, together, round(cut * n), seed)
     except ValueError as error:
         raise UserError(f"cv.test is {cut}, but such a test set cannot be cut off: {error}") from None
-    if groups is not None:
-        _check_size(images, groups, len(chosen), cut)
+    if together is not None:
+        _check_size(images, together, len(chosen), cut)
     return _with_all_classes_left(images, np.sort(chosen).astype(np.int64))
 
 
-def _check_size(images: Images, groups: Indices, n_chosen: int, cut: float) -> None:
-    """Refuse a test set of whole groups that misses the fraction by half of it, or of what it leaves."""
-    n = len(groups)
+def _check_size(images: Images, together: Indices, n_chosen: int, cut: float) -> None:
+    """Refuse a test set that misses the fraction by half of it, or of what it leaves, since groups and copies stay whole."""
+    n = len(together)
     if abs(n_chosen - cut * n) < min(cut, 1 - cut) * n / 2:
         return
-    sizes = np.unique(groups, return_counts=True)[1]
-    largest = int(sizes.argmax())
+    sizes = np.unique(together, return_counts=True)[1]
+    what, largest, or_else = "sets of copies", f"{sizes.max():,} images have the same pixels", ""
+    if images.groups is not None:
+        what, largest = "groups", f"the group '{_names(images)[sizes.argmax()]}' has {sizes.max():,}"
+        or_else = ", or the names of the test set's groups"
     raise UserError(
-        f"cv.test is {cut}, but whole groups give a test set of {n_chosen:,} of {n:,} images: the group "
-        f"'{_names(images)[largest]}' has {sizes[largest]:,}; give another fraction, or the names of the test set's groups"
+        f"cv.test is {cut}, but whole {what} give a test set of {n_chosen:,} of {n:,} images: {largest}; give another fraction"
+        + or_else
     )
 
 

@@ -30,8 +30,8 @@ class PicturesDataModule(KFoldDataModule):
         image_size: bring all pictures to this height and width, one number or [height, width]; needed where they differ.
         resize: how: "squeeze" changes proportions, "crop" cuts off what is too long, "pad" adds black borders.
         channels: 1 (grey) or 3 (RGB); by default those of the first picture.
-        duplicates: what to do about pictures that are equal in every pixel: "group" puts them into one group, which is on one
-            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
+        duplicates: what to do about pictures that are equal in every pixel: "group" keeps them together on one side of
+            every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
         eval_batch_size: images per step without gradients; changes speed and memory only.
         kwargs: batches and splits, see KFoldDataModule.
     """

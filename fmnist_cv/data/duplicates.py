@@ -1,4 +1,4 @@
-"""Copies of images, equal in every pixel: found, put into one group, or refused."""
+"""Copies of images, equal in every pixel: found, kept together, or refused."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Duplicates = Literal["group", "keep", "refuse"]
 
 
 def handle_duplicates(images: Images, duplicates: Duplicates, source: str, tell: bool = True) -> Images:
-    """The images, with copies of an image in one group, and groups that share an image joined.
+    """The images, with copies marked as such; or, where the data have groups, with those joined that share an image.
 
     Args:
         images: all training images.
-        duplicates: "group" puts copies into one group, with a warning; "keep" leaves all as it is; "refuse" raises.
+        duplicates: "group" keeps copies together, with a warning; "keep" leaves all as it is; "refuse" raises.
         source: the name of the data, for messages.
         tell: whether to warn.
 
@@ -49,10 +49,12 @@ def handle_duplicates(images: Images, duplicates: Duplicates, source: str, tell:
     if n_conflicts := int((labels > 1).sum()):
         found += f"; {n_conflicts:,} of them have several labels"
     if duplicates == "refuse":
-        raise UserError(f"{found}; remove the copies, or put them into one group with data.duplicates group")
+        raise UserError(f"{found}; remove the copies, or keep them together with data.duplicates group")
     if tell:
-        _warn(f"{found}. Copies are in one group, on one side of each split.")
-    return _grouped(images, codes)
+        _warn(f"{found}. Copies are kept together, on one side of each split.")
+    if images.groups is None:
+        return replace(images, copies=torch.from_numpy(codes.astype(np.int64)))
+    return _joined(images, images.groups.cpu().numpy(), codes)
 
 
 @cache
@@ -81,22 +83,13 @@ def _name(images: Images, index: int) -> str:
     return f"'{images.names[index]}'" if images.names is not None else f"number {index}"
 
 
-def _grouped(images: Images, codes: np.ndarray) -> Images:
+def _joined(images: Images, groups: np.ndarray, codes: np.ndarray) -> Images:
     """With groups that are as large as needed to hold all copies of their images."""
-    n, n_codes = len(images), int(codes.max()) + 1
-    old = None if images.groups is None else images.groups.cpu().numpy()
-    # images are joined through what they share: their pixels' code, and their group
-    ends = [n + codes] if old is None else [n + codes, n + n_codes + old]
-    size = n + n_codes + (0 if old is None else int(old.max()) + 1)
-    rows, columns = np.tile(np.arange(n), len(ends)), np.concatenate(ends)
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
-    _, joined = connected_components(graph, directed=False)
-    numbers = pd.factorize(joined[:n])[0].astype(np.int64)
-    if old is None:
-        named = [str(i) for i in range(n)] if images.names is None else [*images.names]
-        frame = pd.DataFrame({"group": numbers, "name": named})
-    else:
-        known = [*map(str, range(int(old.max()) + 1))] if images.group_names is None else [*images.group_names]
-        frame = pd.DataFrame({"group": numbers, "name": [known[i] for i in old]})
+    n_codes, n_groups = int(codes.max()) + 1, int(groups.max()) + 1
+    # a code and a group that share an image are joined, and so are all that are joined to them
+    graph = coo_array((np.ones(len(codes)), (codes, n_codes + groups)), shape=(n_codes + n_groups,) * 2)
+    numbers = pd.factorize(connected_components(graph, directed=False)[1][codes])[0].astype(np.int64)
+    known = [*map(str, range(n_groups))] if images.group_names is None else [*images.group_names]
+    frame = pd.DataFrame({"group": numbers, "name": [known[i] for i in groups]})
     names = frame.drop_duplicates().groupby("group")["name"].agg(" = ".join)
     return replace(images, groups=torch.from_numpy(numbers), group_names=tuple(names))

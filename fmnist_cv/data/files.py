@@ -64,8 +64,8 @@ class FilesDataModule(KFoldDataModule):
         channels: 3 for RGB, 1 for grey.
         on_broken: what to do about files that are missing or cannot be decoded: "error", or "skip", which leaves them out
             with a warning.
-        duplicates: what to do about images that are equal in every pixel: "group" puts them into one group, which is on one
-            side of every split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
+        duplicates: what to do about images that are equal in every pixel: "group" keeps them together on one side of every
+            split, and refuses copies in the test set; "keep" treats them as different ones; "refuse" is an error.
         eval_batch_size: images per step without gradients; changes speed and memory only. A network's outputs for 1000 photos, as
             many as other modules take, fill gigabytes.
         kwargs: batches and splits, see KFoldDataModule.

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.model_selection import KFold, TimeSeriesSplit
 
-from fmnist_cv.data.split_lists import Parts, parts_of_folds, read_split_file
-from fmnist_cv.data.splits import Indices, Split, SplitPlan, finish_splits, make_splits
+from fmnist_cv.data.split_lists import parts_of_folds, read_split_file
+from fmnist_cv.data.splits import Split, SplitPlan, finish_splits, make_splits
+from fmnist_cv.data.splitter_folds import Indices, Parts, draw_folds
 from fmnist_cv.errors import UserError, did_you_mean
 from fmnist_cv.runtime import derive_seed
 from fmnist_cv.utils.paths import user_path
@@ -32,23 +33,21 @@ def split_images(images: Images, plan: SplitPlan) -> list[Split]:
     """Make all splits of images, in the order repeat 0 fold 0, repeat 0 fold 1, ...
 
     Args:
-        images: the training images; a splitter gets their labels and groups.
+        images: the training images; a splitter gets their labels and groups, and of copies the first one, which the others
+            follow.
         plan: what to draw, or what gives the splits; see `fitted_plan`.
 
     Raises:
         UserError: the images cannot be split like this, or the plan has not as many splits as are given.
     """
-    labels, groups = images.labels.cpu().numpy(), groups_of(images)
-    plan = fitted_plan(images, plan)
-    if not plan.is_given:
-        return make_splits(labels, plan, groups)
-    outer = [
-        Split(train, validation, None, *divmod(i, plan.folds_per_repeat))
-        for i, (train, validation) in enumerate(_given(images, plan))
-    ]
-    if groups is not None:
-        _check_groups(outer, images, groups, plan)
-    return finish_splits(outer, labels, plan, groups)
+    labels, together, are_copies = images.labels.cpu().numpy(), images.kept_together, images.groups is None
+    plan, parts = _fitted(images, plan)
+    if parts is None:
+        return make_splits(labels, plan, together, are_copies)
+    outer = [Split(*sides, None, *divmod(i, plan.folds_per_repeat)) for i, sides in enumerate(parts)]
+    if together is not None:
+        _check_together(outer, images, together, plan)
+    return finish_splits(outer, labels, plan, together, are_copies)
 
 
 def fitted_plan(images: Images, plan: SplitPlan) -> SplitPlan:
@@ -57,6 +56,11 @@ def fitted_plan(images: Images, plan: SplitPlan) -> SplitPlan:
     Raises:
         UserError: the plan contradicts what is given.
     """
+    return _fitted(images, plan)[0]
+
+
+def _fitted(images: Images, plan: SplitPlan) -> tuple[SplitPlan, Parts | None]:
+    """The fitted plan, and the splits that are given, if any are."""
     if images.folds is not None and plan.splits != FROM_DATA:
         settings = {"cv.holdout": plan.holdout, "cv.splitter": plan.splitter, "cv.splits": plan.splits}
         for key, value in settings.items():
@@ -64,20 +68,31 @@ def fitted_plan(images: Images, plan: SplitPlan) -> SplitPlan:
                 raise UserError(f"{key} is {value}, but the data give the folds themselves; leave out one of the two")
         plan = replace(plan, splits=FROM_DATA)
     if not plan.is_given:
-        return plan
+        return plan, None
     parts = _given(images, plan)
     n_repeats = _repeats(parts)
-    n_splits = len(parts) // n_repeats
-    for key, value, default, found in (
-        ("n_splits", plan.n_splits, SplitPlan.n_splits, n_splits),
-        ("n_repeats", plan.n_repeats, SplitPlan.n_repeats, n_repeats),
-    ):
-        if value not in (default, found):
-            repeats = f" in each of {n_repeats} repeats" if n_repeats > 1 else ""
+    fitted = replace(plan, n_splits=len(parts) // n_repeats, n_repeats=n_repeats)
+    check_numbers(
+        fitted,
+        None if plan.n_splits == SplitPlan.n_splits else plan.n_splits,
+        None if plan.n_repeats == SplitPlan.n_repeats else plan.n_repeats,
+    )
+    return fitted, parts
+
+
+def check_numbers(plan: SplitPlan, n_splits: int | None, n_repeats: int | None) -> None:
+    """Refuse numbers of folds and repeats, None for any, that are not those of the splits given.
+
+    Raises:
+        UserError: with the right number.
+    """
+    for key, asked, found in (("n_splits", n_splits, plan.n_splits), ("n_repeats", n_repeats, plan.n_repeats)):
+        if asked not in (None, found):
+            repeats = f" in each of {plan.n_repeats} repeats" if plan.n_repeats > 1 else ""
             raise UserError(
-                f"cv.{key} is {value}, but there are {n_splits} folds{repeats} given by {given_by(plan)}; set it to {found}, or leave it out"
+                f"cv.{key} is {asked}, but there are {plan.n_splits} folds{repeats} given by {given_by(plan)}; set it to {found}, "
+                "or leave it out"
             )
-    return replace(plan, n_splits=n_splits, n_repeats=n_repeats)
 
 
 def given_by(plan: SplitPlan) -> str:
@@ -110,11 +125,6 @@ def digest_of_splits(splits: Sequence[Split]) -> str:
         for part in (split.train, split.validation):
             digest.update(len(part).to_bytes(8, "little") + part.astype("<i8").tobytes())
     return digest.hexdigest()
-
-
-def groups_of(images: Images) -> Indices | None:
-    """The images' groups int64 (n,), or None."""
-    return None if images.groups is None else images.groups.cpu().numpy()
 
 
 def shown_name(images: Images, index: int) -> str:
@@ -158,22 +168,29 @@ def _repeats(parts: Parts) -> int:
     return n
 
 
-def _check_groups(splits: list[Split], images: Images, groups: Indices, plan: SplitPlan) -> None:
+def _check_together(splits: list[Split], images: Images, together: Indices, plan: SplitPlan) -> None:
+    """Refuse splits with a group, or copies of an image, on both sides."""
     for split in splits:
-        shared = np.intersect1d(groups[split.train], groups[split.validation])
-        if len(shared):
-            name = str(shared[0]) if images.group_names is None else images.group_names[shared[0]]
-            one, other = (part[groups[part] == shared[0]][0] for part in (split.train, split.validation))
-            way_out = (
-                "choose a splitter that keeps groups whole, such as GroupKFold"
-                if plan.splitter is not None
-                else "correct the folds"
-            )
+        shared = np.intersect1d(together[split.train], together[split.validation])
+        if not len(shared):
+            continue
+        one, other = (
+            shown_name(images, part[together[part] == shared[0]][0]) for part in (split.train, split.validation)
+        )
+        place = f"both sides of repeat {split.repeat}, fold {split.fold}"
+        if images.groups is None:
             raise UserError(
-                f"the group '{name}' is on both sides of repeat {split.repeat}, fold {split.fold}: image "
-                f"{shown_name(images, one)} is trained on and {shown_name(images, other)} held out; {way_out}, or leave the "
-                "groups out (copies of an image are a group, too, unless data.duplicates is keep)"
+                f"the images {one} and {other} have the same pixels, but are on {place}; correct the folds, or set "
+                "data.duplicates to keep"
             )
+        name = str(shared[0]) if images.group_names is None else images.group_names[shared[0]]
+        way_out = "correct the folds"
+        if plan.splitter is not None:
+            way_out = "choose a splitter that keeps groups whole, such as GroupKFold"
+        raise UserError(
+            f"the group '{name}' is on {place}: image {one} is trained on and {other} held out; {way_out}, or leave the "
+            "groups out (those that share copies of an image are one, unless data.duplicates is keep)"
+        )
 
 
 # -- splitters ----------------------------------------------------------------------------------------------
@@ -186,17 +203,14 @@ def _name(splitter: str | dict[str, Any] | None) -> str:
 
 def _of_splitter(images: Images, splitter: str | dict[str, Any], seed: int) -> Parts:
     made = make_splitter(splitter, seed)
-    labels = images.labels.cpu().numpy()
+    labels, are_copies = images.labels.cpu().numpy(), images.groups is None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of ignored groups and rare classes: the result is checked
-            found = [
-                (np.sort(a), np.sort(b)) for a, b in made.split(np.zeros((len(labels), 1)), labels, groups_of(images))
-            ]
+            return draw_folds(made, labels, images.kept_together, are_copies)
     except (TypeError, ValueError) as error:
         hint = "; the data have no groups" if images.groups is None and "group" in str(error).lower() else ""
         raise UserError(f"cv.splitter {_name(splitter)} cannot split these images: {error}{hint}") from None
-    return [(train.astype(np.int64), validation.astype(np.int64)) for train, validation in found]
 
 
 def make_splitter(splitter: str | dict[str, Any], seed: int) -> Any:

@@ -71,26 +71,27 @@ def _choose(order: Integers, classes: Integers, numbers: Integers, share: float,
     """Those groups of `order` that together have nearly this share of each class, and of all images."""
     n_classes = int(classes.max()) + 1
     pairs, counts = np.unique(numbers * n_classes + classes, return_counts=True)
-    of_pairs = pairs // n_classes
-    ends = {int(g): slice(*np.searchsorted(of_pairs, [g, g + 1])) for g in order}
-    # the last place stands for all classes: a class that is too rare to get a group leaves its share to others
-    parts = {
-        g: (np.append(pairs[where] % n_classes, n_classes), np.append(counts[where], counts[where].sum()))
-        for g, where in ends.items()
-    }
-    in_class = np.bincount(classes, minlength=n_classes)
-    excess = -share * np.append(in_class, in_class.sum())
+    # lists, since arrays of one or two numbers, for each of thousands of groups, are ten times as slow
+    parts: dict[int, list[tuple[int, int]]] = {group: [] for group in order.tolist()}
+    for group, of_class, count in zip(
+        (pairs // n_classes).tolist(), (pairs % n_classes).tolist(), counts.tolist(), strict=True
+    ):
+        parts[group].append((of_class, count))
+    for of_group in parts.values():
+        # the last place stands for all classes: a class that is too rare to get a group leaves its share to others
+        of_group.append((n_classes, sum(count for _, count in of_group)))
+    excess: list[float] = [-share * n for n in [*np.bincount(classes, minlength=n_classes).tolist(), len(classes)]]
     chosen: set[int] = set()
 
     def change(group: int) -> float:
         """Of the sum of squares, if the group changes sides."""
-        places, n = parts[group]
-        n = -n if group in chosen else n
-        return float((n * (2 * excess[places] + n)).sum())
+        sign = -1 if group in chosen else 1
+        return sum(n * (2 * sign * excess[place] + n) for place, n in parts[group])
 
     def toggle(group: int) -> None:
-        places, n = parts[group]
-        excess[places] += -n if group in chosen else n
+        sign = -1 if group in chosen else 1
+        for place, n in parts[group]:
+            excess[place] += sign * n
         chosen.symmetric_difference_update({group})
 
     for _ in range(_ROUNDS):

@@ -1,4 +1,4 @@
-"""How large the groups of images are, and where one of them is most of what a fold holds out."""
+"""How large the groups of images are, how many images are copies, and where one group is most of what a fold holds out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ class DominantGroup(TypedDict):
     of: int
 
 
+class Copies(TypedDict):
+    """Images that are copies of each other, and how many different ones they are; of data without groups."""
+
+    images: int
+    different: int
+
+
 def sizes_of_groups(images: Images) -> tuple[int, int] | None:
     """The number of groups and the number of images of the largest; None without groups."""
     if images.groups is None:
@@ -34,6 +41,15 @@ def describe_sizes(n_groups: int, largest: int) -> str:
         f"{n_groups:,} group{'s' if n_groups != 1 else ''}, none split; the largest has {largest:,} "
         f"image{'s' if largest != 1 else ''}"
     )
+
+
+def count_copies(images: Images) -> Copies | None:
+    """The images that are copies of each other; None without any, and where groups hold them together."""
+    if images.copies is None:
+        return None
+    counts = np.bincount(images.copies.cpu().numpy())
+    several = counts[counts > 1]
+    return {"images": int(several.sum()), "different": len(several)} if len(several) else None
 
 
 def dominant_groups(images: Images, splits: Sequence[Split]) -> list[DominantGroup | None]:

@@ -55,6 +55,7 @@ class Images:
         stored_digest: identifies the content of `images` where that is known without reading it.
         digests: uint8 (n, 16) or None; a digest of each image's pixels where that is known without reading them.
         part_of: the whole set of which these are a part; None where nothing was left out.
+        copies: int64 (n,), equal for images that are copies of each other; None where there are none, or groups hold them.
     """
 
     images: Tensor
@@ -69,6 +70,7 @@ class Images:
     stored_digest: str | None = None
     digests: Tensor | None = None
     part_of: Whole | None = None
+    copies: Tensor | None = None
 
     @classmethod
     def from_arrays(
@@ -120,6 +122,12 @@ class Images:
         return np.arange(len(self)) if self.part_of is None else self.part_of.places.numpy()
 
     @property
+    def kept_together(self) -> np.ndarray | None:
+        """int64 (n,) or None: the groups, or else the copies; images of one number are never on both sides of a split."""
+        numbers = self.copies if self.groups is None else self.groups
+        return None if numbers is None else numbers.cpu().numpy()
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the stored pixels: uint8, uint16 or float32."""
         return self.images.dtype
@@ -154,21 +162,10 @@ class Images:
     def subset(self, indices: Tensor) -> Images:
         """The images of these indices, int64 (m,), in their order; those in a file stay there."""
         names = None if self.names is None else tuple(self.names[i] for i in indices.tolist())
-        groups, folds, weights, digests = (
-            None if part is None else part[indices] for part in (self.groups, self.folds, self.weights, self.digests)
-        )
+        of_each = ("labels", "groups", "folds", "weights", "digests", "copies")
+        parts = {key: part[indices] for key in of_each if (part := getattr(self, key)) is not None}
         before = self.part_of or Whole(len(self), self.names, torch.arange(len(self)))
-        part_of = replace(before, places=before.places[indices.cpu()])
-        chosen = replace(
-            self,
-            labels=self.labels[indices],
-            groups=groups,
-            names=names,
-            folds=folds,
-            weights=weights,
-            digests=digests,
-            part_of=part_of,
-        )
+        chosen = replace(self, **parts, names=names, part_of=replace(before, places=before.places[indices.cpu()]))
         if self.stored_digest is None:
             return replace(chosen, images=self.pixels(indices), rows=None)
         return replace(chosen, rows=indices if self.rows is None else self.rows[indices])
@@ -195,7 +192,7 @@ class Images:
         return self.subset(kept.nonzero()[:, 0])
 
     def fingerprint(self) -> str:
-        """A digest of shape, class names, pixels, labels, groups and weights: equal fingerprints, equal results.
+        """A digest of shape, class names, pixels, labels, groups or copies, and weights: equal fingerprints, equal results.
 
         Computed once per object: the tensors must not be changed in place.
         """
@@ -209,7 +206,7 @@ class Images:
                 digest.update(chunk.cpu().numpy().tobytes())
         else:
             digest.update(repr((self.stored_digest, None if self.rows is None else self.rows.tolist())).encode())
-        for part in (self.labels, self.groups):
+        for part in (self.labels, self.copies if self.groups is None else self.groups):
             if part is not None:
                 digest.update(part.cpu().numpy().tobytes())
         if self.weights is not None:

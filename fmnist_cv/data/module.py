@@ -60,8 +60,8 @@ class KFoldDataModule(L.LightningDataModule):
         drop_last: leave out the last training batch of an epoch when it is not full.
         leave_out: CSV file of training images that are left out of everything, by their names in a column `name`, or by their
             places, counted from 0, in a column `index`.
-        duplicates: what to do about images that are equal in every pixel: "keep" treats them as different ones; "group" puts
-            them into one group, so that no fold trains on a copy of what it holds out; "refuse" ends with an error. Those two
+        duplicates: what to do about images that are equal in every pixel: "keep" treats them as different ones; "group" keeps
+            them together, so that no fold trains on a copy of what it holds out; "refuse" ends with an error. Those two
             refuse copies of training images in the test set.
         n_splits: k.
         fold: which of the k folds is held out, from 0.

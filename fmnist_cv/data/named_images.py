@@ -15,7 +15,7 @@ from fmnist_cv.utils.files import regular_file
 
 if TYPE_CHECKING:
     from fmnist_cv.data.images import Images
-    from fmnist_cv.data.splits import Indices
+    from fmnist_cv.data.splitter_folds import Indices
 
 
 class ImageNames:

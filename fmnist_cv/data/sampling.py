@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from fmnist_cv.data.images import Images
-    from fmnist_cv.data.splits import Indices
+    from fmnist_cv.data.splitter_folds import Indices
 
 Shares = NDArray[np.float64]  # (n_train,), the probabilities with which images are drawn; their sum is 1
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fmnist_cv.data.splits import Indices, Split, SplitPlan, check_splits
+from fmnist_cv.data.split_checks import check_splits
+from fmnist_cv.data.splits import Split, SplitPlan
+from fmnist_cv.data.splitter_folds import Indices
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
 

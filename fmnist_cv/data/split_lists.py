@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 
 from fmnist_cv.data.named_images import ImageNames
-from fmnist_cv.data.splits import Indices
+from fmnist_cv.data.splitter_folds import Indices, Parts
 from fmnist_cv.errors import UserError
 from fmnist_cv.utils.files import regular_file
-
-Parts = list[tuple[Indices, Indices]]  # training and validation part of each split
 
 
 def parts_of_folds(folds: Indices) -> Parts:

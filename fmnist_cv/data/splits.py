@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.model_selection import (
     GroupKFold,
     KFold,
@@ -18,11 +17,11 @@ from sklearn.model_selection import (
     StratifiedShuffleSplit,
 )
 
-from fmnist_cv.data.group_cut import cut_groups, images_in_groups
+from fmnist_cv.data.group_cut import cut_groups
+from fmnist_cv.data.split_checks import check_splits
+from fmnist_cv.data.splitter_folds import Indices, draw_folds, first_copies
 from fmnist_cv.errors import UserError
 from fmnist_cv.runtime import derive_seed
-
-Indices = NDArray[np.int64]
 
 # by (stratified, grouped)
 _K_FOLDS = {
@@ -95,9 +94,9 @@ class SplitPlan:
             raise UserError(f"cv.n_splits is {self.n_splits}; k-fold cross-validation needs at least 2")
         if self.n_repeats < 1:
             raise UserError(f"cv.n_repeats is {self.n_repeats}; it must be at least 1")
-        if self._takes_first and not re.fullmatch(r"first:\s*\d+", str(self.holdout)):
+        if self.takes_first and not re.fullmatch(r"first:\s*\d+", str(self.holdout)):
             raise UserError(f"cv.holdout is '{self.holdout}'; give a fraction (0.2), a count (5000) or 'first:5000'")
-        if self._takes_first and self.n_repeats > 1:
+        if self.takes_first and self.n_repeats > 1:
             raise UserError("cv.holdout 'first:n' is the same split every time; cv.n_repeats must be 1")
         if self.inner_holdout is not None and not 0 < self.inner_holdout < 1:
             raise UserError(f"cv.inner_holdout is {self.inner_holdout}; it is a fraction between 0 and 1")
@@ -128,10 +127,11 @@ class SplitPlan:
         return self.folds_per_repeat * self.n_repeats
 
     @property
-    def _takes_first(self) -> bool:
+    def takes_first(self) -> bool:
+        """Whether the hold-out is the first n images."""
         return isinstance(self.holdout, str)
 
-    def _n_held_out(self, n: int) -> int:
+    def n_held_out(self, n: int) -> int:
         """Images that a hold-out takes from n; 0 where the setting makes no sense."""
         if isinstance(self.holdout, str):
             match = re.fullmatch(r"first:\s*(\d+)", self.holdout)
@@ -143,42 +143,53 @@ class SplitPlan:
         return int(self.holdout)
 
 
-def make_splits(labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> list[Split]:
+def make_splits(
+    labels: Indices, plan: SplitPlan, groups: Indices | None = None, are_copies: bool = False
+) -> list[Split]:
     """Make all splits of a plan, in the order repeat 0 fold 0, repeat 0 fold 1, ...
 
     Args:
         labels: int64 (n,), the class of each training image.
         plan: what to draw.
         groups: int64 (n,); images of one group stay together in every split.
+        are_copies: images of one number are no group of the data but copies of each other, which leave the folds of the
+            other images stratified as they would be without them.
 
     Raises:
         UserError: the data cannot be split like this, e.g. a class with fewer images than folds.
     """
     labels = np.asarray(labels)
-    outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups)
-    return finish_splits(outer, labels, plan, groups)
+    outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups, are_copies)
+    return finish_splits(outer, labels, plan, groups, are_copies)
 
 
-def finish_splits(outer: list[Split], labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
+def finish_splits(
+    outer: list[Split], labels: Indices, plan: SplitPlan, groups: Indices | None, are_copies: bool
+) -> list[Split]:
     """Cut the plan's inner hold-outs and samples from the training parts of splits, and check the result.
 
     Raises:
         UserError: a part cannot be cut, or the splits are not those that the plan asks for.
     """
-    splits = [_take_sample(_cut_inner(split, labels, plan, groups), labels, plan, groups) for split in outer]
-    check_splits(splits, labels, plan, groups)
+    grouped = groups is not None and not are_copies
+    splits = [_take_sample(_cut_inner(split, labels, plan, groups), labels, plan, grouped) for split in outer]
+    check_splits(splits, labels, plan, groups, are_copies)
     return splits
 
 
-def _k_folds(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
-    k = plan.n_splits
-    if k > len(labels):
-        raise UserError(f"cv.n_splits is {k}, but there are only {len(labels)} training images")
+def _k_folds(labels: Indices, plan: SplitPlan, together: Indices | None, are_copies: bool) -> list[Split]:
+    k, groups = plan.n_splits, None if are_copies else together
+    different, once = labels, ""
+    if together is not None and are_copies:
+        different, once = labels[first_copies(together)[0]], ", copies counted once"
+    if k > len(different):
+        raise UserError(f"cv.n_splits is {k}, but there are only {len(different)} training images{once}")
     if plan.stratify:
-        classes, counts = np.unique(labels, return_counts=True)
+        classes = np.unique(labels)
+        counts = np.bincount(different, minlength=classes[-1] + 1)[classes]
         if counts.min() < k:
             raise UserError(
-                f"cv.n_splits is {k}, but class {classes[counts.argmin()]} has only {counts.min()} training images; "
+                f"cv.n_splits is {k}, but class {classes[counts.argmin()]} has only {counts.min()} training images{once}; "
                 f"a stratified split needs at least one per fold: lower cv.n_splits or set cv.stratify to false"
             )
     if groups is not None and len(np.unique(groups)) < k:
@@ -187,18 +198,18 @@ def _k_folds(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[S
     for repeat in range(plan.n_repeats):
         random_state = derive_seed(plan.seed, repeat)
         splitter = _K_FOLDS[plan.stratify, groups is not None](k, shuffle=True, random_state=random_state)
-        for fold, (train, validation) in enumerate(splitter.split(labels, labels, groups)):
+        for fold, (train, validation) in enumerate(draw_folds(splitter, labels, together, are_copies)):
             splits.append(Split(train, validation, None, repeat, fold))
     return splits
 
 
 def _holdouts(labels: Indices, plan: SplitPlan, groups: Indices | None) -> list[Split]:
-    n, n_validation = len(labels), plan._n_held_out(len(labels))
+    n, n_validation = len(labels), plan.n_held_out(len(labels))
     if not 0 < n_validation < n:
         raise UserError(
             f"cv.holdout is {plan.holdout}; give a fraction between 0 and 1, or a count between 1 and {n - 1}"
         )
-    if plan._takes_first:
+    if plan.takes_first:
         return [Split(np.arange(n_validation, n), np.arange(n_validation))]
     splits = []
     for repeat in range(plan.n_repeats):
@@ -216,15 +227,15 @@ def _cut_inner(split: Split, labels: Indices, plan: SplitPlan, groups: Indices |
     return Split(train, split.validation, inner, split.repeat, split.fold)
 
 
-def _take_sample(split: Split, labels: Indices, plan: SplitPlan, groups: Indices | None) -> Split:
+def _take_sample(split: Split, labels: Indices, plan: SplitPlan, grouped: bool) -> Split:
     if plan.train_size is None or plan.train_size == len(split.train):
         return split
     if plan.train_size > len(split.train):
         raise UserError(f"cv.train_size is {plan.train_size}, but the training part has {len(split.train)} images")
-    if groups is not None:
+    if grouped:
         raise UserError("cv.train_size cannot be used with grouped data: whole groups cannot meet an exact count")
-    part = (_SAMPLE, split.repeat, split.fold)
-    _, sample = _shuffled(split.train, plan.train_size, labels, plan, groups, part)
+    part = (_SAMPLE, split.repeat, split.fold)  # of copies, the sample may have some: the others are on no side
+    _, sample = _shuffled(split.train, plan.train_size, labels, plan, None, part)
     return Split(sample, split.validation, split.inner, split.repeat, split.fold)
 
 
@@ -248,58 +259,3 @@ def _shuffled(
     except ValueError as error:
         raise UserError(f"a hold-out of {n_held_out} of {len(indices)} images cannot be cut: {error}") from None
     return np.sort(indices[rest]), np.sort(indices[held_out])
-
-
-def check_splits(splits: list[Split], labels: Indices, plan: SplitPlan, groups: Indices | None = None) -> None:
-    """Refuse splits that overlap, leave images out, split groups, or are not stratified although the plan is.
-
-    Raises:
-        UserError: the first thing found wrong, by repeat and fold.
-    """
-    n, everything = len(labels), np.arange(len(labels))
-    if len(splits) != plan.n_folds:
-        raise UserError(f"there are {len(splits)} splits, but the plan asks for {plan.n_folds}")
-    held_out = np.zeros((plan.n_repeats, n), dtype=np.int64)
-    n_classes = int(labels.max()) + 1
-    slack = images_in_groups(labels, groups, n_classes)
-    for split in splits:
-        where = f"split of repeat {split.repeat}, fold {split.fold}"
-        parts = [split.train, split.validation] + ([] if split.inner is None else [split.inner])
-        if any(len(part) == 0 for part in parts):
-            way_out = (
-                ""
-                if groups is None
-                else (
-                    f"; whole groups cannot be spread so that each of {plan.n_splits} folds gets some: lower cv.n_splits, or set "
-                    "cv.stratify to false"
-                )
-            )
-            raise UserError(f"{where}: a part is empty{way_out}")
-        indices = np.sort(np.concatenate(parts))
-        if plan.train_size is not None:
-            if len(split.train) != plan.train_size or len(np.unique(indices)) < len(indices) or indices[-1] >= n:
-                raise UserError(f"{where}: its parts overlap, or it trains on {len(split.train)} images")
-        elif plan.is_given:
-            if len(np.unique(indices)) < len(indices) or indices[0] < 0 or indices[-1] >= n:
-                raise UserError(f"{where}: its parts overlap, or name images that are not there")
-        elif not np.array_equal(indices, everything):
-            raise UserError(f"{where}: its parts overlap or leave images out")
-        if groups is not None and any(
-            np.intersect1d(groups[a], groups[b]).size for i, a in enumerate(parts) for b in parts[:i]
-        ):
-            raise UserError(f"{where}: a group is on both sides")
-        if (split.inner is None) != (plan.inner_holdout is None):
-            raise UserError(f"{where}: it has {'no' if split.inner is None else 'an'} inner part, unlike the plan")
-        held_out[split.repeat, split.validation] += 1
-        if plan.stratify and not plan._takes_first and not plan.is_given:
-            counts = np.bincount(labels[split.validation], minlength=n_classes)
-            # whole groups may change the size as well; it is what was asked for that each class's share refers to
-            size = len(split.validation) if groups is None else plan._n_held_out(n) or n / plan.n_splits
-            share = np.bincount(labels, minlength=n_classes) * (size / n)
-            if (np.abs(counts - share) > 1.5 + slack).any():
-                way_out = "" if groups is None else "; scikit-learn before 1.8 does not stratify groups: upgrade it"
-                raise UserError(f"{where}: not stratified: {counts.tolist()} images per class{way_out}")
-    if plan.holdout is None and not plan.is_given and not (held_out == 1).all():
-        raise UserError("an image is not held out exactly once per repeat")
-    if (held_out > 1).any():
-        raise UserError("an image is held out more than once in a repeat")

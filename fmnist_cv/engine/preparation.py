@@ -16,10 +16,10 @@ from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.config.fold_parts import check_parts
 from fmnist_cv.config.identity import identity
 from fmnist_cv.config.yaml_files import load_yaml
-from fmnist_cv.data import Images, KFoldDataModule, Split
+from fmnist_cv.data import Images, KFoldDataModule, Split, SplitPlan
 from fmnist_cv.data.files import FilesDataModule
-from fmnist_cv.data.given_splits import given_by, goes_by_order, groups_of, split_images
-from fmnist_cv.data.group_sizes import describe_sizes, sizes_of_groups
+from fmnist_cv.data.given_splits import given_by, goes_by_order, split_images
+from fmnist_cv.data.group_sizes import count_copies, describe_sizes, sizes_of_groups
 from fmnist_cv.data.sampling import describe_sampling, sampling_of
 from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
@@ -103,7 +103,7 @@ def prepare_run(
     _check_same(experiment, config, found, train)
     if refit and not is_new and not found.refit.finished:
         run_sanity_check(experiment, data, [Split.refit(len(train))])
-    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), groups_of(train))
+    splits = load_splits(found.splits, train.labels.numpy(), experiment.plan, train.fingerprint(), train.kept_together)
     _check_given_splits(experiment, found, splits, train)
     if console is not None:
         print_line(console, _headline(experiment, found, data))
@@ -233,7 +233,10 @@ def _check_one_step(
 
 def _check_same(experiment: Experiment, config: str, run: RunFolder, train: Images) -> None:
     """Refuse a run of another config or of other data."""
-    if run.read_config() != config and (differences := experiment.differences(run.read_experiment())):
+    plan = experiment.plan
+    if run.read_config() != config and (differences := experiment.differences(before := run.read_experiment())):
+        if None not in (plan.splits, before.plan.splits) and plan.n_folds != before.plan.n_folds:
+            raise _other_folds(run, plan, f"{plan.n_folds} instead of {before.plan.n_folds}")
         raise UserError(
             f"run {run.path} has another config: {'; '.join(differences[:5])}; "
             "resume with the config it was started with, or start a new run"
@@ -252,16 +255,19 @@ def _check_given_splits(experiment: Experiment, run: RunFolder, splits: list[Spl
         return
     for then, now in zip(splits, split_images(train, experiment.plan), strict=True):
         if not np.array_equal(then.validation, now.validation) or not np.array_equal(then.train, now.train):
-            raise UserError(
-                f"run {run.path} was made with other folds than {experiment.plan.splits} gives now: repeat {now.repeat}, fold "
-                f"{now.fold} differs; resume with the folds it was started with, or start a new run"
-            )
+            raise _other_folds(run, experiment.plan, f"repeat {now.repeat}, fold {now.fold} differs")
+
+
+def _other_folds(run: RunFolder, plan: SplitPlan, how: str) -> UserError:
+    return UserError(
+        f"run {run.path} was made with other folds than those now given by {given_by(plan)}: {how}; resume with the folds it "
+        "was started with, or start a new run"
+    )
 
 
 def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> str:
     environment = run.read_run_info()["environment"]
     plan, train = experiment.plan, data.train_images
-    groups, sampling = sizes_of_groups(train), sampling_of(train)
     how = (
         f"hold-out {plan.holdout}"
         if plan.holdout is not None
@@ -270,9 +276,14 @@ def _headline(experiment: Experiment, run: RunFolder, data: KFoldDataModule) -> 
     how += f" x {plan.n_repeats}" if plan.n_repeats > 1 else ""
     if plan.is_given:
         how += f" given by {given_by(plan)}"
-    which = f"{len(train):,} images" + ("" if groups is None else f", {describe_sizes(*groups)}")
-    which += "" if sampling is None else f"; {describe_sampling(sampling)}"
+    images = f"{len(train):,} images"
+    if (groups := sizes_of_groups(train)) is not None:
+        images += f", {describe_sizes(*groups)}"
+    if (copies := count_copies(train)) is not None:
+        images += f", {copies['images']:,} of them copies, kept together"
+    if (sampling := sampling_of(train)) is not None:
+        images += f"; {describe_sampling(sampling)}"
     return (
-        f"{experiment.name}: {how} of {data.data_name} ({which}), {environment['device']}, {environment['precision']}, "
+        f"{experiment.name}: {how} of {data.data_name} ({images}), {environment['device']}, {environment['precision']}, "
         f"threads per fold {environment['threads_per_fold']}\nrun: {run.path}"
     )

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
-from fmnist_cv.analysis.statistics import summarise
+from fmnist_cv.analysis.statistics import mean_ratio, summarise
 from fmnist_cv.cross_validation import FoldsFailed, fold_folders, fold_job
-from fmnist_cv.data import Split, SplitPlan, make_splits
+from fmnist_cv.data import Split, SplitPlan
+from fmnist_cv.data.given_splits import split_images
 from fmnist_cv.engine.events import Event, Failed
 from fmnist_cv.engine.fold import FoldJob
 from fmnist_cv.engine.preparation import prepare_run, run_or_resume
@@ -44,10 +45,9 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
         Mean, spread and corrected interval of the outer folds' accuracies, and each fold's winner.
     """
     train = search.data.train_images
-    groups = None if train.groups is None else train.groups.numpy()
     plan = SplitPlan(search.settings.nested or 0, stratify=search.base.cv.stratify, seed=search.fresh_seed)
     folds: list[OuterFold] = []
-    for split in make_splits(train.labels.numpy(), plan, groups):
+    for split in split_images(train, plan):
         if console is not None:
             print_line(console, f"\nouter fold {split.fold + 1} of {plan.n_splits}")
         inner = _without_fold(search, split)
@@ -63,7 +63,7 @@ def nested_estimate(search: Search, workers: int, storage: str | None, console: 
                 "n_validation": metrics["n_validation"],
             }
         )
-    ratio = float(np.mean([fold["n_validation"] / fold["n_train"] for fold in folds]))
+    ratio = mean_ratio(folds)
     return {
         "n_splits": plan.n_splits,
         "seed": plan.seed,

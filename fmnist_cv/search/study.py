@@ -11,6 +11,7 @@ import optuna
 from rich.console import Console
 
 from fmnist_cv.config.class_paths import parameters
+from fmnist_cv.config.identity import same_setting
 from fmnist_cv.config.sections import CrossValidationSection
 from fmnist_cv.errors import UserError
 from fmnist_cv.search.display import SearchDisplay
@@ -90,7 +91,7 @@ def open_study(search: Search, store: StudyStorage) -> optuna.Study:
 
 
 def _with_new_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """The dotted keys of an older study's experiment, with the defaults of options that its classes have gained since."""
+    """An older study's experiment, with the defaults of options that its classes have gained since, and a moved file of folds."""
     added, of_cv = {}, asdict(CrossValidationSection())
     for key in new.keys() - old.keys():
         if key.startswith("cv."):
@@ -99,4 +100,5 @@ def _with_new_options(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any
         default = parameters(str(new.get(f"{owner}.class_path"))).get(name, inspect.Parameter.empty)
         if default is not inspect.Parameter.empty:
             added[key] = default
-    return old | added
+    same = {key: new[key] for key in old.keys() & new.keys() if same_setting(key, old[key], new[key])}
+    return old | added | same

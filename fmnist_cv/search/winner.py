@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import optuna
 from rich.console import Console
 
 from fmnist_cv.analysis.finished_run import CrossValidationResult
-from fmnist_cv.analysis.statistics import DifferenceTest, corrected_t_test, summarise
+from fmnist_cv.analysis.statistics import DifferenceTest, corrected_t_test, mean_ratio, summarise
 from fmnist_cv.analysis.tables import percent
 from fmnist_cv.config.fitted import fit_to_data
 from fmnist_cv.cross_validation import cross_validate
@@ -104,7 +103,7 @@ def confirm(search: Search, study: optuna.Study, workers: int | None, console: C
 
 
 def _difference(winner: CrossValidationResult, baseline: CrossValidationResult) -> DifferenceTest:
-    ratio = mean(fold["n_validation"] / fold["n_train"] for fold in winner.summary["folds"])
+    ratio = mean_ratio(winner.summary["folds"])
     test = corrected_t_test(list(winner.accuracies), list(baseline.accuracies), ratio)
     if test is not None:
         return {"difference": test.difference, "low": test.low, "high": test.high, "p": test.p}

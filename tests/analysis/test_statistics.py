@@ -11,12 +11,15 @@ from hypothesis import given, strategies as st
 from scipy import stats
 
 from fmnist_cv.analysis.statistics import (
+    FoldSizes,
     corrected_standard_error,
     corrected_t_test,
     holm,
     mcnemar,
+    mean_ratio,
     summarise,
     summarise as summarise_within,
+    unequal_folds,
     why_no_interval,
     wilson_interval,
 )
@@ -36,6 +39,19 @@ def test_summary_by_hand() -> None:
     half = 2.776445 * sqrt(0.00025 * 0.45)
     assert (summary["low"], summary["high"]) == pytest.approx((0.91 - half, 0.91 + half), rel=1e-6)
     assert summary.keys() == {"mean", "sd", "low", "high", "n"}
+
+
+def test_folds_whose_sizes_differ_markedly_have_a_caveat_and_the_mean_ratio() -> None:
+    time_series = [FoldSizes(n_train=10 * i, n_validation=10) for i in (1, 2, 4)]
+    assert mean_ratio(time_series) == pytest.approx((1 + 1 / 2 + 1 / 4) / 3)
+    caveat = unequal_folds(time_series)
+    assert (
+        caveat is not None
+        and "from 0.25 to 1.00 images" in caveat
+        and "with the mean, 0.58, and is approximate" in caveat
+    )
+    assert unequal_folds([FoldSizes(n_train=100 - n, n_validation=n) for n in (20, 25)]) is None
+    assert unequal_folds([FoldSizes(n_train=100 - n, n_validation=n) for n in (20, 28)]) is not None
 
 
 def test_one_score_has_no_spread() -> None:

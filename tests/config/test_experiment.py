@@ -211,7 +211,7 @@ def test_options_go_before_the_config(tiny: Config, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("holdout", "n_held_out"), [(0.25, 75), (60, 60), ("first:50", 50)])
 def test_holdouts_parse(tiny: Config, holdout: Any, n_held_out: int) -> None:
-    assert parsed(changed(tiny, cv__holdout=holdout)).plan._n_held_out(300) == n_held_out
+    assert parsed(changed(tiny, cv__holdout=holdout)).plan.n_held_out(300) == n_held_out
 
 
 def test_a_rich_experiment_survives_being_saved(tiny: Config) -> None:
@@ -420,8 +420,8 @@ def test_an_option_that_a_class_fixes_is_not_suggested_for_itself(tiny: Config) 
     [
         ({"seed": "x"}, "seed", "is 'x', but must be a whole number"),
         ({"name": 5}, "name", 'is 5, but must be text; quote it, as in name: "5"'),
-        ({"cv__n_splits": "many"}, "cv.n_splits", "is 'many', but must be a whole number"),
-        ({"cv__n_splits": 2.5}, "cv.n_splits", "is 2.5, but must be a whole number"),
+        ({"cv__n_splits": "many"}, "cv.n_splits", "is 'many', but must be a whole number or null"),
+        ({"cv__n_splits": 2.5}, "cv.n_splits", "is 2.5, but must be a whole number or null"),
         ({"cv__stratify": "perhaps"}, "cv.stratify", "is 'perhaps', but must be true or false"),
         ({"cv__holdout": [1]}, "cv.holdout", r"is \[1\], but must be a number, a whole number, text, or null"),
         ({"selection__mode": "up"}, "selection.mode", "is 'up', but must be max, min, or null"),
@@ -472,7 +472,6 @@ def test_a_section_left_empty_is_refused_by_name_or_means_the_defaults(tiny: Con
     [
         "seed",
         "log_dir",
-        "cv.n_splits",
         "cv.stratify",
         "selection.monitor",
         "selection.min_delta",

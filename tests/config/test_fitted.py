@@ -58,7 +58,9 @@ def test_the_data_give_the_sizes_that_are_left_out(quick: Config, tmp_path: Path
 def test_given_sizes_stay(quick: Config, tmp_path: Path) -> None:
     model = named("LinearClassifier", n_classes=5, in_features=7)
     experiment = Experiment.from_yaml(yaml.safe_dump({**quick, "model": model}))
-    assert fit_to_data(experiment, experiment.build_data()) is experiment
+    fitted = fit_to_data(experiment, experiment.build_data())
+    assert fitted.config.model == experiment.config.model and (fitted.cv.n_splits, fitted.cv.n_repeats) == (3, 1)
+    assert fit_to_data(fitted, fitted.build_data()) is fitted
 
 
 def test_a_network_made_alone_is_for_fashion_mnist() -> None:

@@ -27,8 +27,8 @@ def parser() -> ArgumentParser:
 
 def test_options_and_their_types_are_reached(parser: ArgumentParser) -> None:
     by_name = {option.dest: option for option in private.options_of(parser)}
-    assert {"name", "cv.n_splits", "model", "data", "trainer.max_epochs"} <= set(by_name)
-    assert private.type_of(by_name["cv.n_splits"]) is int
+    assert {"name", "seed", "model", "data", "trainer.max_epochs"} <= set(by_name)
+    assert private.type_of(by_name["seed"]) is int
     assert private.find_option(parser, "--config") is by_name["config"]
     assert private.takes_files(parser, "--model") and not private.takes_files(parser, "--seed")
 
@@ -55,7 +55,7 @@ def test_yaml_is_read_by_the_bounded_loader(parser: ArgumentParser) -> None:
         (["--model=nowhere.Net"], r"No module named '([\w.]+)'"),
         (["--model=torch.nn.Zzz"], r"module '([\w.]+)' has no attribute '(\w+)'"),
         (["--model=torch.nn.Linear"], r"Import path (\S+ )?does not correspond to a subclass of (\w+)"),
-        (["--cv.n_splits=x"], r"Expected an? .*Got value|Got value: "),
+        (["--seed=x"], r"Expected an? .*Got value|Got value: "),
         (["--selection.mode=up"], r"Expected|Does not validate"),
         (["--trainer.logger=foo"], r"Subtypes: .*Errors:.*Given value type: <class 'str'>"),
     ],

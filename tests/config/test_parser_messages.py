@@ -43,9 +43,9 @@ def refusal(parser: ArgumentParser, *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--cv.n_splits=abc", "cv.n_splits is 'abc', but must be a whole number"),
-        ("--cv.n_splits=3.5", "cv.n_splits is 3.5, but must be a whole number"),
-        ("--cv={n_splits: abc}", "cv.n_splits is 'abc', but must be a whole number"),
+        ("--cv.n_splits=abc", "cv.n_splits is 'abc', but must be a whole number or null"),
+        ("--cv.n_splits=3.5", "cv.n_splits is '3.5', but must be a whole number or null"),
+        ("--cv={n_splits: abc}", "cv.n_splits is 'abc', but must be a whole number or null"),
         ("--cv=", "cv is '', but must be a mapping of keys to values"),
         ("--selection.mode=up", "selection.mode is 'up', but must be max, min, or null"),
         ("--selection.patience=[1]", "selection.patience is [1], but must be a whole number or null"),
@@ -98,6 +98,10 @@ def refusal(parser: ArgumentParser, *arguments: str) -> str:
         ("--model={class_path: 3}", "model: class_path must be text, the path of a class such as my_module.MyClass"),
         ("--model={init_args: 3}", "model: init_args must be a mapping of keys to values"),
         ("--model.l2={a: b}", "model.init_args.l2 is {'a': 'b'}, but must be a mapping of names to numbers or null"),
+        (
+            "--cv.test=clinic_a",
+            "cv.test is 'clinic_a', but must be a number, a list of texts or whole numbers, or null",
+        ),
         (
             "--model.class_weights=[a]",
             "model.init_args.class_weights is ['a'], but must be a list of numbers, balanced, or null",

@@ -176,16 +176,16 @@ def test_on_broken_has_two_values(pets: Path) -> None:
         ImageFolderDataModule(str(pets), on_broken="ignore")  # type: ignore[arg-type]
 
 
-def test_copies_are_one_group_without_reading_the_pixels(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_are_found_without_reading_the_pixels(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(pets / "dog" / "1.png", pets / "dog" / "copy.png")
     shutil.copy(pets / "dog" / "1.png", pets / "dog" / "again.png")
     train = ImageFolderDataModule(str(pets)).train_images
     with monkeypatch.context() as patch:
         patch.setattr(Images, "chunks", lambda images, size=0: pytest.fail("the pixels are read"))
         train = ImageFolderDataModule(str(pets)).train_images
-    assert train.groups is not None and train.names is not None
-    same = [name for name, group in zip(train.names, train.groups.tolist(), strict=True) if group == train.groups[5]]
-    assert same == ["dog/1.png", "dog/again.png", "dog/copy.png"] and len(set(train.groups.tolist())) == 8
-    assert ImageFolderDataModule(str(pets), duplicates="keep").train_images.groups is None
+    assert train.copies is not None and train.names is not None
+    same = [name for name, number in zip(train.names, train.copies.tolist(), strict=True) if number == train.copies[5]]
+    assert same == ["dog/1.png", "dog/again.png", "dog/copy.png"] and len(set(train.copies.tolist())) == 8
+    assert ImageFolderDataModule(str(pets), duplicates="keep").train_images.copies is None
     chosen = train.subset(torch.tensor([9, 5]))
     assert chosen.digests is not None and chosen.digests[0].tolist() == chosen.digests[1].tolist()

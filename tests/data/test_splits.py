@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from fmnist_cv.data.group_cut import cut_groups, images_in_groups
+from fmnist_cv.data.split_checks import check_splits
 from fmnist_cv.data.split_files import load_splits, save_splits
-from fmnist_cv.data.splits import Indices, Split, SplitPlan, check_splits, make_splits
+from fmnist_cv.data.splits import Split, SplitPlan, make_splits
+from fmnist_cv.data.splitter_folds import Indices
 from fmnist_cv.errors import UserError
 
 Problem = tuple[Indices, SplitPlan, Indices | None]

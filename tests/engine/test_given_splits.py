@@ -16,6 +16,7 @@ from rich.console import Console
 
 from fmnist_cv import CrossValidationResult, cross_validate, fit
 from fmnist_cv.analysis.compared_runs import compare_runs
+from fmnist_cv.analysis.statistics import unequal_folds
 from fmnist_cv.analysis.tables import summary_lines
 from fmnist_cv.cross_validation import FoldsMissing, as_experiment
 from fmnist_cv.data.synthetic_images import make_synthetic_images
@@ -96,6 +97,47 @@ def test_groups_stand_in_console_and_results_and_one_that_is_most_of_a_fold_is_n
     assert f"Caveat: the group 'clinic' is 20 of the 30 images that {fold} holds out" in out
 
 
+def test_copies_stand_in_console_and_results_without_being_called_groups(short: dict[str, Any], tmp_path: Path) -> None:
+    images, labels = make_synthetic_images(60, 0)
+    images[30:32], labels[30:32] = images[:2], labels[:2]
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    short["data"] = {
+        "class_path": "fmnist_cv.data.ArrayDataModule",
+        "init_args": {"path": str(tmp_path / "data.npz"), "batch_size": 32, "duplicates": "group"},
+    }
+    console = Console(file=io.StringIO(), width=200)
+    result = cross_validate(short, {"cv.n_splits": 2, "cv.train_size": 15}, run="a", console=console)
+    said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "of data (60 images, 4 of them copies, kept together)" in said
+    lines = [line for line in summary_lines(result.summary) if "copies" in line]
+    assert lines == ["4 of 60 training images are copies (2 different ones), kept together on one side of each split."]
+    assert result.summary["copies"] == {"images": 4, "different": 2} and result.summary["groups"] is None
+    assert [len(split.train) for split in result.splits] == [15, 15]
+
+
+def test_a_number_of_folds_beside_given_ones_is_that_of_these(short: dict[str, Any], tmp_path: Path) -> None:
+    config = of_files(short, tmp_path, [i % 3 for i in range(28)])
+    assert prepare_run(as_experiment(config), run="a").experiment.cv.n_splits == 3
+    for key in ("cv.n_splits", "cv.n_repeats"):
+        default = {"cv.n_splits": 5, "cv.n_repeats": 1}[key]
+        repeated = {"cv.splitter": {"class_path": "RepeatedKFold", "init_args": {"n_splits": 3, "n_repeats": 2}}}
+        given = {} if key == "cv.n_splits" else {"data.folds": None, **repeated}
+        with pytest.raises(UserError, match=rf"{key} is {default}, but there are 3 folds.* given by"):
+            prepare_run(as_experiment(config, {key: default, **given}), run="b")
+
+
+def test_a_run_without_a_number_of_folds_records_the_default(short: dict[str, Any]) -> None:
+    prepared = prepare_run(as_experiment(short), run="a")
+    recorded = prepared.run.read_config()
+    assert "n_splits: 5" in recorded and "n_repeats: 1" in recorded
+
+
+def test_folds_of_very_different_sizes_are_named_beside_the_interval(short: dict[str, Any], tmp_path: Path) -> None:
+    config = of_groups(short, tmp_path, np.repeat([0, 1, 2], [30, 15, 15]))
+    result = cross_validate(config, {"cv.splitter": "LeaveOneGroupOut"}, run="a")
+    assert unequal_folds(result.summary["folds"]) in summary_lines(result.summary)
+
+
 def test_one_group_a_fold_is_said_once(short: dict[str, Any], tmp_path: Path) -> None:
     config = of_groups(short, tmp_path, np.arange(60) % 3)
     result = cross_validate(config, {"cv.splitter": "LeaveOneGroupOut"}, run="a")
@@ -120,8 +162,16 @@ def test_a_file_of_folds_is_checked_on_resume_and_decides_which_folds_there_are(
     result = CrossValidationResult.load(Path(short["log_dir"]) / "tiny" / "a")
     assert [split.validation.tolist() for split in result.splits] == [b for _, b in parts]
     assert result.summary["cv"]["splits"] == str(file) and result.summary["held_out"] == 40
+    file = file.rename(tmp_path / "moved.json")
+    short["cv"]["splits"] = str(file)
+    assert cross_validate(short, resume="a").mean == result.mean
+    file.write_text(json.dumps([{"train": [*range(40)], "val": [*range(40, 60)]}]))
+    with pytest.raises(UserError, match=r"made with other folds than those now given by .*moved.json: 1 instead of 2"):
+        cross_validate(short, resume="a")
     file.write_text(json.dumps([{"train": a, "val": b} for a, b in reversed(parts)]))
-    with pytest.raises(UserError, match=r"made with other folds than .*folds.json gives now: repeat 0, fold 0 differs"):
+    with pytest.raises(
+        UserError, match=r"made with other folds than those now given by .*moved.json: repeat 0, fold 0 differs"
+    ):
         cross_validate(short, resume="a")
 
 
@@ -182,7 +232,7 @@ def test_copies_of_training_images_in_the_test_set_are_refused_unless_allowed(
         UserError, match=r"2 of 2 test images have the same pixels as a training image, e.g. number 0 and"
     ):
         cross_validate(short)
-    assert cross_validate(short, {"data.duplicates": "keep"}).summary["groups"] is None
+    assert cross_validate(short, {"data.duplicates": "keep"}).summary["copies"] is None
 
 
 def of_files(config: dict[str, Any], folder: Path, folds: list[int]) -> dict[str, Any]:
@@ -220,7 +270,7 @@ def test_a_fold_joins_no_run_that_was_made_with_other_folds(short: dict[str, Any
     with pytest.raises(FoldsMissing):
         cross_validate(config, {"cv.fold": 0}, run="a")
     table.assign(fold=[i // 30 for i in range(60)]).to_csv(tmp_path / "folds.csv", index=False)
-    with pytest.raises(UserError, match=r"made with other folds than .*folds.csv gives now"):
+    with pytest.raises(UserError, match=r"made with other folds than those now given by .*folds.csv"):
         cross_validate(config, {"cv.fold": 1}, run="a")
 
 

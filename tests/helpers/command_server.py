@@ -25,10 +25,10 @@ from typing import Any
 
 import fmnist_cv.analysis.compared_runs
 import fmnist_cv.cross_validation as cross_validation
+import fmnist_cv.engine.preloaded
 import fmnist_cv.inference.export
 import fmnist_cv.reporting.page
 import fmnist_cv.search.tuning  # noqa: F401  all that commands import, before the first is started
-import fmnist_cv.engine.preloaded  # noqa: F401  as the server that forks folds
 from fmnist_cv import runtime
 from fmnist_cv.engine import processes
 

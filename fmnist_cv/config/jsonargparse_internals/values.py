@@ -6,6 +6,7 @@ import ast
 import difflib
 import re
 from collections.abc import Sequence
+from itertools import chain
 
 from fmnist_cv.config.class_paths import imported_subclasses, load_class, public_path, type_of
 from fmnist_cv.config.jsonargparse_internals.lines import Line
@@ -110,7 +111,7 @@ def _described(types: Sequence[ast.expr]) -> tuple[list[str], list[str]]:
     """Words for types, null last, and the paths of the classes among them."""
     words: list[str] = []
     bases: list[str] = []
-    for node in types:
+    for node in chain.from_iterable(map(_members, types)):
         if isinstance(node, ast.Subscript):
             kind = ast.unparse(node.value).rpartition(".")[2]
             inside = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
@@ -124,11 +125,11 @@ def _described(types: Sequence[ast.expr]) -> tuple[list[str], list[str]]:
             if kind in ("Union", "Optional", "Callable"):
                 words += inner
             elif kind in ("dict", "Dict", "Mapping"):
-                words.append(f"a mapping of names to {_plural(inside[-1], _described(inside[-1:])[0])}")
+                words.append(f"a mapping of names to {_plural(inside[-1])}")
             elif kind in ("tuple", "Tuple") and not any(ast.unparse(item) == "..." for item in inside):
                 words.append(f"a list of {len(inside)} values")
             else:
-                words.append(f"a list of {_plural(inside[0], inner)}")
+                words.append(f"a list of {_plural(inside[0])}")
             continue
         path = ast.unparse(node)
         name = path.rpartition(".")[2]
@@ -149,10 +150,17 @@ def _described(types: Sequence[ast.expr]) -> tuple[list[str], list[str]]:
     return sorted(unique, key=lambda word: word == "null"), bases
 
 
-def _plural(node: ast.expr, words: Sequence[str]) -> str:
-    return _PLURALS.get(ast.unparse(node).rpartition(".")[2]) or " or ".join(
-        re.sub("^an? ", "", word) for word in words
-    )
+def _members(node: ast.expr) -> list[ast.expr]:
+    """The types of a union written with |, or the one type."""
+    return [*_members(node.left), *_members(node.right)] if isinstance(node, ast.BinOp) else [node]
+
+
+def _plural(node: ast.expr) -> str:
+    words = []
+    for member in _members(node):
+        known = _PLURALS.get(ast.unparse(member).rpartition(".")[2])
+        words += [known] if known else [re.sub("^an? ", "", word) for word in _described([member])[0]]
+    return " or ".join(words)
 
 
 def either(words: Sequence[str]) -> str:
