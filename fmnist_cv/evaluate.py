@@ -11,6 +11,7 @@ from rich.console import Console
 from fmnist_cv.command_line import OK, CommandParser, command, print_files
 from fmnist_cv.inference.choices import DataPart
 from fmnist_cv.utils import paths
+from fmnist_cv.utils.importing import heavy_imports
 from fmnist_cv.utils.user_text import make_console, print_line
 
 if TYPE_CHECKING:
@@ -45,8 +46,9 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 2 for a user error, 130 for Ctrl-C."""
     options = make_parser().parse(arguments)
 
-    from fmnist_cv.inference import evaluate_run  # here, since --help and wrong options need no torch
-    from fmnist_cv.runtime import prepare_process
+    with heavy_imports():  # here, since --help and wrong options need no torch
+        from fmnist_cv.inference import evaluate_run
+        from fmnist_cv.runtime import prepare_process
 
     console = make_console()
     prepare_process()

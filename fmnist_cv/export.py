@@ -8,6 +8,7 @@ from typing import get_args
 from fmnist_cv.command_line import OK, CommandParser, command
 from fmnist_cv.inference.choices import ExportFormat
 from fmnist_cv.utils import paths
+from fmnist_cv.utils.importing import heavy_imports
 from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
@@ -30,8 +31,9 @@ def main(arguments: list[str]) -> int:
     """Run the command; returns the exit status: 0, 2 for a user error, 130 for Ctrl-C."""
     options = make_parser().parse(arguments)
 
-    from fmnist_cv.inference import export_run  # here, since --help and wrong options need no torch
-    from fmnist_cv.runtime import prepare_process
+    with heavy_imports():  # here, since --help and wrong options need no torch
+        from fmnist_cv.inference import export_run
+        from fmnist_cv.runtime import prepare_process
 
     prepare_process()
     files, findings = export_run(

@@ -16,6 +16,7 @@ from fmnist_cv.config.options import make_short_parser, parse, read_configs, ref
 from fmnist_cv.config.sections import TRAINER_OPTIONS
 from fmnist_cv.engine.run_folder import RunFolder
 from fmnist_cv.engine.writable import is_writable
+from fmnist_cv.utils.importing import heavy_imports
 from fmnist_cv.utils.paths import user_path
 from fmnist_cv.utils.user_text import make_console, print_line
 
@@ -31,12 +32,13 @@ def main(arguments: list[str]) -> int:
     refuse_unknown_keys(arguments, make_short_parser(), "trainer", *(f"trainer.{name}" for name in TRAINER_OPTIONS))
 
     # here, since the help and wrong options need neither torch nor Lightning
-    from fmnist_cv.config.experiment import Experiment
-    from fmnist_cv.config.short import write_out
-    from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
+    with heavy_imports():
+        from fmnist_cv.config.experiment import Experiment
+        from fmnist_cv.config.short import write_out
+        from fmnist_cv.cross_validation import FoldsFailed, FoldsMissing, cross_validate
 
+        parser = make_parser()
     console = make_console()
-    parser = make_parser()
     written = write_out(read_configs(_with_config_of_run(arguments)))
     options = parse(parser, written.arguments, validate=False)
     experiment = Experiment(options, parser)

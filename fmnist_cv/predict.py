@@ -21,6 +21,7 @@ from fmnist_cv.engine.writable import check_file_writable
 from fmnist_cv.errors import UserError
 from fmnist_cv.inference.choices import AS_PUBLISHED, Preprocessing
 from fmnist_cv.utils import paths
+from fmnist_cv.utils.importing import heavy_imports
 from fmnist_cv.utils.user_text import for_csv, make_console, plain
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def main(arguments: list[str]) -> int:
     _check_out(options.out, options.overwrite)
 
     # here, since --help and wrong options need no torch
-    from fmnist_cv.analysis.finished_run import CrossValidationResult
-    from fmnist_cv.inference import load_ensemble, predict_files
-    from fmnist_cv.runtime import prepare_process
+    with heavy_imports():
+        from fmnist_cv.analysis.finished_run import CrossValidationResult
+        from fmnist_cv.inference import load_ensemble, predict_files
+        from fmnist_cv.runtime import prepare_process
 
     prepare_process()
     run = CrossValidationResult.load(options.run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from fmnist_cv.command_line import OK, CommandParser, command, print_files
+from fmnist_cv.utils.importing import heavy_imports
 from fmnist_cv.utils.user_text import make_console
 
 DESCRIPTION = """
@@ -26,9 +27,10 @@ def main(arguments: list[str]) -> int:
     options = make_parser().parse(arguments)
 
     # here, since --help and wrong options need no torch
-    from fmnist_cv.analysis.finished_run import CrossValidationResult
-    from fmnist_cv.engine.run_folder import RunFolder
-    from fmnist_cv.reporting.page import write_report
+    with heavy_imports():
+        from fmnist_cv.analysis.finished_run import CrossValidationResult
+        from fmnist_cv.engine.run_folder import RunFolder
+        from fmnist_cv.reporting.page import write_report
 
     console = make_console()
     result = CrossValidationResult.load(options.run)

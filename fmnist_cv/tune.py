@@ -14,6 +14,7 @@ from fmnist_cv.config.help import show_help_if_requested
 from fmnist_cv.config.options import parse
 from fmnist_cv.data.synthetic_images import synthetic_warning
 from fmnist_cv.search import settings
+from fmnist_cv.utils.importing import heavy_imports
 from fmnist_cv.utils.user_text import make_console, print_line
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ def main(arguments: list[str]) -> int:
     options = parse(make_parser(), arguments, "search")
 
     # here, since the help and wrong options need neither torch nor Lightning
-    from fmnist_cv.cross_validation import FoldsFailed
-    from fmnist_cv.search.search import Search
-    from fmnist_cv.search.storage import STORAGE_UNAVAILABLE, first_line
-    from fmnist_cv.search.trials import TrialsFailed
-    from fmnist_cv.search.tuning import tune
+    with heavy_imports():
+        from fmnist_cv.cross_validation import FoldsFailed
+        from fmnist_cv.search.search import Search
+        from fmnist_cv.search.storage import STORAGE_UNAVAILABLE, first_line
+        from fmnist_cv.search.trials import TrialsFailed
+        from fmnist_cv.search.tuning import tune
 
     console = make_console()
     try:

@@ -22,8 +22,11 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from fmnist_cv import cross_validation, runtime
-from fmnist_cv.runtime import prepare_process, seed_everything
+from fmnist_cv.utils.importing import heavy_imports
+
+with heavy_imports():
+    from fmnist_cv import cross_validation, runtime
+    from fmnist_cv.runtime import prepare_process, seed_everything
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))  # also for class paths such as users_modules.Net
 

@@ -42,9 +42,7 @@ def warm_up() -> None:
         from multiprocessing import forkserver
 
         _make_room_for_sockets()
-        multiprocessing.get_context(METHOD).set_forkserver_preload(
-            ["fmnist_cv.engine.fold", "fmnist_cv.engine.preloaded", __name__]
-        )
+        multiprocessing.get_context(METHOD).set_forkserver_preload(["fmnist_cv.engine.preloaded", __name__])
         forkserver.ensure_running()
 
 

@@ -23,14 +23,17 @@ from multiprocessing import util
 from pathlib import Path
 from typing import Any
 
-import fmnist_cv.analysis.compared_runs
-import fmnist_cv.cross_validation as cross_validation
-import fmnist_cv.engine.preloaded
-import fmnist_cv.inference.export
-import fmnist_cv.reporting.page
-import fmnist_cv.search.tuning  # noqa: F401  all that commands import, before the first is started
-from fmnist_cv import runtime
-from fmnist_cv.engine import processes
+from fmnist_cv.utils.importing import heavy_imports
+
+with heavy_imports():  # all that commands import, before the first is started
+    import fmnist_cv.analysis.compared_runs
+    import fmnist_cv.cross_validation as cross_validation
+    import fmnist_cv.engine.preloaded  # as the server that forks folds
+    import fmnist_cv.inference.export
+    import fmnist_cv.reporting.page
+    import fmnist_cv.search.tuning  # noqa: F401
+    from fmnist_cv import runtime
+    from fmnist_cv.engine import processes
 
 
 class KillPoint:
