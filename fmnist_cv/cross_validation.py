@@ -80,9 +80,10 @@ def cross_validate(
         refit: finally train a model on all training images, for the median of the folds' best epochs.
         console: where to show progress; None shows nothing.
         sections: whole sections that replace the config's, e.g. data={"class_path": "my.Data", "init_args": {...}}, as plain
-            values. `model` may also be a class or a function that makes a network, and `data` objects, see
+            values. `model` may also be a class or a function that makes a network, and `data` a class, a function that makes a data
+            set with and without augmentation (see `DatasetViewsDataModule`), or objects, see
             `fmnist_cv.data.given.take_data`: an ArrayDataModule, (images, labels), a list of (image, label), or a data set of
-            torchvision, Hugging Face or another without transforms. Such data are written into the folder of the
+            torchvision, Hugging Face or another without transforms. Objects are written into the folder of the
             experiment's runs, where folds and later commands read them; the same call resumes a run on them.
 
     Returns:

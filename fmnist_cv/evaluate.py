@@ -25,6 +25,8 @@ most frequent class. Without --data, on the run's test set, whose scores must be
 
   python -m fmnist_cv.evaluate lightning_logs/sharifi-cnn/2026-01-31_12-00-00
   python -m fmnist_cv.evaluate RUN --data my.npz
+  python -m fmnist_cv.evaluate RUN --data photos/
+  python -m fmnist_cv.evaluate RUN --data scans.csv --data.label diagnosis
   python -m fmnist_cv.evaluate RUN --data my-data.yaml --part train --model refit
   python -m fmnist_cv.evaluate RUN --data my_module.MyDataModule
 
@@ -33,10 +35,14 @@ evaluation in that folder is not overwritten.
 """
 
 DATA = """
-data:
-  my.npz         as fmnist_cv.data.ArrayDataModule takes it: images, labels, and class_names
+data, as for --data of fmnist_cv.fit:
+  photos/        a folder with a folder of images for each class
+  scans.csv      a table of image files: .csv, .tsv or .parquet
+  my.npz         arrays: images, labels, and class_names
   some.yaml      a section `data` with class_path and init_args, as in a config of fmnist_cv.fit
-  module.Class   a data module, with its defaults
+  module.Class   a data module
+  --data.KEY VALUE sets an argument of its class. Image files are decoded and resized as the run's were; for a run on others they
+  get the size and the channels of its images.
   The classes are those of the run or some of them; they are matched by name, in any order.
 """
 
@@ -56,6 +62,7 @@ def main(arguments: list[str]) -> int:
         options.run,
         options.data,
         options.part,
+        settings=options.settings,
         model=options.model,
         out=options.out,
         accelerator=options.accelerator,
@@ -65,9 +72,30 @@ def main(arguments: list[str]) -> int:
     return OK
 
 
+class _Parser(CommandParser):
+    """With `--data.KEY VALUE`, for any argument of a data module, in `settings`."""
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        rest, settings = list[str](), dict[str, str]()
+        words = iter(sys.argv[1:] if args is None else args)
+        for word in words:
+            option, is_joined, value = word.partition("=")
+            if not option.startswith("--data."):
+                rest.append(word)
+                continue
+            if not is_joined and (value := next(words, "--")).startswith("--"):
+                self.error(f"{option}: expected one argument")
+            settings[option.removeprefix("--data.")] = value
+        options, unknown = super().parse_known_args(rest, namespace)
+        if settings and options.data is None:
+            self.error(f"--data.{next(iter(settings))} has no effect without --data")
+        options.settings = settings
+        return options, unknown
+
+
 def make_parser() -> CommandParser:
     """The command's parser."""
-    parser = CommandParser("evaluate", DESCRIPTION, DATA)
+    parser = _Parser("evaluate", DESCRIPTION, DATA)
     parser.add_run()
     parser.add_argument("--data", metavar="DATA", help="other images than the run's test set, see below")
     parser.add_argument(

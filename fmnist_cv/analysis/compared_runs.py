@@ -207,12 +207,11 @@ def _remarks(runs: list[CrossValidationResult], scores: list[RunScores], pairs: 
     if held_out is not None and held_out < n_train:
         lines.append(f"All scores stand on the {held_out:,} of {n_train:,} training images that some fold holds out.")
     if scores[0].n_repeats > 1:
-        in_others = (
-            "the other repeats hold out the same images"
-            if runs[0].summary["cv"]["folds_per_repeat"] > 1
-            else "each repeat holds out other images"
+        in_each = ~np.isnan(runs[0].out_of_fold()[:, :, 0])
+        which = "the same images" if (in_each == in_each[0]).all() else "wholly or partly other images"
+        lines.append(
+            f"McNemar's test on the held-out images uses the first repeat: the other repeats hold out {which}."
         )
-        lines.append(f"McNemar's test on the held-out images uses the first repeat: {in_others}.")
     if (
         any(pair.t_test is not None for pair in pairs)
         and (caveat := unequal_folds(runs[0].summary["folds"])) is not None

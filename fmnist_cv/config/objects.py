@@ -21,7 +21,7 @@ def is_plain(section: Any) -> bool:
 def take_objects(settings: Mapping[str, Any]) -> tuple[dict[str, Any], GivenData | None]:
     """Settings without objects.
 
-    A class or function as model becomes its dotted path, a `functools.partial` also its arguments; data given as objects
+    A class or function becomes its dotted path, a `functools.partial` also its arguments; data given as objects
     become the path of a file that is yet to be written.
 
     Args:
@@ -37,6 +37,8 @@ def take_objects(settings: Mapping[str, Any]) -> tuple[dict[str, Any], GivenData
     if "model" in taken:
         taken["model"] = _model(taken["model"])
     pictures = {key: taken[f"data.{key}"] for key in PICTURES if f"data.{key}" in taken}
+    if isinstance(taken.get("data"), type) or inspect.isfunction(taken.get("data")):
+        taken["data"] = _path_of(taken["data"], "data")
     given = take_data(taken.get("data"), pictures)
     if given is None:
         return taken, None
@@ -52,12 +54,12 @@ def _model(value: Any) -> Any:
     if isinstance(value, functools.partial):
         if value.args:
             raise UserError("model is a functools.partial with arguments without names; give them with their names")
-        return {"class_path": _path_of(value.func), "init_args": dict(value.keywords)}
+        return {"class_path": _path_of(value.func, "model"), "init_args": dict(value.keywords)}
     is_maker = isinstance(value, type) or inspect.isfunction(value)
-    return _path_of(value) if is_maker else value
+    return _path_of(value, "model") if is_maker else value
 
 
-def _path_of(maker: Any) -> str:
+def _path_of(maker: Any, section: str) -> str:
     """The dotted path of a class or function.
 
     Raises:
@@ -74,7 +76,7 @@ def _path_of(maker: Any) -> str:
             else f"{'the class' if isinstance(maker, type) else 'the function'} {name}"
         )
         raise UserError(
-            f"model is {kind}, which other processes cannot find by its name; define it with def or class at the top level of a "
+            f"{section} is {kind}, which other processes cannot find by its name; define it with def or class at the top level of a "
             "module or script"
         )
     return f"{_module_of(maker)}.{name}"

@@ -133,7 +133,8 @@ COMMON = {
 # What the sections `data` and `model` take in place of class_path and init_args.
 DATA_WAYS = (
     "give a folder with one folder of images per class, a .csv, .tsv or .parquet file that lists images, an .npz file of "
-    "arrays, or the path of a data module class, e.g. fmnist_cv.data.FashionMNISTDataModule"
+    "arrays, or the path of a data module class, e.g. fmnist_cv.data.FashionMNISTDataModule, or of a function that makes a data set "
+    "with and without augmentation"
 )
 MODEL_WAYS = (
     "give the path of a LightningModule or nn.Module class, or of a function that returns a network, e.g. "

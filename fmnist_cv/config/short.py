@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import yaml
-from torch import nn
 
-from fmnist_cv.config.class_paths import load_class, made_by, parameters
-from fmnist_cv.config.sections import DATA_WAYS, MODEL_WAYS
+from fmnist_cv.config.class_paths import parameters
+from fmnist_cv.config.short_sections import SECTION_FILES, WRAPPED, full_data, full_model, label
 from fmnist_cv.config.yaml_files import load_yaml, read_yaml_text
 from fmnist_cv.errors import UserError
-from fmnist_cv.utils.paths import user_path
 
 EPOCHS = 20  # where neither epochs, steps nor a time are given
-WRAPPED = "fmnist_cv.models.WrappedNetwork"
-FOLDER, ARRAYS = ("fmnist_cv.data.ImageFolderDataModule", "root"), ("fmnist_cv.data.ArrayDataModule", "path")
-MANIFEST = ("fmnist_cv.data.ManifestDataModule", "path")
-SOURCES = {".csv": MANIFEST, ".tsv": MANIFEST, ".parquet": MANIFEST, ".npz": ARRAYS}
-_SECTION_FILES = (".yaml", ".yml", ".json")  # from which the parser reads a section
 
 
 @dataclass
@@ -44,9 +34,9 @@ class WrittenOut:
 def write_out(arguments: Sequence[str]) -> WrittenOut:
     """Write the short forms in arguments out; without any, they stay as they are.
 
-    A path as `data` becomes the data module that reads it; a class or function that makes a network becomes a
-    `WrappedNetwork`, and options of the section `model` that this does not have become arguments of the network. Name and
-    number of epochs then have defaults.
+    A path as `data` becomes the data module that reads it, and a function a `DatasetViewsDataModule`; a class or function that
+    makes a network becomes a `WrappedNetwork`, and options of the section `model` that this does not have become arguments of
+    the network. Name and number of epochs then have defaults.
 
     Args:
         arguments: the command line's, with the configs' texts, see `options.read_configs`.
@@ -67,9 +57,9 @@ def write_out_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         UserError: as `write_out`.
     """
     written = dict(config)
-    if (data := _full_data(config.get("data"))) is not None:
+    if (data := full_data(config.get("data"))) is not None:
         written["data"] = data
-    if (model := _full_model(config.get("model"))) is not None:
+    if (model := full_model(config.get("model"))) is not None:
         written["model"] = model
     return written, data is not None or model is not None
 
@@ -135,7 +125,7 @@ class _Options:
         self._written += [f"--config={yaml.safe_dump(written)}\n"] if is_short else pair
 
     def _take_section(self, section: str, value: Any, pair: list[str]) -> None:
-        full = _full_data(value) if section == "data" else _full_model(value)
+        full = full_data(value) if section == "data" else full_model(value)
         self._given[section] = value if full is None else full
         if section == "model":
             self._note_model(self._given[section])
@@ -163,7 +153,7 @@ class _Options:
         if not self.is_short:
             return WrittenOut(written)
         if self._given.get("name") is None:
-            name = "-".join(_label(self._given[part]) for part in ("data", "model") if self._given.get(part))
+            name = "-".join(label(self._given[part]) for part in ("data", "model") if self._given.get(part))
             written.append(f"--name={name}")
             defaults.append(f"name {name}")
         if not self._has_optimizer and "optimizer" in parameters(self._class):
@@ -188,7 +178,7 @@ def _network_argument(key: str) -> str | None:
 def _section(value: str) -> dict[str, Any]:
     """The content of a section that is given whole, as JSON or as the name of a file; of anything else, nothing."""
     try:
-        if Path(value).suffix.lower() in _SECTION_FILES and Path(value).is_file():
+        if Path(value).suffix.lower() in SECTION_FILES and Path(value).is_file():
             value = read_yaml_text(Path(value), "file")
         content = load_yaml(value) if value.startswith("{") or "\n" in value else None
     except (UserError, yaml.YAMLError):  # the parser reports it
@@ -204,106 +194,3 @@ def _value(text: str) -> Any:
     except (TypeError, UserError, yaml.YAMLError):  # the parser reports it
         return text
     return value
-
-
-# -- data -------------------------------------------------------------------------------------------------------
-
-
-def _full_data(given: Any) -> dict[str, Any] | None:
-    """The section `data` of a path, or of a mapping with a path and no class; None where it is written out already."""
-    if isinstance(given, str):
-        source = _source(given)
-        return None if source is None else {"class_path": source[0], "init_args": {source[1]: given}}
-    if not isinstance(given, dict) or "class_path" in given or not isinstance(path := given.get("path"), str):
-        return None
-    if (source := _source(path)) is None:
-        raise UserError(f"data.path is '{path}', which cannot be used; {DATA_WAYS}")
-    rest = {key: value for key, value in given.items() if key != "path"}
-    return {"class_path": source[0], "init_args": {source[1]: path, **rest}}
-
-
-def _source(given: str) -> tuple[str, str] | None:
-    """The data module for a path and its argument; None for what is no path.
-
-    Raises:
-        UserError: a path of nothing that can be read.
-    """
-    ending = Path(given).suffix.lower()
-    if not given or "\n" in given or given.startswith("{") or ending in _SECTION_FILES:
-        return None
-    if ending in SOURCES:
-        return SOURCES[ending]
-    if not re.search(r"[/\\]|^[.~]", given) and "." in given and not Path(given).exists():
-        return None  # the path of a class
-    path = user_path(given, "data")
-    if path.is_dir():
-        return FOLDER
-    if path.is_file():
-        raise UserError(f"data is '{given}', a file that is none of {', '.join(SOURCES)}; {DATA_WAYS}")
-    if not path.exists() and re.search(r"[/\\]|^[.~]", given):
-        raise UserError(f"data is '{given}', but there is no such folder or file; {DATA_WAYS}")
-    return None
-
-
-# -- network ----------------------------------------------------------------------------------------------------
-
-
-def _full_model(given: Any) -> dict[str, Any] | None:
-    """The section `model` of a class or function that makes a network; None for a LightningModule or what is unknown."""
-    path: str
-    init_args: Any = {}
-    if isinstance(given, str):
-        path = given
-    elif isinstance(given, dict) and isinstance(given.get("class_path"), str):
-        path, init_args = given["class_path"], given.get("init_args") or {}
-    else:
-        return None
-    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", path) or not isinstance(init_args, dict):
-        return None
-    if not makes_network(path):
-        return None
-    own = {*parameters(WRAPPED)} - {"kwargs"}
-    arguments = {key: value for key, value in init_args.items() if key not in own}
-    rest = {key: value for key, value in init_args.items() if key in own}
-    return {
-        "class_path": WRAPPED,
-        "init_args": {"network": path, **({"arguments": arguments} if arguments else {}), **rest},
-    }
-
-
-def makes_network(path: str) -> bool:
-    """Whether a dotted path names a class or function that makes a network and is not a LightningModule's.
-
-    Raises:
-        UserError: it names something that makes none.
-    """
-    try:
-        found = load_class(path)
-    except Exception:  # the parser says what is wrong, with suggestions
-        return False
-    if isinstance(found, type):
-        if issubclass(found, L.LightningModule):
-            return False
-        if issubclass(found, nn.Module):
-            return True
-        raise UserError(f"model is '{path}', a class that is no nn.Module; {MODEL_WAYS}")
-    if inspect.ismodule(found) or not callable(found):
-        kind = "a module" if inspect.ismodule(found) else f"an object of type {type(found).__name__}"
-        raise UserError(f"model is '{path}', {kind}; {MODEL_WAYS}")
-    returned = made_by(path)
-    if returned is not None and not issubclass(returned, nn.Module):
-        raise UserError(f"model is '{path}', a function that returns {returned.__name__}; {MODEL_WAYS}")
-    return returned is None or not issubclass(returned, L.LightningModule)
-
-
-# -- names ------------------------------------------------------------------------------------------------------
-
-
-def _label(section: Any) -> str:
-    """What a section's part is called in the name of the experiment."""
-    if isinstance(section, dict):
-        init_args = section.get("init_args") or {}
-        section = init_args.get("root") or init_args.get("path") or init_args.get("network") or section["class_path"]
-    is_path = Path(section).suffix.lower() in SOURCES or re.search(r"[/\\]", section) or Path(section).is_dir()
-    last = Path(section).resolve().stem if is_path else str(section).rpartition(".")[2].removesuffix("DataModule")
-    return re.sub(r"[^\w.+-]", "_", last).lstrip(".+-") or "data"

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fmnist_cv.data.dataset_views import DatasetViewsDataModule as DatasetViewsDataModule
     from fmnist_cv.data.datasets import (
         ArrayDataModule as ArrayDataModule,
         EMNISTDataModule as EMNISTDataModule,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # public name: its module; imported on first use, since most need torch and Lightning
 _PUBLIC = {
     "ArrayDataModule": "datasets",
+    "DatasetViewsDataModule": "dataset_views",
     "EMNISTDataModule": "datasets",
     "FashionMNISTDataModule": "datasets",
     "HuggingFaceDataModule": "huggingface_data",

@@ -22,6 +22,8 @@ from fmnist_cv.data.photos import UnreadableImage
 from fmnist_cv.errors import UserError
 
 PICTURES = ("image_size", "resize", "channels")  # how pictures become pixels: of `PicturesDataModule`
+_AS_FUNCTION = "give a function of a module or script that makes the data set twice: def my_data(): return with_augmentation, without_it"
+_GROUPED = {"duplicates": "group"}  # as for image files; a module says itself what is done about copies
 _TRANSFORMS = ("transform", "transforms", "target_transform")
 
 
@@ -85,14 +87,16 @@ def take_data(given: Any, form: Mapping[str, Any]) -> GivenData | None:
     if type(given) is ArrayDataModule:
         return _configured(given)
     if is_pair:
-        return GivenData("arrays", Images.from_arrays(*given))
+        return GivenData("arrays", Images.from_arrays(*given), settings=_GROUPED)
     is_section = isinstance(given, Mapping) and not _is_huggingface(given)
     if is_section or isinstance(given, str | type) or not (hasattr(given, "__getitem__") and hasattr(given, "__len__")):
         return None
     if hasattr(given, "dtype"):
         raise UserError("data is an array without labels; give data=(images, labels)")
+    if isinstance(given, tuple) and given and all(_is_set(part) for part in given):
+        raise UserError(f"data is a tuple of data sets, which other processes cannot make; {_AS_FUNCTION}")
     kind = "list" if isinstance(given, list | tuple) else type(given).__name__
-    return GivenData(kind, _decoded(given, kind, form))
+    return GivenData(kind, _decoded(given, kind, form), settings=_GROUPED)
 
 
 def _configured(module: ArrayDataModule) -> GivenData:
@@ -135,7 +139,7 @@ def _decoded(data: Any, kind: str, form: Mapping[str, Any]) -> Images:
             if getattr(part, name, None) is not None:
                 raise UserError(
                     f"data is a {kind} with a {name}, {_reason()}; give it without, and scale and augment with data.scaling and "
-                    "data.augment"
+                    f"data.augment, or {_AS_FUNCTION}"
                 )
     if not len(data):
         raise UserError(f"data is an empty {kind}; there are no images")
@@ -170,8 +174,13 @@ def _refuse_random(pictures: Pictures) -> None:
         if not (same or np.array_equal(np.asarray(first[0]), np.asarray(again[0]))):
             raise UserError(
                 f"data is a {pictures.source} whose items are random: reading image {index} twice gives different pixels, and they "
-                "are read once; leave random transforms out of it, and augment with data.augment"
+                f"are read once; leave random transforms out of it, and augment with data.augment, or {_AS_FUNCTION}"
             )
+
+
+def _is_set(data: Any) -> bool:
+    """Whether it is a data set rather than one of its items."""
+    return hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, tuple | list | str)
 
 
 def _is_huggingface(data: Any) -> bool:

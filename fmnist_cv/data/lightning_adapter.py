@@ -137,14 +137,14 @@ class LightningDataModuleAdapter(DatasetDataModule):
             return None
         part = "train" if train else "test"
         if not (self.is_copy or self._is_prepared):
-            with self._explained(f"{name}.prepare_data"), isolate_rng():
+            with explained(f"{name}.prepare_data"), isolate_rng():
                 seed_everything(0)
                 self._new().prepare_data()
             self._is_prepared = True
-        with self._explained(f"{name}.setup"), isolate_rng():
+        with explained(f"{name}.setup"), isolate_rng():
             seed_everything(0)  # a data set that is split at random is the same in every process
             module.setup("fit" if train else "test")
-        with self._explained(f"{name}.{part}_dataloader"):
+        with explained(f"{name}.{part}_dataloader"):
             loader = getattr(module, f"{part}_dataloader")()
         data = _data_of(loader, f"{name}.{part}_dataloader", splits=train)
         loading = Loading(loader.batch_size, loader.drop_last, _options(loader))
@@ -156,7 +156,7 @@ class LightningDataModuleAdapter(DatasetDataModule):
 
     def _module(self) -> L.LightningDataModule:
         if self._made is None:
-            with self._explained("data.module"), isolate_rng():
+            with explained("data.module"), isolate_rng():
                 seed_everything(0)
                 self._made = self._new()
             kind = type(self._made)
@@ -184,22 +184,23 @@ class LightningDataModuleAdapter(DatasetDataModule):
         name = str(self.eval_dataset)
         found = _attribute(module, name, "eval_dataset")
         if callable(found) and not hasattr(found, "__getitem__"):
-            with self._explained(f"{type(module).__name__}.{name}"):
+            with explained(f"{type(module).__name__}.{name}"):
                 found = found()
         return found.dataset if isinstance(found, DataLoader) else found
 
-    @contextmanager
-    def _explained(self, where: str) -> Iterator[None]:
-        """Errors of the user's code as a user's mistake, with where it was made."""
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:400]
-            if isinstance(error, AttributeError) and where.endswith(".setup"):
-                reason += "; what prepare_data assigns is not there, since it is called once for all folds: assign it in setup"
-            raise UserError(f"{where} fails: {type(error).__name__}: {reason}") from error
+
+@contextmanager
+def explained(where: str) -> Iterator[None]:
+    """Errors of the user's code as a user's mistake, with where it was made."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        if isinstance(error, AttributeError) and where.endswith(".setup"):
+            reason += "; what prepare_data assigns is not there, since it is called once for all folds: assign it in setup"
+        raise UserError(f"{where} fails: {type(error).__name__}: {reason}") from error
 
 
 def _attribute(module: Any, name: str, option: str) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ def evaluate_run(
     data: str | Path | KFoldDataModule | None = None,
     part: DataPart | None = None,
     *,
+    settings: Mapping[str, Any] | None = None,
     model: ModelChoice = "ensemble",
     out: str | Path | None = None,
     accelerator: str | None = None,
@@ -59,6 +61,7 @@ def evaluate_run(
         run: the run's folder.
         data: other images than the run's test set, see `named_data.read_data`; their classes are the run's or some of them.
         part: their "test" or "train" images; by default the test images where there are any.
+        settings: arguments of the data's class, e.g. {"label": "diagnosis"}.
         model: "ensemble", "best" or "refit", see `load_ensemble`.
         out: folder for the files; by default evaluations/<data>-<part> in the run's, with the model's name appended.
         accelerator: by default the run's.
@@ -71,7 +74,7 @@ def evaluate_run(
         UserError: run, data or model cannot be used, or the folder holds another evaluation.
     """
     result = CrossValidationResult.load(run)
-    images, name, part = select_images(result, data, part)
+    images, name, part = select_images(result, data, part, settings)
     fingerprint = images.fingerprint()
     if fingerprint == result.summary["data"]["fingerprint"]:
         raise UserError(

@@ -157,6 +157,6 @@ def _images(result: CrossValidationResult, check_on: str | Path | KFoldDataModul
     if check_on is None:
         test = result.test_images
         return result.data.train_images if test is None else test
-    module = check_on if isinstance(check_on, KFoldDataModule) else read_data(check_on)
+    module = read_data(check_on, result)
     test = module.test_images
     return module.train_images if test is None else test

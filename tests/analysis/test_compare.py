@@ -147,6 +147,18 @@ def test_of_repeats_mcnemars_test_takes_the_first_and_the_t_test_all(compared: P
     )
 
 
+def test_repeats_that_hold_out_other_images_are_told_apart(compared: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / name for name in ("twice-dense", "twice-linear")]
+    for run in runs:
+        shutil.copytree(compared / run.name / "run", run, symlinks=True)
+        with np.load(run / "out_of_fold.npz") as file:
+            arrays = {name: file[name] for name in file.files}
+        arrays["last"][1, :5] = np.nan  # as of a splitter whose repeats hold out images of their own
+        np.savez(run / "out_of_fold.npz", **arrays)
+    expected = "uses the first repeat: the other repeats hold out wholly or partly other images."
+    assert any(line.endswith(expected) for line in compare_runs(runs).remarks)
+
+
 def test_three_runs_make_three_pairs(compared: Path) -> None:
     found = compare_runs([compared / "dense" / "run", compared / "linear" / "run", compared / "inner" / "run"])
     assert [(pair.a, pair.b) for pair in found.pairs] == [("dense", "linear"), ("dense", "inner"), ("linear", "inner")]

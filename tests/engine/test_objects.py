@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 from fmnist_cv import (
     ArrayDataModule,
@@ -219,6 +220,27 @@ def test_a_huggingface_data_set(tmp_path: Path, one_core: None) -> None:
         run(tmp_path, data=datasets.DatasetDict(train=data))
 
 
+def make_views() -> Any:
+    images, labels = torch.from_numpy(PIXELS).permute(0, 3, 1, 2).float(), torch.from_numpy(LABELS)
+    return TensorDataset(images + torch.rand(()), labels), TensorDataset(images, labels)
+
+
+def test_a_function_that_makes_a_data_set_with_and_without_augmentation(tmp_path: Path, one_core: None) -> None:
+    result = run(tmp_path, model=Net, data=make_views, overrides={"data.batch_size": 6}, run="a")
+    assert (result.summary["experiment"], result.summary["data"]["name"]) == ("make_views-Net", "make_views")
+    assert (result.data.batch_size, len(result.data.train_images)) == (6, N)
+    again = run(tmp_path, model=Net, data=make_views, overrides={"data.batch_size": 6}, resume="a")
+    assert again.path == result.path
+
+
+def test_copies_are_put_into_one_group_unless_they_are_to_be_kept(tmp_path: Path, one_core: None) -> None:
+    twice = (np.concatenate([PIXELS, PIXELS]), np.concatenate([LABELS, LABELS]))
+    groups = run(tmp_path, data=twice).data.train_images.groups
+    assert groups is not None and groups[:N].tolist() == groups[N:].tolist()
+    kept = run(tmp_path, data=[*zip(*twice, strict=True)], overrides={"data.duplicates": "keep"})
+    assert kept.data.train_images.groups is None
+
+
 def local_function() -> Any:
     def make() -> nn.Module:
         return Net(2)
@@ -236,6 +258,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"data": Flipped()},
         r"a Flipped whose items are random: reading image \d+ twice gives different pixels",
     ),
+    "views": ({"data": (Pairs(), Pairs())}, r"a tuple of data sets, .*def my_data\(\): return"),
+    "local_data": ({"data": local_function()}, "data is the function .*make, which other processes cannot find"),
     "no_labels": ({"data": PIXELS}, r"an array without labels; give data=\(images, labels\)"),
     "no_pairs": ({"data": [1, 2, 3]}, "a list whose items are no pairs"),
     "empty": ({"data": []}, "an empty list"),

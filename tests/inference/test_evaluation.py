@@ -142,10 +142,12 @@ def test_data_that_do_not_fit_are_refused_with_the_reason(own_run: Path, save: S
     )
     refused("new has no test images; leave out --part test", save(), part="test")
     refused("data file .*gone.npz does not exist", tmp_path / "gone.npz")
-    refused("is a folder; data must be", tmp_path)
+    (tmp_path / "empty").mkdir()
+    refused("empty holds no folders; it needs one for each class", tmp_path / "empty")
+    refused("there is no such folder or file; give a folder", "photoz/")
     (tmp_path / "text.png").write_text("I am no image")
     refused(
-        "text.png contains no options: it must be a mapping of keys to values; data must be an .npz",
+        "text.png contains no options: it must be a mapping of keys to values; give a folder",
         tmp_path / "text.png",
     )
     refused("data file .*gone.NPZ does not exist", tmp_path / "gone.NPZ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -181,6 +182,32 @@ def test_photos_are_named_in_report_and_label_issues_and_left_out_by_name_when_f
     write_report(left)
     again = pd.read_csv(left.path / "label_issues.csv")
     assert set(again.loc[again["kind"] == "left_out", "name"]) == {*listed["name"]}
+
+
+def test_a_labelled_folder_or_table_is_evaluated_as_the_run_was_trained(
+    run: CrossValidationResult, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fmnist_cv.evaluate import main as evaluate
+
+    stored, test = run.test_probabilities(), run.test_images
+    assert stored is not None and test is not None
+    right = 100 * (stored.mean(0, dtype=np.float64).argmax(1) == test.labels.numpy()).mean()
+    rows = [f"{path},{path.parent.name}" for path in sorted((photos / "test").glob("*/*"))]
+    (tmp_path / "new.csv").write_text("\n".join(["file,kind", *rows]))
+    columns = ["--data.image", "file", "--data.label=kind"]
+    for name, data in (("folder", [str(photos / "test")]), ("table", [str(tmp_path / "new.csv"), *columns])):
+        assert evaluate([str(run.path), "--data", *data, "--out", str(tmp_path / name)]) == 0
+        report = json.loads((tmp_path / name / "evaluation.json").read_text())
+        assert report["n"] == 12 and 100 * report["scores"]["ensemble"]["accuracy"] == pytest.approx(right)
+    capsys.readouterr()
+    for arguments, reason in (
+        (["--data.label", "kind"], "--data.label has no effect without --data"),
+        (["--data", str(photos), "--data.label"], "--data.label: expected one argument"),
+        (["--data", str(photos), "--data.imagesize=3"], "'imagesize' is not an option of .*did you mean 'image_size'"),
+        (["--data", str(tmp_path / "new.csv")], "has no column 'path'"),
+    ):
+        assert evaluate([str(run.path), *arguments]) == 2
+        assert re.search(reason, capsys.readouterr().err)
 
 
 def test_a_manifest_with_groups_is_searched_and_its_winner_predicts(
