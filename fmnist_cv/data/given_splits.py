@@ -43,7 +43,7 @@ def split_images(images: Images, plan: SplitPlan) -> list[Split]:
     labels, together, are_copies = images.labels.cpu().numpy(), images.kept_together, images.groups is None
     plan, parts = _fitted(images, plan)
     if parts is None:
-        return make_splits(labels, plan, together, are_copies)
+        return make_splits(labels, plan, together, are_copies, images.class_names)
     outer = [Split(*sides, None, *divmod(i, plan.folds_per_repeat)) for i, sides in enumerate(parts)]
     if together is not None:
         _check_together(outer, images, together, plan)
@@ -254,7 +254,11 @@ def _load(path: str) -> Any:
         cls = getattr(import_module(module or _SKLEARN), name)
     except (ImportError, AttributeError, ValueError):
         found = vars(import_module(_SKLEARN))
-        known = sorted(key for key, value in found.items() if inspect.isclass(value) and hasattr(value, "get_n_splits"))
+        known = sorted(
+            key
+            for key, value in found.items()
+            if inspect.isclass(value) and hasattr(value, "get_n_splits") and not key.startswith("Base")
+        )
         raise UserError(
             f"cv.splitter is '{path}', which cannot be imported"
             + did_you_mean(name, known, f"sklearn.model_selection has {', '.join(known)}")

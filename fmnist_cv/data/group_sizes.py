@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from fmnist_cv.errors import UserError
+
 if TYPE_CHECKING:
     from fmnist_cv.data.images import Images
-    from fmnist_cv.data.splits import Split
+    from fmnist_cv.data.splits import Split, SplitPlan
 
 
 class DominantGroup(TypedDict):
@@ -65,3 +67,22 @@ def dominant_groups(images: Images, splits: Sequence[Split]) -> list[DominantGro
         dominates = 2 * n > len(split.validation)
         found.append({"group": name, "images": n, "of": len(split.validation)} if dominates else None)
     return found
+
+
+def refuse_lost_classes(images: Images, splits: Sequence[Split], plan: SplitPlan) -> None:
+    """Refuse stratified splits in which whole groups leave a training part without a class that it is scored on.
+
+    Raises:
+        UserError: groups make the stratification impossible.
+    """
+    if images.groups is None or not plan.stratify or plan.is_given:
+        return
+    labels, groups = images.labels.cpu().numpy(), images.groups.cpu().numpy()
+    for split in splits:
+        if len(lost := np.setdiff1d(labels[split.validation], labels[split.train])):
+            n_groups = len(np.unique(groups[labels == lost[0]]))
+            raise UserError(
+                f"the groups make a stratified split impossible: all images of the class '{images.class_names[lost[0]]}' are in "
+                f"{n_groups:,} group{'' if n_groups == 1 else 's'}, so that fold {split.fold} would hold out the class and train on "
+                "none of its images; lower cv.n_splits, give smaller groups, or allow it with cv.stratify false"
+            )

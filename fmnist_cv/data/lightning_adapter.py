@@ -199,7 +199,9 @@ def explained(where: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         if isinstance(error, AttributeError) and where.endswith(".setup"):
-            reason += "; what prepare_data assigns is not there, since it is called once for all folds: assign it in setup"
+            reason += (
+                "; what prepare_data assigns is not there, since it is called once for all folds: assign it in setup"
+            )
         raise UserError(f"{where} fails: {type(error).__name__}: {reason}") from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +145,11 @@ class SplitPlan:
 
 
 def make_splits(
-    labels: Indices, plan: SplitPlan, groups: Indices | None = None, are_copies: bool = False
+    labels: Indices,
+    plan: SplitPlan,
+    groups: Indices | None = None,
+    are_copies: bool = False,
+    class_names: Sequence[str] | None = None,
 ) -> list[Split]:
     """Make all splits of a plan, in the order repeat 0 fold 0, repeat 0 fold 1, ...
 
@@ -154,12 +159,16 @@ def make_splits(
         groups: int64 (n,); images of one group stay together in every split.
         are_copies: images of one number are no group of the data but copies of each other, which leave the folds of the
             other images stratified as they would be without them.
+        class_names: for messages; by default the numbers.
 
     Raises:
         UserError: the data cannot be split like this, e.g. a class with fewer images than folds.
     """
     labels = np.asarray(labels)
-    outer = _holdouts(labels, plan, groups) if plan.holdout is not None else _k_folds(labels, plan, groups, are_copies)
+    if plan.holdout is not None:
+        outer = _holdouts(labels, plan, groups)
+    else:
+        outer = _k_folds(labels, plan, groups, are_copies, class_names)
     return finish_splits(outer, labels, plan, groups, are_copies)
 
 
@@ -177,7 +186,9 @@ def finish_splits(
     return splits
 
 
-def _k_folds(labels: Indices, plan: SplitPlan, together: Indices | None, are_copies: bool) -> list[Split]:
+def _k_folds(
+    labels: Indices, plan: SplitPlan, together: Indices | None, are_copies: bool, class_names: Sequence[str] | None
+) -> list[Split]:
     k, groups = plan.n_splits, None if are_copies else together
     different, once = labels, ""
     if together is not None and are_copies:
@@ -188,12 +199,18 @@ def _k_folds(labels: Indices, plan: SplitPlan, together: Indices | None, are_cop
         classes = np.unique(labels)
         counts = np.bincount(different, minlength=classes[-1] + 1)[classes]
         if counts.min() < k:
+            rarest = classes[counts.argmin()]
+            name = rarest if class_names is None else f"'{class_names[rarest]}'"
             raise UserError(
-                f"cv.n_splits is {k}, but class {classes[counts.argmin()]} has only {counts.min()} training images{once}; "
+                f"cv.n_splits is {k}, but class {name} has only {counts.min()} training images{once}; "
                 f"a stratified split needs at least one per fold: lower cv.n_splits or set cv.stratify to false"
             )
-    if groups is not None and len(np.unique(groups)) < k:
-        raise UserError(f"cv.n_splits is {k}, but the data have only {len(np.unique(groups))} groups")
+    n_groups = k if groups is None else len(np.unique(groups))
+    if n_groups < k:
+        raise UserError(
+            f"cv.n_splits is {k}, but the data have only {n_groups} group{'s'[: n_groups - 1]}, each of which is held out as a whole; "
+            "lower cv.n_splits, or leave the groups out"
+        )
     splits = []
     for repeat in range(plan.n_repeats):
         random_state = derive_seed(plan.seed, repeat)

@@ -19,7 +19,7 @@ from fmnist_cv.config.yaml_files import load_yaml
 from fmnist_cv.data import Images, KFoldDataModule, Split, SplitPlan
 from fmnist_cv.data.files import FilesDataModule
 from fmnist_cv.data.given_splits import given_by, goes_by_order, split_images
-from fmnist_cv.data.group_sizes import count_copies, describe_sizes, sizes_of_groups
+from fmnist_cv.data.group_sizes import count_copies, describe_sizes, refuse_lost_classes, sizes_of_groups
 from fmnist_cv.data.sampling import describe_sampling, sampling_of
 from fmnist_cv.data.split_files import load_splits, save_splits
 from fmnist_cv.engine.environment import describe_environment
@@ -185,6 +185,7 @@ def _create(
 ) -> RunFolder:
     train, test = data.train_images, data.test_images
     splits = split_images(train, experiment.plan)
+    refuse_lost_classes(train, splits, experiment.plan)
     _check_one_step(experiment, data, splits, refit, console)
     devices = experiment.devices()
     workers = experiment.cv.workers or default_workers(len(splits), devices)

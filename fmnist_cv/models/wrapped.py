@@ -104,6 +104,18 @@ def _make(path: str, arguments: Mapping[str, Any], sizes: Mapping[str, int]) -> 
         for name in _NAMES[key]
         if name in parameters or (is_open and not parameters.keys() & {*_NAMES[key]})
     }
+    required = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        and name not in {*arguments, *passed}
+    ]
+    if required:
+        raise UserError(
+            f"model.network is '{path}', which needs the argument{'s'[: len(required) - 1]} {', '.join(required)}; give "
+            f"--model.{required[0]} and a value, or a class or function that makes the whole network"
+        )
     while True:
         try:
             network = maker(**arguments, **passed)

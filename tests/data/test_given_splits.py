@@ -116,7 +116,7 @@ def test_an_inner_holdout_is_cut_from_the_training_part_of_given_splits() -> Non
     ("given", "message"),
     [
         ("GroupKfold", "did you mean 'GroupKFold'"),
-        ("nowhere.Splitter", "cannot be imported; sklearn.model_selection has .*TimeSeriesSplit"),
+        ("nowhere.Splitter", "cannot be imported; sklearn.model_selection has GroupKFold, .*TimeSeriesSplit"),
         ("collections.Counter", "is no splitter: it has no method split"),
         ({"class": "GroupKFold"}, "is a class path, or a mapping of class_path and init_args"),
         (splitter("KFold", folds=3), "cv.splitter KFold cannot be created: .*folds"),

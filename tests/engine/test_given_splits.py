@@ -146,6 +146,16 @@ def test_one_group_a_fold_is_said_once(short: dict[str, Any], tmp_path: Path) ->
     assert len(caveats) == 1 and "each fold holds out mostly one group" in caveats[0]
 
 
+def test_groups_that_take_a_class_from_the_training_are_refused(short: dict[str, Any], tmp_path: Path) -> None:
+    config = of_groups(short, tmp_path, make_synthetic_images(60, 0)[1] % 2)  # each class is in one of two groups
+    config["cv"]["n_splits"] = 2
+    lost = r"all images of the class '.*' are in 1 group, so that fold \d would hold out the class"
+    with pytest.raises(UserError, match=lost):
+        prepare_run(as_experiment(config))
+    assert not [*Path(config["log_dir"]).rglob("config.yaml")]
+    assert len(prepare_run(as_experiment(config, {"cv.stratify": False})).splits) == 2
+
+
 def test_a_file_of_folds_is_checked_on_resume_and_decides_which_folds_there_are(
     short: dict[str, Any], tmp_path: Path, write_config: WriteConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ from fmnist_cv.config.class_paths import is_section, keys_below, load_class, par
 from fmnist_cv.config.jsonargparse_internals import private
 from fmnist_cv.config.jsonargparse_internals.lines import MISFIT, Line, read_lines
 from fmnist_cv.config.jsonargparse_internals.values import NOT_SUGGESTED, either, given_value, misfit
-from fmnist_cv.config.sections import PART_KEYS, RESERVED_TRAINER_OPTIONS
+from fmnist_cv.config.sections import DATA_WAYS, MODEL_WAYS, PART_KEYS, RESERVED_TRAINER_OPTIONS
 from fmnist_cv.errors import did_you_mean
 from fmnist_cv.utils.optional import EXTRAS, how_to_install
 from fmnist_cv.utils.paths import shortened
@@ -200,7 +200,8 @@ def _bad_class(lines: Sequence[Line]) -> str | None:
         ):
             given = repr(match[1].strip()) if match[1] else given_value(lines, line)
             hint = _as_plain_data(given or "") if match[2] == "KFoldDataModule" else ""
-            return f"{of}{given or 'the class'} is not a {match[2]}{hint}"
+            ways = {"KFoldDataModule": DATA_WAYS, "LightningModule": MODEL_WAYS}.get(match[2])
+            return f"{of}{given or 'the class'} is not a {match[2]}{hint or (f'; {ways}' if ways else '')}"
         if re.search(r"object has no attribute 'keys'", line.text):
             return f"{of}init_args must be a mapping of keys to values"
         if re.search(r"argument of type '\w+' is not iterable", line.text):
