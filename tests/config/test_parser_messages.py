@@ -94,7 +94,7 @@ def refusal(parser: ArgumentParser, *arguments: str) -> str:
             "--model=BatchNormCN",
             "model is 'BatchNormCN', but must be a LightningModule; did you mean 'fmnist_cv.BatchNormCNN'?",
         ),
-        ("--model=torch.nn.Linear", "model: 'torch.nn.Linear' is not a LightningModule; give the path of"),
+        ("--model=torch.nn.Linear", f"model: 'torch.nn.Linear' is not a LightningModule; {MODEL_WAYS}"),
         ("--model={class_path: 3}", "model: class_path must be text, the path of a class such as my_module.MyClass"),
         ("--model={init_args: 3}", "model: init_args must be a mapping of keys to values"),
         ("--model.l2={a: b}", "model.init_args.l2 is {'a': 'b'}, but must be a mapping of names to numbers or null"),

@@ -105,7 +105,9 @@ REFUSED = {
     (f"{HERE}.HERE",): "an object of type str",
     (f"{HERE}.no_network",): "returns an object of type int, not an nn.Module",
     (f"{HERE}.headless",): "takes no number of classes",
-    ("torch.nn.Conv2d",): "which needs the arguments out_channels, kernel_size; give --model.out_channels and a value",
+    (
+        "torch.nn.Conv2d",
+    ): "which needs the arguments in_channels, out_channels, kernel_size; give --model.in_channels and a value",
     ("torch.optim.Adam",): "the class Adam; give an nn.Module",
 }
 
