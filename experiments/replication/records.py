@@ -14,7 +14,7 @@ import yaml
 from experiments.replication.rows import Row
 from fmnist_cv.analysis.finished_run import CrossValidationResult
 from fmnist_cv.config.experiment import Experiment
-from fmnist_cv.config.fitted import with_sizes_of
+from fmnist_cv.config.fitted import fitted_as
 from fmnist_cv.cross_validation import fold_folders
 from fmnist_cv.engine.locks import locked
 from fmnist_cv.engine.preparation import PreparedRun
@@ -77,7 +77,7 @@ class RowRecords:
             return False
         settings = self.variants[variant]["settings"] | {"seed": experiment.seed}
         recorded = Experiment.from_yaml(yaml.safe_dump(settings))
-        if differences := with_sizes_of(experiment, recorded).differences(recorded):
+        if differences := fitted_as(recorded, experiment).differences(recorded):
             raise UserError(
                 f"{self.row.name} ({variant}) was run with other settings: {'; '.join(differences[:5])}; "
                 f"remove it from {self.path}, and its folder from the log folder, to run it again"

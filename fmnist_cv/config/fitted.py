@@ -58,11 +58,15 @@ def fit_to_data(experiment: Experiment, data: KFoldDataModule) -> Experiment:
     return experiment
 
 
-def with_sizes_of(experiment: Experiment, run: Experiment) -> Experiment:
-    """An experiment whose network takes sizes from the data, with those of a run that has them."""
+def fitted_as(run: Experiment, experiment: Experiment) -> Experiment:
+    """An experiment that leaves sizes and numbers of folds to the data, with those of a run that has them."""
     found = run.config.model.get("init_args", {})
-    sizes = {f"model__init_args__{name}": found[name] for name in _open_sizes(experiment) if name in found}
-    return experiment.replaced(**sizes) if sizes else experiment
+    fitted = {f"model__init_args__{name}": found[name] for name in _open_sizes(experiment) if name in found}
+    plan = run.plan if run.plan.is_given else experiment.plan
+    fitted |= {
+        f"cv__{key}": getattr(plan, key) for key in ("n_splits", "n_repeats") if getattr(experiment.cv, key) is None
+    }
+    return experiment.replaced(**fitted) if fitted else experiment
 
 
 def _open_sizes(experiment: Experiment) -> list[str]:

@@ -88,10 +88,10 @@ def check_numbers(plan: SplitPlan, n_splits: int | None, n_repeats: int | None) 
     """
     for key, asked, found in (("n_splits", n_splits, plan.n_splits), ("n_repeats", n_repeats, plan.n_repeats)):
         if asked not in (None, found):
+            are = "is 1 fold" if plan.n_splits == 1 else f"are {plan.n_splits} folds"
             repeats = f" in each of {plan.n_repeats} repeats" if plan.n_repeats > 1 else ""
             raise UserError(
-                f"cv.{key} is {asked}, but there are {plan.n_splits} folds{repeats} given by {given_by(plan)}; set it to {found}, "
-                "or leave it out"
+                f"cv.{key} is {asked}, but there {are}{repeats} given by {given_by(plan)}; set it to {found}, or leave it out"
             )
 
 

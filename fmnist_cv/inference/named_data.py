@@ -90,7 +90,7 @@ def read_data(
 def _section(given: str) -> dict[str, Any]:
     """The section `data` of a path or class path, or in a config."""
     path = user_path(given, "--data")
-    is_file = path.is_file() and path.suffix.lower() not in SOURCES
+    is_file = path.exists() and not path.is_dir() and path.suffix.lower() not in SOURCES
     is_name = not path.exists() and not set("./\\") & set(given)
     content: Any = given
     if is_file or is_name or path.suffix.lower() in (".yaml", ".yml"):

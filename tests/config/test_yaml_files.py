@@ -44,10 +44,11 @@ HOSTILE = {
     "a value that its tag does not fit": ("a: !!int x\n", "a value does not fit its tag"),
     "an object": ("a: !!python/object/apply:os.getcwd []\n", "could not determine a constructor"),
 }
+NO_RUN: Any = None  # only pictures are prepared as the run's are
 FILES: dict[str, Callable[[Path], Any]] = {
     "--config": lambda path: Experiment.parse([f"--config={path}"]),
     "tune --config": lambda path: Search.parse([f"--config={path}"]),
-    "evaluate --data": read_data,
+    "evaluate --data": lambda path: read_data(path, NO_RUN),
     "data.recoding": read_recoding,
     "--data": lambda path: Experiment.parse(["--config=quickstart", f"--data={path}"]),
 }

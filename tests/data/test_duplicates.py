@@ -134,7 +134,7 @@ def test_a_sample_of_images_with_copies_has_the_exact_size() -> None:
 
 def test_a_class_with_too_few_different_images_is_refused() -> None:
     data = images([1, 1, 1, 2, 3, 4], labels=[0, 0, 0, 1, 1, 1])
-    with pytest.raises(UserError, match=r"class 0 has only 1 training images, copies counted once"):
+    with pytest.raises(UserError, match=r"class '0' has only 1 training images, copies counted once"):
         split_images(handle_duplicates(data, "group", "photos"), SplitPlan(2))
 
 

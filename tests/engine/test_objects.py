@@ -233,12 +233,12 @@ def test_a_function_that_makes_a_data_set_with_and_without_augmentation(tmp_path
     assert again.path == result.path
 
 
-def test_copies_are_put_into_one_group_unless_they_are_to_be_kept(tmp_path: Path, one_core: None) -> None:
+def test_copies_are_kept_together_unless_that_is_switched_off(tmp_path: Path, one_core: None) -> None:
     twice = (np.concatenate([PIXELS, PIXELS]), np.concatenate([LABELS, LABELS]))
-    groups = run(tmp_path, data=twice).data.train_images.groups
-    assert groups is not None and groups[:N].tolist() == groups[N:].tolist()
+    copies = run(tmp_path, data=twice).data.train_images.copies
+    assert copies is not None and copies[:N].tolist() == copies[N:].tolist()
     kept = run(tmp_path, data=[*zip(*twice, strict=True)], overrides={"data.duplicates": "keep"})
-    assert kept.data.train_images.groups is None
+    assert kept.data.train_images.copies is None
 
 
 def local_function() -> Any:

@@ -141,7 +141,7 @@ def write_folds(path: Path, folds: np.ndarray) -> None:
 
 def test_the_rules_of_pruning_are_those_of_the_folds_that_are_given(searched: dict[str, Any], tmp_path: Path) -> None:
     searched["space"] = DROPOUT
-    searched["overrides"] = {"cv.splits": str(tmp_path / "folds.csv"), "cv.n_splits": 5}
+    searched["overrides"] = {"cv.splits": str(tmp_path / "folds.csv"), "cv.n_splits": None}
     write_folds(tmp_path / "folds.csv", np.arange(300) % 3)
     with pytest.raises(UserError, match=r"n_startup_folds is 4; it must be from 2 to 2,"):
         as_search(searched | {"pruning": PRUNING | {"n_startup_folds": 4}})
@@ -152,7 +152,7 @@ def test_the_rules_of_pruning_are_those_of_the_folds_that_are_given(searched: di
 def test_a_study_goes_on_on_the_same_folds_alone(searched: dict[str, Any], tmp_path: Path) -> None:
     searched["space"] = DROPOUT
     assert "folds" not in as_search(searched).identity()  # as in studies of before there were given folds
-    searched["overrides"] = {"cv.splits": str(tmp_path / "folds.csv"), "cv.n_splits": 5}
+    searched["overrides"] = {"cv.splits": str(tmp_path / "folds.csv"), "cv.n_splits": None}
     write_folds(tmp_path / "folds.csv", np.arange(300) % 3)
     first = as_search(searched).identity()
     assert as_search(searched).identity() == first
