@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,18 @@ def test_what_is_being_decoded_stays(folder: Path, tmp_path: Path, capsys: pytes
     with FileLock(folder / ("0" * 32 + ".lock")):
         assert main(["--clear"]) == FAILED
     assert f"kept, since another process is decoding into it: {part}\n" in capsys.readouterr().out and part.exists()
+
+
+def test_entries_of_another_user_are_passed_over(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, listed = folder / ("1" * 32), Path.iterdir
+    theirs.mkdir(parents=True)
+
+    def refused(path: Path) -> Iterator[Path]:
+        if path == theirs:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    Image.new("RGB", (7, 7)).save(tmp_path / "a.png")
+    decoded_files([ImageFile.found("a.png", str(tmp_path / "a.png"))], "photos", Decoding())
+    assert [entry.facts["source"] for entry in entries()] == ["photos"]

@@ -88,7 +88,7 @@ def entries() -> list[Entry]:
     for path in folder.iterdir() if folder.is_dir() else ():
         if not (path.is_dir() and _is_ours(path)):
             continue
-        with suppress(FileNotFoundError):  # another process removes it, or completes it and gives it its name
+        with suppress(OSError):  # another process removes it or gives it its name; or it is another user's
             size = sum(file.stat().st_size for file in path.iterdir())
             used = (path / FACTS if (path / FACTS).exists() else path).stat().st_mtime
             facts = {} if path.name.endswith(UNFINISHED) else read_facts(path) or {}
@@ -106,7 +106,7 @@ def clear(only_unfinished: bool = False) -> tuple[int, list[Path]]:
         The bytes that were freed, and the entries that are being made by another process.
 
     Raises:
-        CannotWrite: an entry cannot be removed.
+        CannotWrite: an entry cannot be removed; what killed processes left is then skipped.
     """
     freed, busy = 0, []
     for entry in entries():
@@ -119,7 +119,8 @@ def clear(only_unfinished: bool = False) -> tuple[int, list[Path]]:
         except Timeout:
             busy.append(entry.path)
         except OSError as error:
-            raise cannot_write(error, entry.path.parent) from None
+            if not only_unfinished:
+                raise cannot_write(error, entry.path.parent) from None
     for lock in () if only_unfinished else cache_folder().glob(f"*{LOCK}"):  # of decodings that came to nothing
         if _is_ours(lock):
             with suppress(Timeout, OSError), _removable(lock):

@@ -179,9 +179,9 @@ def _check_together(splits: list[Split], images: Images, together: Indices, plan
         )
         place = f"both sides of repeat {split.repeat}, fold {split.fold}"
         if images.groups is None:
+            change = "correct the folds" if plan.splitter is None else "choose another splitter"
             raise UserError(
-                f"the images {one} and {other} have the same pixels, but are on {place}; correct the folds, or set "
-                "data.duplicates to keep"
+                f"the images {one} and {other} have the same pixels, but are on {place}; {change}, or set data.duplicates to keep"
             )
         name = str(shared[0]) if images.group_names is None else images.group_names[shared[0]]
         way_out = "correct the folds"

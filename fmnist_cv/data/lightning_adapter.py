@@ -198,9 +198,10 @@ def explained(where: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
-        if isinstance(error, AttributeError) and where.endswith(".setup"):
+        if where.endswith(".setup"):
             reason += (
-                "; what prepare_data assigns is not there, since it is called once for all folds: assign it in setup"
+                "; if it misses what prepare_data has made: that is called once for all folds, on another instance, so that "
+                "both must use the same files, and attributes are assigned in setup"
             )
         raise UserError(f"{where} fails: {type(error).__name__}: {reason}") from error
 

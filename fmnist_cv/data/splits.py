@@ -192,7 +192,7 @@ def _k_folds(
     k, groups = plan.n_splits, None if are_copies else together
     different, once = labels, ""
     if together is not None and are_copies:
-        different, once = labels[first_copies(together)[0]], ", copies counted once"
+        different, once = labels[first_copies(together)[0]], ", copies counted once, for the class of the first"
     if k > len(different):
         raise UserError(f"cv.n_splits is {k}, but there are only {len(different)} training images{once}")
     if plan.stratify:

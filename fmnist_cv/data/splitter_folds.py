@@ -9,10 +9,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.model_selection import (
+    KFold,
+    LeaveOneOut,
+    LeavePOut,
+    RepeatedKFold,
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+)
 
 Indices = NDArray[np.int64]
 Parts = list[tuple[Indices, Indices]]  # training and validation part of each split
 
+# These draw from any images by their number and labels. Others may know each image by its place, as PredefinedSplit does.
+_OF_ANY_IMAGES = (
+    KFold,
+    LeaveOneOut,
+    LeavePOut,
+    RepeatedKFold,
+    RepeatedStratifiedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    StratifiedShuffleSplit,
+    TimeSeriesSplit,
+)
 _KEPT = 16
 _drawn: dict[bytes, Parts] = {}  # by a digest of splitter, labels and groups: whole groups of many images take seconds
 
@@ -24,11 +47,14 @@ def draw_folds(splitter: Any, labels: Indices, together: Indices | None, are_cop
         splitter: of scikit-learn's interface; one of scikit-learn itself draws the same again for the same images.
         labels: int64 (n,).
         together: int64 (n,) or None; images of one number are one group, which the splitter gets to know.
-        are_copies: these are copies instead: the splitter gets one image of each number, and the others follow it, so that
-            a few copies among many images cost neither the exact stratification of the others nor its speed.
+        are_copies: these are copies instead: a splitter that takes any images gets one of each number, and the others follow
+            it, so that a few copies among many images cost neither the exact stratification of the others nor its speed.
+            Another gets all images, without groups, and may put copies on both sides.
     """
     if together is None or not are_copies:
         return _once(splitter, labels, together)
+    if type(splitter) not in _OF_ANY_IMAGES:
+        return _once(splitter, labels, None)
     first, place = first_copies(together)
     return [
         (np.flatnonzero(np.isin(place, train)), np.flatnonzero(np.isin(place, validation)))
@@ -43,7 +69,8 @@ def first_copies(copies: Indices) -> tuple[Indices, Indices]:
 
 
 def _once(splitter: Any, labels: Indices, groups: Indices | None) -> Parts:
-    if not type(splitter).__module__.startswith("sklearn."):  # it may draw otherwise each time
+    # one of a user may draw otherwise each time; without groups it is fast, and folds of single images are too many to keep
+    if groups is None or not type(splitter).__module__.startswith("sklearn."):
         return _draw(splitter, labels, groups)
     key = hashlib.blake2b(pickle.dumps((splitter, labels, groups))).digest()
     if key not in _drawn:

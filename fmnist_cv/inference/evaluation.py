@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -75,8 +76,9 @@ def evaluate_run(
     """
     result = CrossValidationResult.load(run)
     images, name, part = select_images(result, data, part, settings)
-    fingerprint = images.fingerprint()
-    if fingerprint == result.summary["data"]["fingerprint"]:
+    fingerprint, trained_on = images.fingerprint(), result.summary["data"]
+    of_pixels = fingerprint if images.weights is None else replace(images, weights=None).fingerprint()
+    if of_pixels == trained_on.get("unweighted_fingerprint", trained_on["fingerprint"]):
         raise UserError(
             f"these are the images that run {result.path} was trained on, so that their scores would be optimistically "
             "biased; the unbiased out-of-fold scores are in its report.md"

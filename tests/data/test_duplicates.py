@@ -127,6 +127,18 @@ def test_a_splitter_gets_the_different_images_alone(splitter: str) -> None:
         fitted_plan(with_copies(40, {39: 0}), SplitPlan(splitter="GroupKFold"))
 
 
+def test_a_splitter_that_knows_images_by_their_places_gets_all_of_them() -> None:
+    def plan(test_fold: list[int]) -> SplitPlan:
+        return SplitPlan(splitter={"class_path": "PredefinedSplit", "init_args": {"test_fold": test_fold}})
+
+    splits = split_images(with_copies(12, {3: 1}), plan([0] * 4 + [1] * 4 + [2] * 4))
+    assert [split.validation.tolist() for split in splits] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    with pytest.raises(
+        UserError, match=r"the images 1 and 0 have the same pixels, but are .*; choose another splitter"
+    ):
+        split_images(with_copies(12, {1: 0}), plan([0, 1] * 6))
+
+
 def test_a_sample_of_images_with_copies_has_the_exact_size() -> None:
     for split in split_images(with_copies(60, {i + 30: i for i in range(30)}), SplitPlan(3, train_size=17)):
         assert len(split.train) == 17 and not np.intersect1d(split.train % 30, split.validation % 30).size

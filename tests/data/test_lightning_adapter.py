@@ -166,7 +166,7 @@ class Broken(plain_data.PlainData):
         (Streamed, {}, "no items by index"),
         (Weighted, {}, "WeightedRandomSampler, which would choose among all folds' images"),
         (Broken, {}, "Broken.setup fails: RuntimeError: no space"),
-        (Assigned, {}, "Assigned.setup fails: AttributeError: .*; what prepare_data assigns is not there"),
+        (Assigned, {}, "Assigned.setup fails: AttributeError: .*; if it misses what prepare_data has made"),
         (SyntheticDataModule, {}, "no plain LightningDataModule; name it in data.class_path itself"),
     ],
 )

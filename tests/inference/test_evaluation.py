@@ -135,6 +135,9 @@ def test_data_that_do_not_fit_are_refused_with_the_reason(own_run: Path, save: S
             evaluate_run(own_run, data, **how)
 
     refused("was trained on, so that their scores would be optimistically biased", None, part="train")
+    weighted = CrossValidationResult.load(own_run).data
+    weighted.train_images = replace(weighted.train_images, weights=torch.ones(len(weighted.train_images)))
+    refused("was trained on", weighted, part="train")
     refused("classes 0, 1, .* which the models do not know; they know T-shirt/top", save(class_names=None))
     refused(
         r"new have the shape \(1, 32, 32\), but the run's models take \(1, 28, 28\)",
