@@ -139,6 +139,7 @@ class CrossValidationResult:
             UserError: they are not the images that the run was made on.
         """
         data = self.experiment.build(self.experiment.seed).data
+        data.warns = False
         fingerprint, here = self.summary["data"]["fingerprint"], data.train_images.fingerprint()
         if here != fingerprint:
             raise UserError(

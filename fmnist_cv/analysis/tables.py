@@ -78,7 +78,7 @@ def scored_lines(results: RunSummary) -> list[str]:
         lines.append(f"{describe_sampling(sampling).capitalize()}; no score is weighted.")
     if (copies := results["copies"]) is not None:
         lines.append(
-            f"{copies['images']:,} of {n:,} training images are copies ({copies['different']:,} different ones), kept together on one "
+            f"{copies['images']:,} of {n:,} training images are copies ({copies['different']:,} different), kept together on one "
             "side of each split."
         )
     if results["headline"]["accuracy"]["low"] is not None and (caveat := unequal_folds(results["folds"])) is not None:

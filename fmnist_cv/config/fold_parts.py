@@ -90,7 +90,9 @@ def _check_images(data: KFoldDataModule) -> None:
         refuse_shared(train, test)
     present = sorted(set(train.labels.tolist()))
     if len(present) < 2:
-        raise UserError(f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two")
+        raise UserError(
+            f"there is one class, '{train.class_names[present[0]]}'; a classifier needs two: give images of another"
+        )
 
 
 def _check_forward(experiment: Experiment, parts: FoldParts) -> None:

@@ -42,7 +42,7 @@ def handle_duplicates(images: Images, duplicates: Duplicates, source: str, tell:
     n_sets = len(np.unique(codes[copied]))
     first, second = np.flatnonzero(codes == codes[copied[0]])[:2]
     found = (
-        f"{len(copied):,} of {len(images):,} images of {source} have the same pixels as another ({n_sets:,} different ones), "
+        f"{len(copied):,} of {len(images):,} images of {source} have the same pixels as another ({n_sets:,} different image{'s'[: n_sets - 1]}), "
         f"e.g. {_name(images, first)} and {_name(images, second)}"
     )
     labels = pd.Series(images.labels.cpu().numpy()[copied]).groupby(codes[copied]).nunique()

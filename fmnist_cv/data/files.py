@@ -156,7 +156,7 @@ class FilesDataModule(KFoldDataModule):
             raise UserError(f"{found}; replace or remove them, or leave them out with data.on_broken skip")
         if len(reasons) > _SHOWN:
             found += f" (all are in {stored.record})"
-        if not self.is_copy:
+        if self.warns:
             print_line(make_console(stderr=True), f"left out: {found}", style="yellow")
 
 

@@ -111,7 +111,8 @@ class KFoldDataModule(L.LightningDataModule):
         self.scaling: Scaling | None = None
         self.stored_shape: tuple[int, ...] | None = None  # (channels, height, width) according to a checkpoint
         self._device: torch.device | None = None  # a CUDA device, to which batches are copied
-        self.is_copy = False  # in a fold's own process: that of the run has prepared the same data, and told about them
+        self.is_copy = False  # in a fold's own process: that of the run has prepared the same data
+        self.warns = True  # about broken files and copies; not where a run has done so
 
     # -- to be overridden -----------------------------------------------------------------------------------
 
@@ -176,7 +177,7 @@ class KFoldDataModule(L.LightningDataModule):
             raise UserError(f"{self.data_name} has no training images")
         if images.part_of is not None:  # what `load` returns is the whole set, whatever it was taken from
             images = replace(images, part_of=None)
-        return handle_duplicates(images, self.duplicates, self.data_name, tell=not self.is_copy)
+        return handle_duplicates(images, self.duplicates, self.data_name, tell=self.warns)
 
     def take_images(self, other: KFoldDataModule) -> None:
         """Take another module's images instead of loading them."""
@@ -226,7 +227,8 @@ class KFoldDataModule(L.LightningDataModule):
         """
         data, split = self.train_images, self.split
         if self.scaling is None:
-            self.scaling = Scaling.fit(self.scaling_name, data, drawn(data, split.train))
+            seen = drawn(data, split.train)  # if it is none, the training loader refuses the fold, by its name
+            self.scaling = Scaling.fit(self.scaling_name, data, seen if len(seen) else split.train)
         if stage in ("fit", None):
             refuse_batchwise(self.augment, self.prepare(data.pixels(torch.arange(1))))
         if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":

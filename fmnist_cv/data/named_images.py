@@ -55,7 +55,7 @@ class ImageNames:
             raise UserError(f"{self.path}: {where} names '{name}', which may be {some}; give the whole name")
         raise UserError(
             f"{self.path}: {where} names the image '{name}', which the data do not have; they have {len(self.names):,}, "
-            f"the first is '{self.names[0]}'"
+            f"the first is '{self.names[0]}': correct the name, or remove it"
         )
 
     def find_all(self, given: Iterable[Any], where: str) -> Indices:
@@ -63,7 +63,9 @@ class ImageNames:
         indices = [self.find(name, where) for name in given]
         for index, times in Counter(indices).items():
             if times > 1:
-                raise UserError(f"{self.path}: {where} names the image '{self.names[index]}' {times} times")
+                raise UserError(
+                    f"{self.path}: {where} names the image '{self.names[index]}' {times} times; keep one of them"
+                )
         return np.array(indices, dtype=np.int64)
 
 

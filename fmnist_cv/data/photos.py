@@ -103,7 +103,7 @@ def read_photo(path: Path, smallest: int | None = None, plain: bool = False) -> 
         found = re.search(r"(\d+) pixels", str(error))
         raise UnreadableImage(
             f"{path} has {int(found[1]) if found else 0:,} pixels, more than the limit of {Image.MAX_IMAGE_PIXELS:,}; "
-            "predict's --max_pixels raises it, where there is memory for 16 bytes per pixel; elsewhere, make the image smaller"
+            "make it smaller, or, where predict reads it, raise --max_pixels, if there is memory for 16 bytes per pixel"
         ) from None
     except UserError as error:
         raise UnreadableImage(str(error), lasting=False) from None

@@ -63,13 +63,8 @@ def shares_of(images: Images, indices: Indices) -> Shares | None:
 
 
 def drawn(images: Images, indices: Indices) -> Indices:
-    """Those images of a training part that may be trained on: all but those of weight 0.
-
-    Raises:
-        UserError: see `shares_of`.
-    """
-    shares = shares_of(images, indices)
-    return indices if shares is None else indices[shares > 0]
+    """Those images of a training part that may be trained on: all but those of weight 0."""
+    return indices if images.weights is None else indices[images.weights.numpy()[indices] > 0]
 
 
 def sampling_of(images: Images) -> Sampling | None:

@@ -112,7 +112,7 @@ def _train_and_score(job: FoldJob, folder: FoldFolder, notify: Notify) -> None:
     if job.loaded is not None:
         parts.data.train_images = job.loaded.train
     else:
-        parts.data.is_copy = True
+        parts.data.is_copy, parts.data.warns = True, False
         _check_same(parts.data.train_images, "fingerprint", folder)
     assign_split(parts, job)
 

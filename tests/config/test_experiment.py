@@ -725,7 +725,7 @@ def test_a_forward_of_the_wrong_shape_is_refused(tiny: Config, module: str, name
 @pytest.mark.parametrize(
     ("labels", "reason"),
     [
-        ([0] * 12, "^there is one class, 'cat'; a classifier needs two$"),
+        ([0] * 12, "^there is one class, 'cat'; a classifier needs two: give images of another$"),
         ([0, 1, 1] * 4, r"= \(2, 3\) for this data, got \(2, 2\); no training image is of the class 'owl'$"),
         ([0, 1, 2] * 4, r"= \(2, 3\) for this data, got \(2, 2\)$"),
     ],

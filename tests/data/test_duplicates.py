@@ -40,7 +40,7 @@ def test_copies_are_marked_and_groups_that_share_an_image_are_joined(capsys: pyt
     plain = handle_duplicates(images([5, 6, 5, 7, 5], names=tuple("abcde")), "group", "photos")
     assert parted(plain.copies) == [[0, 2, 4], [1], [3]] and plain.groups is None
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 of 5 images of photos have the same pixels as another (1 different ones), e.g. 'a' and 'c'." in said
+    assert "3 of 5 images of photos have the same pixels as another (1 different image), e.g. 'a' and 'c'." in said
     assert "Copies are kept together" in said and count_copies(plain) == {"images": 3, "different": 1}
     left = plain.without(np.array([0, 2]))
     assert parted(left.copies) == [[2], [0], [1]] and count_copies(left) is None

@@ -143,8 +143,9 @@ def test_images_of_weight_0_count_neither_for_the_scaling_nor_for_balanced_class
 def test_a_training_part_without_weight_is_refused(scaling: Any) -> None:
     data = Weighted([0, 0, 1, 1], scaling=scaling)
     data.use_split(Split(np.array([0, 1]), np.array([2, 3])), seed=0)
+    data.setup("fit")
     with pytest.raises(UserError, match="all 2 training images have the weight 0"):
-        data.setup("fit")
+        data.train_dataloader()
 
 
 def test_a_data_set_that_a_loader_reads_is_drawn_from_as_well() -> None:

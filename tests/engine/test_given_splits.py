@@ -110,7 +110,7 @@ def test_copies_stand_in_console_and_results_without_being_called_groups(short: 
     said = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     assert "of data (60 images, 4 of them copies, kept together)" in said
     lines = [line for line in summary_lines(result.summary) if "copies" in line]
-    assert lines == ["4 of 60 training images are copies (2 different ones), kept together on one side of each split."]
+    assert lines == ["4 of 60 training images are copies (2 different), kept together on one side of each split."]
     assert result.summary["copies"] == {"images": 4, "different": 2} and result.summary["groups"] is None
     assert [len(split.train) for split in result.splits] == [15, 15]
 

@@ -106,7 +106,13 @@ def test_mistakes_end_with_status_2_and_a_reason(
     refused("there.csv exists; give another --out, or --overwrite", run, path, "--out", tmp_path / "there.csv")
     refused("there is no folder", run, path, "--out", tmp_path / "gone" / "there.csv")
     refused("names no format; use .csv, .json or .txt", run, path, "--out", tmp_path / "found.xlsx")
-    refused("has 784 pixels, more than the limit of 783; predict's --max_pixels", run, path, "--max_pixels", 783)
+    refused(
+        "has 784 pixels, more than the limit of 783; make it smaller, or, where predict reads it, raise --max_pixels",
+        run,
+        path,
+        "--max_pixels",
+        783,
+    )
     refused("max_pixels is 0; it must be at least 1", run, path, "--max_pixels", 0)
     assert (tmp_path / "there.csv").read_text() == "precious"
     assert main([str(run), path, "--out", str(tmp_path / "there.csv"), "--overwrite"]) == 0
