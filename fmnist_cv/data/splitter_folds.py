@@ -1,4 +1,4 @@
-"""Folds that a splitter of scikit-learn draws: once per process, and with copies of an image kept together."""
+"""Folds that a splitter of scikit-learn draws: those of groups once per process, and with copies of an image kept together."""
 
 from __future__ import annotations
 
@@ -9,32 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import (
-    KFold,
-    LeaveOneOut,
-    LeavePOut,
-    RepeatedKFold,
-    RepeatedStratifiedKFold,
-    ShuffleSplit,
-    StratifiedKFold,
-    StratifiedShuffleSplit,
-    TimeSeriesSplit,
-)
+from sklearn import model_selection as sklearn_splitters
 
 Indices = NDArray[np.int64]
 Parts = list[tuple[Indices, Indices]]  # training and validation part of each split
 
 # These draw from any images by their number and labels. Others may know each image by its place, as PredefinedSplit does.
 _OF_ANY_IMAGES = (
-    KFold,
-    LeaveOneOut,
-    LeavePOut,
-    RepeatedKFold,
-    RepeatedStratifiedKFold,
-    ShuffleSplit,
-    StratifiedKFold,
-    StratifiedShuffleSplit,
-    TimeSeriesSplit,
+    sklearn_splitters.KFold,
+    sklearn_splitters.LeaveOneOut,
+    sklearn_splitters.LeavePOut,
+    sklearn_splitters.RepeatedKFold,
+    sklearn_splitters.RepeatedStratifiedKFold,
+    sklearn_splitters.ShuffleSplit,
+    sklearn_splitters.StratifiedKFold,
+    sklearn_splitters.StratifiedShuffleSplit,
+    sklearn_splitters.TimeSeriesSplit,
 )
 _KEPT = 16
 _drawn: dict[bytes, Parts] = {}  # by a digest of splitter, labels and groups: whole groups of many images take seconds
